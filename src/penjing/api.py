@@ -1,0 +1,291 @@
+"""The stages wired together; every algorithm lives in its own package.
+
+    graph = capture(module, example)            torch module -> Graph, checked against its source
+    graph = prune(graph, ratio=0.5)             optional
+    graph = quantize(graph, batches)            w8a8 by calibration
+    program = lower(graph)                      integer program: the definition of what devices compute
+    save(build(program, ...), "model.tray")     C, libraries, golden vectors, one file
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from penjing.bundle.golden import Golden
+from penjing.bundle.pack import LibraryParts, TrayParts, VariantParts, pack_tray, save_tray
+from penjing.bundle.schema import Accuracy, InputSpec, OutputSpec
+from penjing.compress.prune.prune_magnitude import PruneMagnitude
+from penjing.compress.quantize.calibrate import Batch, calibrate
+from penjing.compress.quantize.observers import ObserverKind
+from penjing.compress.quantize.quantize_static import QuantizeStatic
+from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
+from penjing.core.errors import InvalidInput
+from penjing.emit.c.emit import Emitted, emit_c
+from penjing.ir.graph import Graph
+from penjing.ir.passes import PassLog, run_passes
+from penjing.ir.text import print_graph
+from penjing.ir.types import Type
+from penjing.program.cost import total_macs
+from penjing.program.interpret import interpret
+from penjing.program.lower import lower
+from penjing.program.plan import Plan, plan
+from penjing.program.symbols import ABI
+from penjing.program.weights import pack_weights
+from penjing.runtime.load import load
+from penjing.toolchain.build import compile_library
+from penjing.toolchain.compilers import find_compiler
+from penjing.toolchain.embed import assembly_for_blob
+from penjing.toolchain.targets import Target, find_target
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "BuildOptions",
+    "Port",
+    "build",
+    "capture",
+    "clean",
+    "load",
+    "lower",
+    "prune",
+    "quantize",
+    "save",
+    "trainable",
+]
+
+
+def capture(module: "torch.nn.Module", example: Any, *, name: str | None = None) -> Graph:
+    """Import a torch module. See `penjing.frontends.torch_export.capture`."""
+    from penjing.frontends.torch_export import capture as capture_torch
+
+    return capture_torch(module, example, name=name)
+
+
+def trainable(graph: Graph, *, keep_zeros: bool = True) -> "torch.nn.Module":
+    """The graph as a torch module for fine-tuning; `.to_graph()` on it leads back. Zeros stay zero by default."""
+    from penjing.train.module import trainable as make_trainable
+
+    return make_trainable(graph, keep_zeros=keep_zeros)
+
+
+def clean(graph: Graph) -> Graph:
+    """The same function in fewer layers: batch norms are folded into the layers before them."""
+    return run_passes(graph, [FoldBatchNorm()])[0]
+
+
+def prune(
+    graph: Graph,
+    *,
+    ratio: float | None = None,
+    threshold: float | None = None,
+    scope: Literal["layer", "global"] = "layer",
+) -> Graph:
+    """Zero the smallest weights (裁剪), after cleaning. Fine-tune afterwards with `trainable`."""
+    return run_passes(clean(graph), [PruneMagnitude(ratio, threshold, scope)])[0]
+
+
+def quantize(
+    graph: Graph,
+    batches: Iterable[Batch],
+    *,
+    observer: ObserverKind = "mse",
+    progress: Callable[[int], None] | None = None,
+) -> Graph:
+    """Static 8-bit quantization of weights and activations (量化), after cleaning.
+
+    Args:
+        graph: a float graph.
+        batches: calibration inputs, float32 (N, ...), normalised as in training.
+        observer: how ranges are chosen: 'min-max' or 'mse'.
+        progress: called with the number of calibration samples seen so far.
+    """
+    cleaned = clean(graph)
+    ranges = calibrate(cleaned, batches, observer, progress)
+    return run_passes(cleaned, [QuantizeStatic(ranges)])[0]
+
+
+@dataclass(frozen=True)
+class Port:
+    """How an input was prepared in training, so that the tray can prepare it on the device."""
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    value_range: tuple[float, float] = (0.0, 1.0)
+    color: Literal["rgb", "gray"] | None = None
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What goes into a tray besides the program.
+
+    Attributes:
+        targets: names from `penjing build --help`; 'host' is this machine. Empty: no library, the interpreter runs it.
+        standalone: link the weights into each library instead of handing them to each call.
+        ports: one per input; none means that inputs are taken as they are.
+        labels: names of the entries of the first output.
+        card: the model card, text to text.
+        accuracy: a measured accuracy to record.
+        golden_inputs: real inputs (N, ...) whose codes become golden vectors, beside random codes.
+        with_source: keep the generated C in the tray.
+    """
+
+    targets: Sequence[str] = ("host",)
+    standalone: bool = False
+    ports: Sequence[Port] = ()
+    labels: Sequence[str] | None = None
+    card: Mapping[str, str] = field(default_factory=dict)
+    accuracy: Accuracy | None = None
+    golden_inputs: Sequence[np.ndarray] = ()
+    with_source: bool = True
+
+
+def build(
+    program: Graph,
+    options: BuildOptions | None = None,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> bytes:
+    """Plan, emit, compile for every target, compute golden vectors, and pack: the bytes of a tray.
+
+    Args:
+        program: from `lower`.
+        options: see `BuildOptions`.
+        progress: called with one line before each step.
+
+    Raises:
+        InvalidInput: an unknown target, or ports that do not fit the program's inputs.
+        MissingCompiler: no compiler for a target.
+    """
+    options = options or BuildOptions()
+    say = progress or (lambda _: None)
+    targets = [find_target(name) for name in options.targets]
+    memory = plan(program)
+    weights = pack_weights(program, memory).tobytes()
+    emitted = emit_c(program, memory, weights, standalone=options.standalone)
+    libraries = {}
+    for target in targets:
+        say(f"compiling for {target.name}")
+        libraries[target.name] = {"default": _library(emitted, weights, target, options.standalone)}
+    say("computing golden vectors")
+    variant = VariantParts(
+        program=print_graph(program),
+        weights={name: constant.array for name, constant in program.constants.items()},
+        golden=_golden(program, options.golden_inputs),
+        arena_bytes=memory.arena_bytes,
+        weights_bytes=memory.weights_bytes,
+        macs=total_macs(program),
+        n_ops=len(program.nodes),
+        accuracy=options.accuracy,
+    )
+    parts = TrayParts(
+        name=program.name,
+        card=dict(options.card),
+        inputs=_input_specs(program, options.ports),
+        outputs=_output_specs(program, options.labels),
+        variants={"default": variant},
+        libraries=libraries,
+        sources={name: text.encode() for name, text in emitted.sources.items()},
+    )
+    say("packing")
+    return pack_tray(parts, with_debug=options.with_source)
+
+
+def save(tray: bytes, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Write a tray whole or not at all; an existing file is replaced only with `force`."""
+    save_tray(tray, path, force=force)
+
+
+def library_sources(emitted: Emitted, weights: bytes, target: Target, *, standalone: bool) -> dict[str, str | bytes]:
+    """Everything that the compiler needs for a library; with `standalone`, the weights come in by `.incbin`."""
+    sources: dict[str, str | bytes] = dict(emitted.sources)
+    if standalone:
+        blob = f"{emitted.stem}_weights.bin"
+        sources[blob] = weights or b"\0"
+        sources[f"{emitted.stem}_weights.S"] = assembly_for_blob(f"{emitted.stem}_weights", blob, target)
+    return sources
+
+
+def _library(emitted: Emitted, weights: bytes, target: Target, standalone: bool) -> LibraryParts:
+    compiler = find_compiler(target)
+    sources = library_sources(emitted, weights, target, standalone=standalone)
+    data = compile_library(sources, target, compiler=compiler)
+    return LibraryParts(
+        file_name=f"{emitted.stem}{target.library_suffix}",
+        data=data,
+        standalone=standalone,
+        flash_bytes=len(data),
+        compiler=compiler.identity,
+        abi=ABI,
+    )
+
+
+def _golden(program: Graph, real_inputs: Sequence[np.ndarray], random_samples: int = 4) -> Golden:
+    """Codes of a few real inputs, and random codes that reach the corners real data leaves out."""
+    from penjing.core.arithmetic import quantize as to_codes
+
+    rng = np.random.default_rng(0)
+    columns = []
+    for i, name in enumerate(program.inputs):
+        type_ = program.types[name]
+        assert type_.quant is not None
+        parts = [rng.integers(0, 256, size=(random_samples, *type_.bounds[1:]), dtype=np.uint8)]
+        if real_inputs:
+            parts.insert(0, to_codes(real_inputs[i], type_.quant.scale, type_.quant.zero_point))
+        columns.append(np.concatenate(parts))
+    return Golden(tuple(columns), interpret(program, *columns))
+
+
+def _input_specs(program: Graph, ports: Sequence[Port]) -> tuple[InputSpec, ...]:
+    if ports and len(ports) != len(program.inputs):
+        raise InvalidInput(f"{len(ports)} ports were described, the program has {len(program.inputs)} inputs")
+    filled = ports or [Port()] * len(program.inputs)
+    specs = []
+    for name, port in zip(program.inputs, filled, strict=True):
+        type_ = program.types[name]
+        scale, zero_point = _codes(type_)
+        specs.append(
+            InputSpec(
+                name=name,
+                shape=type_.bounds,
+                dtype="f32",
+                layout="NCHWDE"[: type_.rank] if type_.rank != 3 else "NCL",
+                scale=scale,
+                zero_point=zero_point,
+                code_dtype=str(type_.dtype),
+                mean=port.mean,
+                std=port.std,
+                value_range=port.value_range,
+                color=port.color,
+            )
+        )
+    return tuple(specs)
+
+
+def _output_specs(program: Graph, labels: Sequence[str] | None) -> tuple[OutputSpec, ...]:
+    specs = []
+    for i, name in enumerate(program.outputs):
+        type_ = program.types[name]
+        scale, zero_point = _codes(type_)
+        names = tuple(labels) if labels and i == 0 else None
+        specs.append(OutputSpec(name, type_.bounds, "f32", scale, zero_point, str(type_.dtype), names))
+    return tuple(specs)
+
+
+def _codes(type_: Type) -> tuple[float, int]:
+    if type_.quant is None:
+        raise InvalidInput("a port of the program has no quantization")
+    return float(type_.quant.scale), type_.quant.zero_point
+
+
+def memory_plan(program: Graph) -> Plan:
+    """Where every value lies, and the exact arena, weight, input and output bytes."""
+    return plan(program)
+
+
+def pass_logs(graph: Graph) -> tuple[PassLog, ...]:
+    """What cleaning would change in `graph`, and why it declines elsewhere."""
+    return run_passes(graph, [FoldBatchNorm()])[1]

@@ -1,0 +1,119 @@
+"""裁剪: which weights to keep by their magnitude.
+
+    w~ = 0 if |w| < T else w
+
+A mask is a bool array of the shape of `w`, True where a weight stays; `np.where(mask, w, 0)` prunes. The comparison is
+exact: |w| = T stays, also where T is not a float32. A ratio prunes floor(ratio * n) weights, the smallest first; of
+equals, the first in memory order (and of tensors, in the order given) goes first.
+"""
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penjing.core.errors import InvalidInput, PruningError
+
+Mask = NDArray[np.bool_]
+
+
+def threshold_mask(w: np.ndarray, threshold: float, name: str = "weights") -> Mask:
+    """Keep |w| >= threshold.
+
+    Raises:
+        InvalidInput: empty, or not real numbers.
+        PruningError: NaN or infinity in `w`, a threshold that is negative or not finite, or nothing left.
+    """
+    magnitude = _magnitude(w, name)
+    if not (math.isfinite(threshold) and threshold >= 0):
+        raise PruningError(f"a threshold must be a finite number >= 0, not {threshold}", where=name)
+    mask = np.asarray(magnitude >= threshold)
+    if not mask.any():
+        raise PruningError(
+            f"the threshold {threshold} removes all {mask.size} weights; the largest is {magnitude.max():.6g}",
+            where=name,
+            hint="lower the threshold, or prune by ratio: layers differ in scale",
+        )
+    return mask
+
+
+def ratio_mask(w: np.ndarray, ratio: float, name: str = "weights") -> Mask:
+    """Prune exactly floor(ratio * n) weights of one tensor, `ratio` read as it is written (0.29 of 100 is 29).
+
+    Raises:
+        InvalidInput: empty, or not real numbers.
+        PruningError: NaN or infinity in `w`, or a ratio outside [0, 1).
+    """
+    return global_ratio_masks({name: w}, ratio)[name]
+
+
+def global_ratio_masks(tensors: Mapping[str, np.ndarray], ratio: float) -> dict[str, Mask]:
+    """Prune exactly floor(ratio * n) of the `n` weights of all tensors together, by one common threshold.
+
+    Raises:
+        InvalidInput: no tensors; one is empty, or not real numbers.
+        PruningError: NaN or infinity, a ratio outside [0, 1), or a tensor (named) that would lose all its weights.
+    """
+    if not 0 <= ratio < 1:
+        raise PruningError(f"a pruning ratio must lie in [0, 1), not {ratio}", hint="0.5 removes half of the weights")
+    if not tensors:
+        raise InvalidInput("there are no tensors to prune")
+    magnitudes = {name: _magnitude(w, name) for name, w in tensors.items()}
+    keep = _keep_largest(np.concatenate([m.ravel() for m in magnitudes.values()]), ratio)
+    masks: dict[str, Mask] = {}
+    start = 0
+    for name, magnitude in magnitudes.items():
+        masks[name] = keep[start : start + magnitude.size].reshape(magnitude.shape)
+        start += magnitude.size
+        if not masks[name].any():
+            raise PruningError(
+                f"a global ratio of {ratio} removes all {magnitude.size} weights of this tensor",
+                where=name,
+                hint="lower the ratio, leave this tensor out, or prune each tensor by its own ratio",
+            )
+    return masks
+
+
+def sparsity(w: np.ndarray) -> float:
+    """The share of exact zeros, 0..1.
+
+    Raises:
+        InvalidInput: empty.
+    """
+    array = np.asarray(w)
+    if array.size == 0:
+        raise InvalidInput(f"an array of shape {array.shape} has no sparsity")
+    return 1 - int(np.count_nonzero(array)) / array.size
+
+
+def _magnitude(w: np.ndarray, name: str) -> NDArray[np.float64]:
+    array = np.asarray(w)
+    if array.dtype.kind not in "fiu":
+        raise InvalidInput(f"pruning needs real numbers, not {array.dtype}", where=name)
+    if array.size == 0:
+        raise InvalidInput(f"a tensor of shape {array.shape} has nothing to prune", where=name)
+    magnitude: NDArray[np.float64] = np.abs(array.astype(np.float64))
+    bad = ~np.isfinite(magnitude)
+    if bad.any():
+        first = [int(i) for i in np.argwhere(bad)[0]]
+        raise PruningError(
+            f"{np.count_nonzero(bad)} of {array.size} weights are NaN or infinite, the first at index {first}",
+            where=name,
+            hint="the training diverged; a magnitude means nothing here",
+        )
+    return magnitude
+
+
+def _keep_largest(magnitude: NDArray[np.float64], ratio: float) -> Mask:
+    # Through the decimal text: 0.29 * 100 is 28.999999999999996 in binary.
+    n_pruned = math.floor(Fraction(repr(float(ratio))) * magnitude.size)
+    if n_pruned == 0:
+        return np.ones(magnitude.size, dtype=np.bool_)
+    cut = np.partition(magnitude, n_pruned - 1)[n_pruned - 1]
+    keep: Mask = magnitude > cut
+    ties = np.flatnonzero(magnitude == cut)
+    n_below = magnitude.size - int(np.count_nonzero(keep)) - ties.size
+    keep[ties[n_pruned - n_below :]] = True
+    return keep

@@ -1,0 +1,69 @@
+"""Calibration: run real inputs through the graph and keep, for each activation, the range that its codes should cover.
+
+Memory does not grow with the number of batches: every observer keeps a fixed-size summary.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from penjing.compress.quantize.observers import Observer, ObserverKind, make_observer
+from penjing.core.errors import CalibrationError
+from penjing.ir.graph import Graph
+from penjing.ops.evaluate import evaluate
+from penjing.ops.operator import Operator, QuantRule
+
+Batch = np.ndarray | tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Activation name -> (low, high), and how many samples they were seen on."""
+
+    ranges: dict[str, tuple[float, float]]
+    samples: int
+
+
+def calibrate(
+    graph: Graph,
+    batches: Iterable[Batch],
+    observer: ObserverKind = "mse",
+    progress: Callable[[int], None] | None = None,
+) -> Ranges:
+    """Observe every activation whose range is not known from its operator.
+
+    Args:
+        graph: any float stage.
+        batches: float32 inputs (N, ...), normalised as in training; a tuple per batch for several inputs.
+        observer: 'min-max' or 'mse'.
+        progress: called with the number of samples seen so far.
+
+    Raises:
+        CalibrationError: no batches, or NaN or infinity in an activation.
+        InvalidInput: a batch does not fit the graph's inputs.
+    """
+    observers: dict[str, Observer] = {name: make_observer(observer, name) for name in _observed(graph)}
+
+    def watch(name: str, array: np.ndarray) -> None:
+        if name in observers:
+            observers[name].update(array)
+
+    samples = 0
+    for batch in batches:
+        inputs = batch if isinstance(batch, tuple) else (batch,)
+        evaluate(graph, *inputs, watch=watch)
+        samples += len(inputs[0])
+        if progress is not None:
+            progress(samples)
+    if not samples:
+        raise CalibrationError("the calibration set is empty", hint="give at least one batch; 100 to 500 samples are usual")
+    return Ranges({name: seen.range() for name, seen in observers.items()}, samples)
+
+
+def _observed(graph: Graph) -> list[str]:
+    names = list(graph.inputs)
+    for node in graph.nodes:
+        if isinstance(node.op, Operator) and node.op.quant_rule is QuantRule.OWN:
+            names += node.outputs
+    return names

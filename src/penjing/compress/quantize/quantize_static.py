@@ -1,0 +1,163 @@
+"""Static post-training quantization: every activation gets 8-bit codes from calibration, every weight symmetric codes.
+
+Activations: asymmetric u8 per tensor. Weights: symmetric, narrow range -127..127, one scale per output channel. Biases:
+int32 with scale s_x * s_w, so that they are added to the accumulator as they are.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from penjing.compress.quantize.affine_map import symmetric_per_channel
+from penjing.compress.quantize.calibrate import Ranges
+from penjing.compress.quantize.observers import activation_parameters
+from penjing.core.errors import QuantizationError
+from penjing.ir.graph import Graph, Node
+from penjing.ir.passes import Pass, PassResult, Remark
+from penjing.ir.types import Constant, DType, Names, Quant
+from penjing.ops.operator import Operator, QuantRule
+
+# leaves room for the sum of products: at most 2^30 of the 2^31 - 1 may be bias
+_BIAS_LIMIT = 2.0**30
+
+
+@dataclass(frozen=True)
+class QuantizeStatic(Pass):
+    """w8a8: give every activation a quantization and turn weights and biases into integers."""
+
+    name = "quantize-static"
+
+    ranges: Ranges
+    bits: int = 8
+
+    def run(self, graph: Graph) -> PassResult:
+        """A graph in stage `compressed`; float constants that operators read as they are stay."""
+        graph = graph.copy()
+        quants = self._activations(graph)
+        _share_with_concat(graph, quants)
+        for name, quant in quants.items():
+            graph.types[name] = graph.types[name].with_quant(quant)
+        changed = _Constants(graph, self.bits).quantize()
+        graph.drop_unused_constants()
+        graph.stage = "compressed"
+        return PassResult(graph, tuple(changed))
+
+    def _activations(self, graph: Graph) -> dict[str, Quant]:
+        quants = {name: self._observed(name) for name in graph.inputs}
+        for node in graph.nodes:
+            assert isinstance(node.op, Operator)
+            for output in node.outputs:
+                match node.op.quant_rule:
+                    case QuantRule.OWN:
+                        quants[output] = self._observed(output)
+                    case QuantRule.FIXED:
+                        quants[output] = _quant(*node.op.fixed_range())
+                    case QuantRule.SAME:
+                        quants[output] = quants[node.inputs[0]]
+        return quants
+
+    def _observed(self, name: str) -> Quant:
+        if name not in self.ranges.ranges:
+            raise QuantizationError(f"%{name} was not calibrated", hint="calibrate this very graph, after all other passes")
+        return _quant(*self.ranges.ranges[name])
+
+
+def _quant(low: float, high: float) -> Quant:
+    scale, zero_point = activation_parameters(low, high)
+    return Quant((float(scale),), zero_point)
+
+
+def _share_with_concat(graph: Graph, quants: dict[str, Quant]) -> None:
+    """What only a concat reads is computed in the concat's codes at once, which saves a table."""
+    users, producers = graph.users(), graph.producers()
+    for node in reversed(graph.nodes):
+        if node.op.name != "concat":
+            continue
+        for name in node.inputs:
+            maker = producers.get(name)
+            if maker is None or len(users[name]) > 1 or name in graph.outputs:
+                continue
+            if isinstance(maker.op, Operator) and maker.op.quant_rule is QuantRule.OWN:
+                quants[name] = quants[node.output]
+
+
+class _Constants:
+    """Replaces float constants by integer ones, node by node, as a shared bias needs other codes in each place."""
+
+    def __init__(self, graph: Graph, bits: int) -> None:
+        self._graph = graph
+        self._bits = bits
+        self._names = Names(set(graph.types))
+        self._operands: dict[str, str] = {}
+
+    def quantize(self) -> list[Remark]:
+        remarks = []
+        for i, node in enumerate(self._graph.nodes):
+            assert isinstance(node.op, Operator)
+            inputs = list(node.inputs)
+            for position, name in enumerate(node.inputs):
+                constant = self._graph.constants.get(name)
+                if constant is None or position in node.op.parameter_inputs or constant.array.dtype != np.float32:
+                    continue
+                if position == node.op.bias_input:
+                    continue
+                if position == node.op.weight_input:
+                    inputs[position], bias = self._weight(node, name)
+                    if bias:
+                        inputs[node.op.bias_input or 0] = bias
+                    remarks.append(Remark(str(node), f"weight {name} in {self._bits} bits"))
+                else:
+                    inputs[position] = self._operand(name)
+            self._graph.nodes[i] = Node(node.op, tuple(inputs), node.outputs, node.source)
+        return remarks
+
+    def _weight(self, node: Node, name: str) -> tuple[str, str]:
+        """Names of the integer weight and bias ('' when the layer has none) of a layer."""
+        assert isinstance(node.op, Operator)
+        axis = node.op.weight_axis
+        array = self._graph.constants[name].array
+        codes, scales = symmetric_per_channel(array, self._bits, axis)
+        has_bias = node.op.bias_input is not None and len(node.inputs) > node.op.bias_input
+        bias = node.inputs[node.op.bias_input] if has_bias and node.op.bias_input is not None else ""
+        source = self._graph.types[node.inputs[0]].quant
+        assert source is not None
+        if not bias:
+            return self._add(name, codes, Quant(tuple(map(float, scales)), 0, axis)), ""
+        real = self._graph.constants[bias].array.astype(np.float64)
+        # a channel whose weights all but vanish beside its bias gets coarser weights rather than a bias beyond int32
+        least = _per_scale(np.abs(real), scales) / (float(source.scale) * _BIAS_LIMIT)
+        if (least > scales).any():
+            scales = np.maximum(scales, np.nextafter(least.astype(np.float32), np.float32(np.inf)))
+            codes = _codes(array, scales, axis, self._bits)
+        step = float(source.scale) * np.resize(scales.astype(np.float64), real.shape)
+        bias_codes = np.rint(real / step)
+        if np.abs(bias_codes).max(initial=0) > _BIAS_LIMIT * 1.01:
+            raise QuantizationError(f"bias {bias} does not fit int32", where=str(node), hint="check its values")
+        weight = self._add(name, codes, Quant(tuple(map(float, scales)), 0, axis))
+        return weight, self._add(bias, bias_codes.astype(np.int32), None)
+
+    def _operand(self, name: str) -> str:
+        """A constant that takes part like an activation: u8 codes over its own range."""
+        if name not in self._operands:
+            array = self._graph.constants[name].array
+            quant = _quant(float(array.min()), float(array.max()))
+            codes = np.clip(np.rint(array.astype(np.float64) / float(quant.scale)) + quant.zero_point, 0, 255)
+            self._operands[name] = self._add(name, codes.astype(DType.U8.numpy), quant)
+        return self._operands[name]
+
+    def _add(self, name: str, array: np.ndarray, quant: Quant | None) -> str:
+        return self._graph.add_constant(self._names.fresh(f"{name}.q"), Constant(array, quant=quant))
+
+
+def _per_scale(values: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """The largest of the values that share each scale: all groups of a transposed convolution use the same scales."""
+    largest: np.ndarray = values.reshape(-1, scales.size).max(axis=0)
+    return largest
+
+
+def _codes(array: np.ndarray, scales: np.ndarray, axis: int, bits: int) -> np.ndarray:
+    shape = [1] * array.ndim
+    shape[axis] = scales.size
+    top = 2 ** (bits - 1) - 1
+    codes: np.ndarray = np.clip(np.rint(array / scales.reshape(shape)), -top, top).astype(np.int8)
+    return codes

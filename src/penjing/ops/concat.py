@@ -1,0 +1,124 @@
+"""Concatenation along one axis, which is not the batch.
+
+In integers, inputs in other codes than the output's go through a table first; then codes are only moved.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from penjing.ir.graph import Node
+from penjing.ir.types import DType, Type
+from penjing.ops.integer_samples import codes
+from penjing.ops.lowering import Epilogue, Lowering, Order, channels_last
+from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
+from penjing.ops.torch_call import Imported, Ref, TorchCall
+
+MAX_PARTS = 32  # as many as `struct pj_q_concat` has room for
+
+
+def _joined(inputs: tuple[Type, ...], axis: int, dtype: DType) -> tuple[Type, ...]:
+    first = inputs[0].shape
+    rest = [(*t.shape[:axis], *t.shape[axis + 1 :]) for t in inputs]
+    expect(all(shape == rest[0] for shape in rest), f"shapes {[t.shape for t in inputs]} differ beside axis {axis}")
+    expect(all(isinstance(t.shape[axis], int) for t in inputs), f"axis {axis} has a symbolic extent")
+    return (Type((*first[:axis], sum(t.bounds[axis] for t in inputs), *first[axis + 1 :]), dtype),)
+
+
+@dataclass(frozen=True)
+class Concat(Operator):
+    """Inputs whose shapes differ along `axis` alone; output with their extents summed there."""
+
+    name = "concat"
+    torch = ("aten.cat.default", "aten.concat.default", "aten.concatenate.default")
+    onnx = ("Concat",)
+
+    axis: int
+
+    @classmethod
+    def from_torch(cls, call: TorchCall) -> Imported:
+        tensors = call.arguments["tensors"]
+        refs = [t for t in tensors if isinstance(t, Ref)] if isinstance(tensors, list | tuple) else []
+        call.require(isinstance(tensors, list | tuple) and 0 < len(refs) == len(tensors), f"tensors = {tensors!r}")
+        axis = call.axis("dim", refs[0].type.rank) if "dim" in call.arguments else 0
+        call.require(axis != 0, "dim = 0, the batch axis")
+        return Imported(cls(axis), tuple(ref.name for ref in refs))
+
+    def infer(self, *inputs: Type) -> tuple[Type, ...]:
+        expect(all(1 <= self.axis < t.rank for t in inputs), f"inputs cannot be joined along axis {self.axis}")
+        return _joined(inputs, self.axis, DType.F32)
+
+    def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
+        return (np.concatenate(inputs, axis=self.axis),)
+
+    def torch_form(self, torch: Any, *inputs: Any) -> Any:
+        return torch.cat(inputs, self.axis)
+
+    def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
+        order = _least_moved(lowering, node.inputs)
+        target = lowering.quant(epilogue.output)
+        parts = [lowering.rescaled(lowering.placed(value, order), target) for value in node.inputs]
+        op = QConcat(order.index(self.axis))
+        while len(parts) > MAX_PARTS:
+            stage = [tuple(parts[i : i + MAX_PARTS]) for i in range(0, len(parts), MAX_PARTS)]
+            parts = [lowering.emit(op, some, f"{epilogue.output}.part", target) for some in stage]
+        lowering.finish(epilogue, op, tuple(parts), order)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = np.random.default_rng(45)
+        for axis, extents in ((1, (3, 5)), (2, (1, 4, 2)), (3, (2,)), (1, (1,) * 40)):
+            shapes = [[2, 3, 4, 5] for _ in extents]
+            for shape, extent in zip(shapes, extents, strict=True):
+                shape[axis] = extent
+            yield Sample(cls(axis), tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes))
+        yield Sample(cls(1), tuple(rng.normal(size=(2, n)).astype(np.float32) for n in (7, 1)))
+
+
+def _least_moved(lowering: Lowering, values: tuple[str, ...]) -> Order:
+    """The order in which most elements stand already; channels last where it makes no difference."""
+    elements: Counter[Order] = Counter()
+    for value in values:
+        if value not in lowering.graph.constants:
+            elements[lowering.order(value)] += lowering.graph.types[value].elements
+    last = channels_last(len(lowering.shape(values[0])))
+    return max(elements, key=lambda order: (elements[order], order == last), default=last)
+
+
+@dataclass(frozen=True)
+class QConcat(IntegerOperator):
+    """Up to 32 inputs u8 whose shapes differ along `axis` alone; output with their extents summed there."""
+
+    name = "q_concat"
+
+    axis: int
+
+    def infer(self, *inputs: Type) -> tuple[Type, ...]:
+        expect(1 <= len(inputs) <= MAX_PARTS, f"q_concat joins 1 to {MAX_PARTS} inputs, not {len(inputs)}")
+        expect(all(t.dtype is DType.U8 for t in inputs), "q_concat moves u8")
+        expect(all(0 <= self.axis < t.rank for t in inputs), f"inputs cannot be joined along axis {self.axis}")
+        return _joined(inputs, self.axis, DType.U8)
+
+    def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
+        return (np.concatenate(inputs, axis=self.axis),)
+
+    def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
+        parts = [int(np.prod(t.bounds[self.axis :], dtype=np.int64)) for t in inputs]
+        return {
+            "count": len(inputs),
+            "outer": int(np.prod(outputs[0].bounds[: self.axis], dtype=np.int64)),
+            "part": (*parts, *(0,) * (MAX_PARTS - len(parts))),
+        }
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = np.random.default_rng(46)
+        for axis, extents in ((1, (3, 5)), (2, (1, 4, 2)), (3, (16, 17, 256)), (1, (1,) * MAX_PARTS), (3, (2,))):
+            shapes = [[2, 3, 4, 5] for _ in extents]
+            for shape, extent in zip(shapes, extents, strict=True):
+                shape[axis] = extent
+            yield Sample(cls(axis), tuple(codes(rng, tuple(shape)) for shape in shapes))
+        yield Sample(cls(1), tuple(codes(rng, (1, n)) for n in (256, 1, 33)))

@@ -1,0 +1,112 @@
+"""Linear layer:  y[..., o] = b[o] + sum over k of w[o, k] * x[..., k];  in integers as a convolution (see conv2d)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from penjing.core.arithmetic import multiplier, requantize
+from penjing.ir.graph import Node
+from penjing.ir.types import DType, Type
+from penjing.ops.conv2d import check_requantize, requantize_params
+from penjing.ops.integer_samples import LENGTHS, codes, requantization, weights
+from penjing.ops.lowering import Epilogue, Lowering, identity
+from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
+
+
+@dataclass(frozen=True)
+class Linear(Operator):
+    """Inputs x (..., K), weight (O, K), optional bias (O); output (..., O)."""
+
+    name = "linear"
+    torch = ("aten.linear.default",)
+    onnx = ("Gemm", "MatMul")
+    weight_input = 1
+    bias_input = 2
+
+    def infer(self, *inputs: Type) -> tuple[Type, ...]:
+        x, w = inputs[0], inputs[1]
+        expect(x.rank >= 1 and w.rank == 2, f"linear needs a weight of rank 2, not {w.rank}")
+        expect(x.bounds[-1] == w.bounds[1], f"{x.bounds[-1]} features, but the weight has {w.bounds[1]}")
+        if len(inputs) > 2:
+            expect(inputs[2].bounds == w.bounds[:1], f"bias of shape {inputs[2].bounds} for {w.bounds[0]} outputs")
+        return (Type((*x.shape[:-1], w.shape[0])),)
+
+    def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
+        y = inputs[0] @ inputs[1].T
+        return (y + inputs[2] if len(inputs) > 2 and inputs[2] is not None else y,)
+
+    def torch_form(self, torch: Any, *inputs: Any) -> Any:
+        return torch.nn.functional.linear(*inputs)
+
+    def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
+        return Cost(outputs[0].elements * inputs[1].bounds[1], sum(t.nbytes for t in (*inputs, *outputs)))
+
+    def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
+        value, weight = node.inputs[0], node.inputs[1]
+        order = identity(lowering.graph.types[value].rank)
+        constant = lowering.graph.constants[weight]
+        assert constant.quant is not None
+        source, target = lowering.quant(value), lowering.quant(epilogue.output)
+        m = multiplier(source.scale, constant.quant.scale_array(), target.scale)
+        has_bias = len(node.inputs) > 2 and node.inputs[2]
+        b = lowering.graph.constants[node.inputs[2]].array if has_bias else np.zeros(constant.array.shape[0], np.int32)
+        inputs = (
+            lowering.placed(value, order),
+            lowering.constant(weight, constant.array),
+            lowering.constant(f"{weight}.bias", b),
+            lowering.constant(f"{weight}.multiplier", m),
+        )
+        op = QLinear(source.zero_point, target.zero_point, *lowering.clamp_codes(epilogue))
+        lowering.finish(epilogue, op, inputs, order)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = np.random.default_rng(6)
+        for shape, outputs in (((2, 7), 5), ((1, 64), 33), ((2, 3, 4), 2)):
+            arrays = [rng.normal(size=s).astype(np.float32) for s in (shape, (outputs, shape[-1]), (outputs,))]
+            yield Sample(cls(), tuple(arrays), constant=(1, 2))
+        yield Sample(cls(), tuple(arrays[:2]), constant=(1,))
+
+
+@dataclass(frozen=True)
+class QLinear(IntegerOperator):
+    """x u8 (..., K), w s8 (O, K), bias s32 (O), multiplier f32 (O); output u8 (..., O)."""
+
+    name = "q_linear"
+
+    x_zero: int
+    y_zero: int
+    qmin: int
+    qmax: int
+
+    def infer(self, *inputs: Type) -> tuple[Type, ...]:
+        x, w, bias, m = inputs
+        expect(x.rank >= 1 and w.rank == 2 and x.bounds[-1] == w.bounds[1], "x (..., K) and w (O, K) do not fit")
+        check_requantize(x, w, bias, m, w.bounds[0])
+        return (Type((*x.shape[:-1], w.shape[0]), DType.U8),)
+
+    def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
+        x, w, bias, m = inputs
+        # float64 holds every int32 exactly, so the product is exact in any order
+        acc = ((x.astype(np.float64) - self.x_zero) @ w.astype(np.float64).T).astype(np.int32) + bias
+        return (requantize(acc, m, self.y_zero, self.qmin, self.qmax),)
+
+    def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
+        outputs_, features = inputs[1].bounds
+        rows = inputs[0].elements // features
+        head: dict[str, Param] = {"rows": rows, "k": features, "oc": outputs_}
+        return {**head, **requantize_params(self.x_zero, self.y_zero, self.qmin, self.qmax)}
+
+    def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
+        return Cost(outputs[0].elements * inputs[1].bounds[1], sum(t.nbytes for t in (*inputs, *outputs)))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = np.random.default_rng(7)
+        for i, k in enumerate((*LENGTHS, 1023, 2048)):
+            outputs = LENGTHS[i % 12]
+            bias, m = requantization(rng, outputs, 128.0 * 64.0 * k**0.5)
+            op = cls(*[(0, 0), (128, 128), (255, 3)][i % 3], *[(0, 255), (3, 250)][i % 2])
+            yield Sample(op, (codes(rng, (1 + i % 3, k)), weights(rng, (outputs, k)), bias, m), constant=(1, 2, 3))

@@ -1,0 +1,193 @@
+"""The context in which operators become integer operators: layouts, constants, quantization, epilogues.
+
+A value of the network has logical axes (NCHW); in the program it has a physical *order*: `order[i]` is the logical axis
+that stands at physical axis i. Operators ask for the order they need; a transpose appears only where orders disagree.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from penjing.core.arithmetic import U8_MAX, U8_MIN
+from penjing.core.errors import QuantizationError
+from penjing.ir.graph import Graph, Node
+from penjing.ir.types import Constant, Names, Quant, Shape, Type, bounds
+from penjing.ops.operator import IntegerOperator
+
+Order = tuple[int, ...]
+
+
+def channels_last(rank: int) -> Order:
+    """NHWC for rank 4, NLC for rank 3; identity below."""
+    return (0, *range(2, rank), 1) if rank > 2 else tuple(range(rank))
+
+
+def identity(rank: int) -> Order:
+    """The logical order itself."""
+    return tuple(range(rank))
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What an operator does in passing: add `residual`, clamp to [low, high] (reals), and store as value `output`."""
+
+    output: str
+    low: float = -math.inf
+    high: float = math.inf
+    residual: str | None = None
+
+
+class Lowering:
+    """Builds the program of a quantized graph, one operator at a time."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.program = Graph(graph.name, stage="lowered")
+        self._names = Names()
+        self._placed: dict[str, dict[Order, str]] = {}
+        self._node: Node | None = None
+
+    def start(self, node: Node) -> None:
+        """Say which node is being lowered, for source locations and errors."""
+        self._node = node
+
+    def add_input(self, value: str) -> None:
+        """Program inputs keep their logical order."""
+        type_ = self.graph.types[value]
+        name = self.program.add_input(self._names.fresh(value), _codes(type_.shape, self.quant(value)))
+        self.define(value, name, identity(type_.rank))
+
+    def shape(self, value: str) -> Shape:
+        """Logical shape of a value of the network."""
+        return self.graph.types[value].shape
+
+    def quant(self, value: str) -> Quant:
+        """Quantization of a value of the network."""
+        quant = self.graph.types[value].quant
+        if quant is None:
+            where = str(self._node) if self._node else f"graph {self.graph.name}"
+            raise QuantizationError(f"%{value} has no quantization", where=where, hint="calibrate and quantize first")
+        return quant
+
+    def clamp_codes(self, epilogue: Epilogue) -> tuple[int, int]:
+        """(qmin, qmax): the epilogue's clamp in codes of its output."""
+        quant = self.quant(epilogue.output)
+
+        def code(real: float, otherwise: int) -> int:
+            if math.isinf(real):
+                return otherwise
+            return int(np.clip(np.rint(real / float(quant.scale)) + quant.zero_point, U8_MIN, U8_MAX))
+
+        return code(epilogue.low, U8_MIN), code(epilogue.high, U8_MAX)
+
+    def define(self, value: str, placed: str, order: Order) -> None:
+        """Record that program value `placed` holds network value `value` in `order`."""
+        self._placed.setdefault(value, {})[order] = placed
+
+    def order(self, value: str) -> Order:
+        """The order in which a value was first made; identity for constants."""
+        if value in self.graph.constants:
+            return identity(self.graph.types[value].rank)
+        return next(iter(self._placed[value]))
+
+    def placed(self, value: str, order: Order) -> str:
+        """The program value that holds `value` in `order`; a transpose is emitted when there is none yet."""
+        known = self._placed.setdefault(value, {})
+        if order in known:
+            return known[order]
+        if value in self.graph.constants:
+            array = self.graph.constants[value].array
+            known[order] = self.constant(value, np.transpose(array, order), self.quant(value))
+            return known[order]
+        source_order, source = next(iter(known.items()))
+        perm = tuple(source_order.index(axis) for axis in order)
+        known[order] = self.transpose(source, perm)
+        return known[order]
+
+    def transpose(self, source: str, perm: Order) -> str:
+        """`source` with permuted axes: a reshape when only axes of extent 1 move."""
+        from penjing.ops.permute import QTranspose
+        from penjing.ops.reshape import QReshape
+
+        shape = self.program.types[source].shape
+        if perm == identity(len(perm)):
+            return source
+        moved = tuple(shape[axis] for axis in perm)
+        solid = [axis for axis in perm if bounds(shape)[axis] != 1 or not isinstance(shape[axis], int)]
+        op: IntegerOperator = QReshape(moved) if solid == sorted(solid) else QTranspose(perm)
+        return self.emit(op, (source,), f"{source}.t", self.program.types[source].quant)
+
+    def aligned(self, value: str, rank: int, order: Order) -> str:
+        """`value` in `order`, its shape first extended to `rank` by leading ones, as broadcasting does."""
+        shape = self.shape(value)
+        if len(shape) == rank:
+            return self.placed(value, order)
+        padded: Shape = (1,) * (rank - len(shape)) + shape
+        if value in self.graph.constants:
+            array = self.graph.constants[value].array.reshape(bounds(padded))
+            return self.constant(value, np.transpose(array, order), self.quant(value))
+        return self.transpose(self.reshape(self.placed(value, identity(len(shape))), padded), order)
+
+    def reshape(self, source: str, shape: Shape) -> str:
+        """The same bytes under another shape."""
+        from penjing.ops.reshape import QReshape
+
+        if self.program.types[source].shape == shape:
+            return source
+        return self.emit(QReshape(shape), (source,), f"{source}.r", self.program.types[source].quant)
+
+    def copy(self, source: str) -> str:
+        """The same codes as a value of its own, for an output that would otherwise be an input or another output."""
+        from penjing.ops.reshape import QReshape
+
+        type_ = self.program.types[source]
+        return self.emit(QReshape(type_.shape), (source,), f"{source}.copy", type_.quant)
+
+    def constant(self, stem: str, array: np.ndarray, quant: Quant | None = None) -> str:
+        """A constant of the program."""
+        return self.program.add_constant(self._names.fresh(stem), Constant(array, quant=quant))
+
+    def emit(self, op: IntegerOperator, inputs: tuple[str, ...], stem: str, quant: Quant | None) -> str:
+        """Append an integer operator with one output."""
+        name = self._names.fresh(stem)
+        source = self._node.source if self._node else None
+        node = self.program.add_node(op, inputs, (name,), *([source] if source else []))
+        self.program.types[name] = self.program.types[name].with_quant(quant)
+        return node.output
+
+    def finish(self, epilogue: Epilogue, op: IntegerOperator, inputs: tuple[str, ...], order: Order) -> None:
+        """Emit the operator that makes the epilogue's output."""
+        name = self.emit(op, inputs, epilogue.output, self.quant(epilogue.output))
+        self.define(epilogue.output, name, order)
+
+    def table(self, stem: str, source: Quant, target: Quant, function: object = None) -> str:
+        """A 256-entry table: codes of `source` through `function` (float64 -> float64) to codes of `target`."""
+        return self.constant(stem, code_table(source, target, function))
+
+    def rescaled(self, placed: str, target: Quant) -> str:
+        """`placed` in the codes of `target`, by a table when they differ."""
+        from penjing.ops.table import QTable
+
+        source = self.program.types[placed].quant
+        if source is None or source == target:
+            return placed
+        return self.emit(QTable(), (placed, self.table(f"{placed}.codes", source, target)), f"{placed}.q", target)
+
+
+def code_table(source: Quant, target: Quant, function: object = None) -> np.ndarray:
+    """u8[256]: for each code of `source`, the nearest code of `target` to f(real); computed in float64."""
+    real = float(source.scale) * (np.arange(256, dtype=np.float64) - source.zero_point)
+    if callable(function):
+        real = np.asarray(function(real), dtype=np.float64)
+    codes = np.rint(real / float(target.scale)) + target.zero_point
+    table: np.ndarray = np.clip(codes, U8_MIN, U8_MAX).astype(np.uint8)
+    return table
+
+
+def _codes(shape: Shape, quant: Quant) -> Type:
+    from penjing.ir.types import DType
+
+    return Type(shape, DType.U8, quant)

@@ -1,0 +1,146 @@
+"""What one operator file must say.
+
+A `Operator` is an operator of the network as its author wrote it: a meaning in floats, a shape rule, a cost, its names
+in the front ends, and how it becomes integer operators. An `IntegerOperator` is an operator of the program that devices
+run: a meaning in integers that is exact, and the numbers that its kernel needs. Neither knows torch, ONNX or C: front
+ends read names, `torch_form` is handed the torch module, and `kernel_params` returns plain numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from penjing.core.errors import InvalidGraph
+from penjing.ir.graph import Node, Operation
+from penjing.ir.types import DType, Type
+
+if TYPE_CHECKING:
+    from penjing.ops.lowering import Epilogue, Lowering
+    from penjing.ops.torch_call import Imported, TorchCall
+
+
+class QuantRule(Enum):
+    """Where the quantization of an operator's output comes from."""
+
+    OWN = "own"  # observed by calibration
+    SAME = "same"  # that of the first input: codes are moved, not computed
+    FIXED = "fixed"  # known from the operator: `fixed_range`
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work of one call on one sample: multiply-accumulates, and bytes of constants and activations touched."""
+
+    macs: int
+    bytes: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.macs + other.macs, self.bytes + other.bytes)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example of an operator: the operator with its attributes, and arrays for its inputs.
+
+    `constant` names the inputs (by position) that are constants of the network, such as weights. A sample of an integer
+    operator may also give the quantization of its inputs where it matters.
+    """
+
+    op: Operation
+    inputs: tuple[np.ndarray | None, ...]
+    constant: tuple[int, ...] = ()
+
+    @property
+    def types(self) -> tuple[Type, ...]:
+        """Types of the inputs that are present."""
+        return tuple(Type(tuple(x.shape), DType.of(x)) for x in self.inputs if x is not None)
+
+
+class Operator(Operation):
+    """An operator of the network, with its float meaning."""
+
+    torch: ClassVar[tuple[str, ...]] = ()
+    onnx: ClassVar[tuple[str, ...]] = ()
+    quant_rule: ClassVar[QuantRule] = QuantRule.OWN
+    weight_input: ClassVar[int | None] = None  # position of the input that is quantized symmetrically, per channel
+    weight_axis: ClassVar[int] = 0  # its output-channel axis
+    bias_input: ClassVar[int | None] = None
+    parameter_inputs: ClassVar[tuple[int, ...]] = ()  # float constants that lowering reads as they are
+
+    @classmethod
+    def from_torch(cls, call: TorchCall) -> Imported:
+        """The operator for a call of one of the names in `torch`; the default takes all tensors and no attributes."""
+        from penjing.ops.torch_call import Imported, Ref
+
+        return Imported(cls(), tuple(a.name for a in call.arguments.values() if isinstance(a, Ref)))
+
+    def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
+        """The meaning: float32 arrays in (None for an absent input) and out. Axis 0 may be any batch size."""
+        raise NotImplementedError
+
+    def torch_form(self, torch: Any, *inputs: Any) -> Any:
+        """The same with torch tensors, differentiable; a tensor, or a tuple for several outputs."""
+        raise NotImplementedError
+
+    def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
+        """Work of one call; the default counts bytes only."""
+        return Cost(0, sum(t.nbytes for t in (*inputs, *outputs)))
+
+    def clamp_range(self) -> tuple[float, float] | None:
+        """(low, high) when the operator is a clamp that the operator before it can do in passing; else None."""
+        return None
+
+    def fixed_range(self) -> tuple[float, float]:
+        """The output range of a FIXED operator."""
+        raise NotImplementedError
+
+    def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
+        """Emit integer operators that compute `epilogue.output`."""
+        raise NotImplementedError
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Examples from which tests, fuzzers and the operator table are made."""
+        raise NotImplementedError
+
+
+class IntegerOperator(Operation):
+    """An operator of the program, with its exact integer meaning."""
+
+    alias: ClassVar[bool] = False  # the output is the first input's bytes under another shape: no kernel, no copy
+    in_place: ClassVar[bool] = False  # the kernel may write its output over its first input
+
+    def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
+        """The definition: what every target must reproduce byte for byte. Axis 0 may be any batch size."""
+        raise NotImplementedError
+
+    def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
+        """The fields of `struct pj_<name>`, in order."""
+        raise NotImplementedError
+
+    def scratch_bytes(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> int:
+        """Bytes of working memory that the kernel needs for one call."""
+        return 0
+
+    def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
+        """Work of one call; the default counts bytes only."""
+        return Cost(0, sum(t.nbytes for t in (*inputs, *outputs)))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Examples with every code, exact ties, both saturation ends and lengths around each vector width."""
+        raise NotImplementedError
+
+
+Param = int | float | tuple[int, ...]
+
+
+def expect(condition: bool, what: str) -> None:
+    """Raise InvalidGraph unless a shape rule's condition holds; the verifier adds the node."""
+    if not condition:
+        raise InvalidGraph(what)

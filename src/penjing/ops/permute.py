@@ -1,0 +1,104 @@
+"""Permute:  y[i_p(0), i_p(1), ...] = x[i_0, i_1, ...], with output axis k holding input axis perm[k]."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from penjing.ir.graph import Node
+from penjing.ir.types import MAX_RANK, DType, Type
+from penjing.ops.integer_samples import codes
+from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
+from penjing.ops.torch_call import Imported, Ref, TorchCall
+
+
+def _permuted(x: Type, perm: tuple[int, ...], dtype: DType) -> tuple[Type, ...]:
+    expect(sorted(perm) == list(range(x.rank)), f"{perm} does not permute {x.rank} axes")
+    return (Type(tuple(x.shape[axis] for axis in perm), dtype),)
+
+
+@dataclass(frozen=True)
+class Permute(Operator):
+    """Input of rank n, output with its axes in the order `perm`."""
+
+    name = "permute"
+    torch = ("aten.permute.default", "aten.transpose.int", "aten.t.default")
+    onnx = ("Transpose",)
+    quant_rule = QuantRule.SAME
+
+    perm: tuple[int, ...]
+
+    @classmethod
+    def from_torch(cls, call: TorchCall) -> Imported:
+        source = next(a for a in call.arguments.values() if isinstance(a, Ref))
+        rank = source.type.rank
+        perm = list(range(rank))
+        if call.target == "aten.permute.default":
+            perm = [axis % rank for axis in call.integers("dims")]
+        elif call.target == "aten.transpose.int":
+            i, j = call.axis("dim0", rank), call.axis("dim1", rank)
+            perm[i], perm[j] = j, i
+        else:
+            perm.reverse()
+        return Imported(cls(tuple(perm)), (source.name,))
+
+    def infer(self, *inputs: Type) -> tuple[Type, ...]:
+        return _permuted(inputs[0], self.perm, DType.F32)
+
+    def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
+        return (np.ascontiguousarray(np.transpose(inputs[0], self.perm)),)
+
+    def torch_form(self, torch: Any, *inputs: Any) -> Any:
+        return inputs[0].permute(self.perm)
+
+    def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
+        # nothing moves: the physical order is the same, only the logical axes have other names
+        value = node.inputs[0]
+        order = lowering.order(value)
+        inverse = {axis: k for k, axis in enumerate(self.perm)}
+        lowering.define(epilogue.output, lowering.placed(value, order), tuple(inverse[axis] for axis in order))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        x = np.arange(120, dtype=np.float32).reshape(2, 3, 4, 5)
+        for perm in ((0, 2, 3, 1), (0, 3, 1, 2), (0, 1, 3, 2), (0, 1, 2, 3)):
+            yield Sample(cls(perm), (x,))
+        yield Sample(cls((0, 2, 1)), (x[:, :, 0],))
+
+
+@dataclass(frozen=True)
+class QTranspose(IntegerOperator):
+    """x u8 of rank up to 6; output with its axes in the order `perm`."""
+
+    name = "q_transpose"
+
+    perm: tuple[int, ...]
+
+    def infer(self, *inputs: Type) -> tuple[Type, ...]:
+        expect(inputs[0].dtype is DType.U8, "q_transpose moves u8")
+        return _permuted(inputs[0], self.perm, DType.U8)
+
+    def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
+        return (np.ascontiguousarray(np.transpose(inputs[0], self.perm)),)
+
+    def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
+        shape = inputs[0].bounds
+        strides = [int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape))]
+        lead = MAX_RANK - len(shape)
+        return {
+            "extent": (1,) * lead + outputs[0].bounds,
+            "stride": (0,) * lead + tuple(strides[axis] for axis in self.perm),
+        }
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = np.random.default_rng(9)
+        for shape, perm in (
+            ((2, 3, 4, 5), (0, 2, 3, 1)),
+            ((1, 17, 16), (0, 2, 1)),
+            ((2, 3, 2, 3, 4, 2), (5, 1, 4, 0, 2, 3)),
+        ):
+            yield Sample(cls(perm), (codes(rng, shape),))
+        yield Sample(cls((1, 0)), (codes(rng, (16, 33)),))

@@ -1,0 +1,72 @@
+"""The rectifiers: relu y = max(x, 0); relu6 and clamp y = min(max(x, low), high).
+
+All are clamps, so a convolution, linear layer or addition before them does them in passing.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from penjing.ops.table import Elementwise
+from penjing.ops.torch_call import Imported, Ref, TorchCall
+
+
+class _Clamp(Elementwise):
+    def function(self, x: np.ndarray) -> np.ndarray:
+        low, high = self.clamp_range()
+        y: np.ndarray = np.clip(x, low, high).astype(x.dtype)
+        return y
+
+    def torch_form(self, torch: Any, *inputs: Any) -> Any:
+        low, high = self.clamp_range()
+        return torch.clamp(inputs[0], None if math.isinf(low) else low, None if math.isinf(high) else high)
+
+    def clamp_range(self) -> tuple[float, float]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Relu(_Clamp):
+    """y = max(x, 0)."""
+
+    name = "relu"
+    torch = ("aten.relu.default", "aten.relu_.default")
+    onnx = ("Relu",)
+
+    def clamp_range(self) -> tuple[float, float]:
+        return 0.0, math.inf
+
+
+@dataclass(frozen=True)
+class Relu6(_Clamp):
+    """y = min(max(x, 0), 6)."""
+
+    name = "relu6"
+    torch = ("aten.relu6.default", "aten.relu6_.default")
+
+    def clamp_range(self) -> tuple[float, float]:
+        return 0.0, 6.0
+
+
+@dataclass(frozen=True)
+class Clamp(_Clamp):
+    """y = min(max(x, low), high): hardtanh and clamp; an infinite bound is none."""
+
+    name = "clamp"
+    torch = ("aten.hardtanh.default", "aten.hardtanh_.default", "aten.clamp.default", "aten.clamp_min.default")
+    onnx = ("Clip",)
+
+    low: float = -1.0
+    high: float = 1.0
+
+    @classmethod
+    def from_torch(cls, call: TorchCall) -> Imported:
+        keys = ("min_val", "max_val") if "hardtanh" in call.target else ("min", "max")
+        low, high = (None if call.arguments.get(key) is None else call.number(key) for key in keys)
+        op = cls(-math.inf if low is None else low, math.inf if high is None else high)
+        return Imported(op, (next(a.name for a in call.arguments.values() if isinstance(a, Ref)),))
+
+    def clamp_range(self) -> tuple[float, float]:
+        return self.low, self.high

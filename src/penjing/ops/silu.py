@@ -1,0 +1,24 @@
+"""SiLU (swish):  y = x * sigmoid(x)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from penjing.ops.sigmoid import logistic
+from penjing.ops.table import Elementwise
+
+
+@dataclass(frozen=True)
+class Silu(Elementwise):
+    """Input of any shape, output of the same shape."""
+
+    name = "silu"
+    torch = ("aten.silu.default", "aten.silu_.default")
+
+    def function(self, x: np.ndarray) -> np.ndarray:
+        y: np.ndarray = x * logistic(x)
+        return y
+
+    def torch_form(self, torch: Any, *inputs: Any) -> Any:
+        return torch.nn.functional.silu(inputs[0])

@@ -1,0 +1,190 @@
+"""Parts of one axis: slice  y = x[..., start:stop:step, ...]  and select  y = x[..., index, ...], which drops the axis.
+
+Codes are moved, never computed. The batch axis stays whole.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from penjing.ir.graph import Node
+from penjing.ir.types import DType, Type
+from penjing.ops.integer_samples import codes
+from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
+from penjing.ops.torch_call import Imported, TorchCall
+
+TO_THE_END = 2**63 - 1  # what torch writes for an absent end
+
+
+def _at(axis: int, index: int | slice) -> tuple[int | slice, ...]:
+    return (slice(None),) * axis + (index,)
+
+
+def _fixed_extent(x: Type, axis: int) -> int:
+    expect(1 <= axis < x.rank, f"axis {axis} of rank {x.rank} cannot be cut")
+    extent = x.shape[axis]
+    expect(isinstance(extent, int), f"axis {axis} has a symbolic extent and cannot be cut")
+    return x.bounds[axis]
+
+
+@dataclass(frozen=True)
+class Slice(Operator):
+    """Input of any shape; output with elements start, start + step, ... below stop of `axis`, 0 <= start < stop."""
+
+    name = "slice"
+    torch = ("aten.slice.Tensor",)
+    onnx = ("Slice",)
+    quant_rule = QuantRule.SAME
+
+    axis: int
+    start: int
+    stop: int
+    step: int = 1
+
+    @classmethod
+    def from_torch(cls, call: TorchCall) -> Imported:
+        x = call.ref("self")
+        axis = call.axis("dim", x.type.rank) if "dim" in call.arguments else 0
+        start, stop, step = (
+            default if call.arguments.get(key) is None else call.integer(key)
+            for key, default in (("start", 0), ("end", TO_THE_END), ("step", 1))
+        )
+        extent = x.type.shape[axis]
+        if start == 0 and step == 1 and (stop == TO_THE_END or (isinstance(extent, int) and stop >= extent)):
+            return Imported(None, (x.name,))
+        call.require(axis != 0, "a part of axis 0, the batch")
+        call.require(isinstance(extent, int), f"a part of axis {axis}, whose extent {extent} is symbolic")
+        start, stop, step = slice(start, stop, step).indices(x.type.bounds[axis])
+        call.require(start < stop, f"the empty part {start}:{stop} of axis {axis}")
+        return Imported(cls(axis, start, stop, step), (x.name,))
+
+    def infer(self, *inputs: Type) -> tuple[Type, ...]:
+        extent = _fixed_extent(inputs[0], self.axis)
+        expect(0 <= self.start < self.stop <= extent and self.step >= 1, f"{self} of an axis of {extent}")
+        shape = inputs[0].shape
+        return (Type((*shape[: self.axis], self._count(), *shape[self.axis + 1 :])),)
+
+    def _count(self) -> int:
+        return len(range(self.start, self.stop, self.step))
+
+    def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
+        return (np.ascontiguousarray(inputs[0][_at(self.axis, slice(self.start, self.stop, self.step))]),)
+
+    def torch_form(self, torch: Any, *inputs: Any) -> Any:
+        return inputs[0][_at(self.axis, slice(self.start, self.stop, self.step))]
+
+    def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
+        value = node.inputs[0]
+        order = lowering.order(value)
+        op = QSlice(order.index(self.axis), self.start, self._count(), self.step)
+        lowering.finish(epilogue, op, (lowering.placed(value, order),), order)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        x = np.arange(2 * 6 * 5 * 4, dtype=np.float32).reshape(2, 6, 5, 4)
+        for op in (cls(1, 0, 3), cls(2, 1, 5, 2), cls(3, 3, 4), cls(1, 1, 6, 4)):
+            yield Sample(op, (x,))
+        yield Sample(cls(1, 2, 20, 3), (x.reshape(2, 60),))
+
+
+@dataclass(frozen=True)
+class Select(Operator):
+    """Input of any shape; output with the elements at `index` >= 0 of `axis`, one axis fewer."""
+
+    name = "select"
+    torch = ("aten.select.int",)
+    quant_rule = QuantRule.SAME
+
+    axis: int
+    index: int
+
+    @classmethod
+    def from_torch(cls, call: TorchCall) -> Imported:
+        x = call.ref("self")
+        axis, index = call.axis("dim", x.type.rank), call.integer("index")
+        call.require(axis != 0, "one element of axis 0, the batch")
+        extent = x.type.shape[axis]
+        call.require(isinstance(extent, int), f"one element of axis {axis}, whose extent {extent} is symbolic")
+        return Imported(cls(axis, index % x.type.bounds[axis]), (x.name,))
+
+    def infer(self, *inputs: Type) -> tuple[Type, ...]:
+        extent = _fixed_extent(inputs[0], self.axis)
+        expect(0 <= self.index < extent, f"element {self.index} of an axis of {extent}")
+        shape = inputs[0].shape
+        return (Type((*shape[: self.axis], *shape[self.axis + 1 :])),)
+
+    def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
+        return (np.ascontiguousarray(inputs[0][_at(self.axis, self.index)]),)
+
+    def torch_form(self, torch: Any, *inputs: Any) -> Any:
+        return inputs[0].select(self.axis, self.index)
+
+    def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
+        value = node.inputs[0]
+        order = lowering.order(value)
+        at = order.index(self.axis)
+        quant = lowering.quant(epilogue.output)
+        op = QSlice(at, self.index, 1, 1)
+        part = lowering.emit(op, (lowering.placed(value, order),), f"{epilogue.output}.part", quant)
+        shape = lowering.program.types[part].shape
+        rest = lowering.reshape(part, (*shape[:at], *shape[at + 1 :]))
+        kept = tuple(axis - (axis > self.axis) for axis in order if axis != self.axis)
+        lowering.define(epilogue.output, rest, kept)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        x = np.arange(2 * 6 * 5 * 4, dtype=np.float32).reshape(2, 6, 5, 4)
+        for op in (cls(1, 0), cls(2, 4), cls(3, 1)):
+            yield Sample(op, (x,))
+        yield Sample(cls(1, 59), (x.reshape(2, 60),))
+
+
+@dataclass(frozen=True)
+class QSlice(IntegerOperator):
+    """x u8 of any rank; output with elements start, start + step, ... (`count` of them) of `axis`."""
+
+    name = "q_slice"
+
+    axis: int
+    start: int
+    count: int
+    step: int
+
+    def infer(self, *inputs: Type) -> tuple[Type, ...]:
+        x = inputs[0]
+        expect(x.dtype is DType.U8, "q_slice moves u8")
+        expect(0 <= self.axis < x.rank and isinstance(x.shape[self.axis], int), f"axis {self.axis} cannot be cut")
+        expect(self.start >= 0 and self.count >= 1 and self.step >= 1, f"{self} makes no sense")
+        last = self.start + (self.count - 1) * self.step
+        expect(last < x.bounds[self.axis], f"element {last} of an axis of {x.bounds[self.axis]}")
+        return (Type((*x.shape[: self.axis], self.count, *x.shape[self.axis + 1 :]), DType.U8),)
+
+    def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
+        last = self.start + (self.count - 1) * self.step
+        return (np.ascontiguousarray(inputs[0][_at(self.axis, slice(self.start, last + 1, self.step))]),)
+
+    def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
+        shape = inputs[0].bounds
+        return {
+            "outer": int(np.prod(shape[: self.axis], dtype=np.int64)),
+            "extent": shape[self.axis],
+            "inner": int(np.prod(shape[self.axis + 1 :], dtype=np.int64)),
+            **{"start": self.start, "count": self.count, "step": self.step},
+        }
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = np.random.default_rng(44)
+        for op, shape in (
+            (cls(1, 0, 256, 1), (2, 257)),
+            (cls(1, 1, 128, 2), (1, 256)),
+            (cls(3, 16, 17, 1), (1, 3, 3, 64)),
+            (cls(2, 0, 4, 2), (2, 3, 7, 5)),
+            (cls(1, 1, 2, 3), (2, 6, 4, 33)),
+            (cls(4, 2, 1, 1), (1, 2, 3, 2, 3, 2)),
+            (cls(1, 0, 1, 9), (1, 1)),
+        ):
+            yield Sample(op, (codes(rng, shape),))

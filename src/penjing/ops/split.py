@@ -1,0 +1,67 @@
+"""Split:  one axis cut into consecutive parts of the given sizes, one output each. Codes are moved, never computed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from penjing.ir.graph import Node
+from penjing.ir.types import Type
+from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.operator import Operator, QuantRule, Sample, expect
+from penjing.ops.slice import QSlice
+from penjing.ops.torch_call import Imported, TorchCall
+
+
+@dataclass(frozen=True)
+class Split(Operator):
+    """Input of any shape; output i has extent `sizes[i]` along `axis`; the sizes sum to the input's extent."""
+
+    name = "split"
+    torch = ("aten.split.Tensor", "aten.split_with_sizes.default", "aten.chunk.default")
+    onnx = ("Split",)
+    quant_rule = QuantRule.SAME
+
+    axis: int
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def from_torch(cls, call: TorchCall) -> Imported:
+        x = call.ref("self")
+        axis = call.axis("dim", x.type.rank) if "dim" in call.arguments else 0
+        call.require(axis != 0, "dim = 0, the batch axis")
+        # every member of the family is told by its output shapes alone
+        sizes = tuple(extent for shape in call.outputs if isinstance(extent := shape[axis], int))
+        call.require(len(sizes) == len(call.outputs), f"a symbolic extent along dim = {axis}")
+        return Imported(cls(axis, sizes), (x.name,))
+
+    def infer(self, *inputs: Type) -> tuple[Type, ...]:
+        x = inputs[0]
+        expect(1 <= self.axis < x.rank, f"axis {self.axis} of rank {x.rank} cannot be split")
+        expect(min(self.sizes, default=0) >= 1, f"parts of {self.sizes}")
+        expect(x.shape[self.axis] == sum(self.sizes), f"{self.sizes} do not make up {x.shape[self.axis]}")
+        return tuple(Type((*x.shape[: self.axis], size, *x.shape[self.axis + 1 :])) for size in self.sizes)
+
+    def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
+        parts = np.split(inputs[0], list(accumulate(self.sizes))[:-1], axis=self.axis)
+        return tuple(np.ascontiguousarray(part) for part in parts)
+
+    def torch_form(self, torch: Any, *inputs: Any) -> Any:
+        return torch.split(inputs[0], list(self.sizes), self.axis)
+
+    def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
+        value = node.inputs[0]
+        order = lowering.order(value)
+        x, at = lowering.placed(value, order), order.index(self.axis)
+        starts = accumulate(self.sizes[:-1], initial=0)
+        for output, start, size in zip(node.outputs, starts, self.sizes, strict=True):
+            part = lowering.emit(QSlice(at, start, size, 1), (x,), output, lowering.quant(output))
+            lowering.define(output, part, order)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        x = np.arange(2 * 6 * 5 * 4, dtype=np.float32).reshape(2, 6, 5, 4)
+        for op in (cls(1, (3, 3)), cls(2, (1, 4)), cls(3, (4,)), cls(1, (1, 2, 2, 1))):
+            yield Sample(op, (x,))

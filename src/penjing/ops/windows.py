@@ -1,0 +1,64 @@
+"""Sliding windows over channels-last arrays, shared by convolutions and pools."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from penjing.ir.types import Extent, bound
+from penjing.ops.operator import expect
+
+Pair = tuple[int, int]
+Pads = tuple[int, int, int, int]  # top, left, bottom, right
+
+
+@dataclass(frozen=True)
+class Window:
+    """Geometry of a 2-D window: (height, width) pairs, pads as (top, left, bottom, right)."""
+
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Pads = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+
+    def check(self) -> None:
+        """Raise InvalidGraph on a geometry that makes no sense."""
+        expect(min(*self.kernel, *self.stride, *self.dilation) >= 1, "kernel, stride and dilation must be at least 1")
+        expect(min(self.padding) >= 0, "padding must not be negative")
+
+    def output(self, height: Extent, width: Extent, *, ceil: bool = False) -> Pair:
+        """Output (height, width); with `ceil`, a last window may hang over the end but must start inside it."""
+        self.check()
+        sizes = []
+        for axis, extent in enumerate((bound(height), bound(width))):
+            before, after = self.padding[axis], self.padding[axis + 2]
+            reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1
+            room = extent + before + after - reach
+            expect(room >= 0, f"a window of {reach} does not fit into {extent} with padding {before}+{after}")
+            stride = self.stride[axis]
+            size = (room + stride - 1 if ceil else room) // stride + 1
+            if ceil and (size - 1) * stride >= extent + before:
+                size -= 1
+            sizes.append(size)
+        return sizes[0], sizes[1]
+
+    def taps(self, x: np.ndarray, output: Pair, fill: int | float) -> Iterator[tuple[int, int, np.ndarray]]:
+        """For each (ky, kx), the view of x (N, H, W, C), padded by `fill`, that the tap sees: (N, OH, OW, C)."""
+        padded = self.pad(x, output, fill)
+        for ky in range(self.kernel[0]):
+            for kx in range(self.kernel[1]):
+                y0, x0 = ky * self.dilation[0], kx * self.dilation[1]
+                rows = slice(y0, y0 + (output[0] - 1) * self.stride[0] + 1, self.stride[0])
+                columns = slice(x0, x0 + (output[1] - 1) * self.stride[1] + 1, self.stride[1])
+                yield ky, kx, padded[:, rows, columns]
+
+    def pad(self, x: np.ndarray, output: Pair, fill: int | float) -> np.ndarray:
+        """x (N, H, W, C) with pads, and as much below and right as the last window of `output` reaches."""
+        top, left, _, _ = self.padding
+        need = [
+            (o - 1) * s + d * (k - 1) + 1
+            for o, s, d, k in zip(output, self.stride, self.dilation, self.kernel, strict=True)
+        ]
+        below = max(0, need[0] - top - x.shape[1])
+        right = max(0, need[1] - left - x.shape[2])
+        return np.pad(x, ((0, 0), (top, below), (left, right), (0, 0)), constant_values=fill)

@@ -1,0 +1,48 @@
+"""The interpreter: the definition of what a program computes. Every target must reproduce it, byte for byte.
+
+Short and plain on purpose. It needs numpy alone.
+"""
+
+import numpy as np
+
+from penjing.core.errors import InvalidInput
+from penjing.ir.graph import Graph
+from penjing.ops.operator import IntegerOperator
+
+
+def interpret(program: Graph, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Run a lowered program on integer codes.
+
+    Args:
+        program: a graph in stage `lowered` or `planned`.
+        inputs: one array of codes per program input; axis 0 may hold any number of samples.
+
+    Returns:
+        One array of codes per program output.
+
+    Raises:
+        InvalidInput: the number, shape or dtype of the inputs does not fit.
+    """
+    values = {name: constant.array for name, constant in program.constants.items()}
+    values |= _checked_inputs(program, inputs)
+    last_use = {name: i for i, node in enumerate(program.nodes) for name in node.inputs}
+    for i, node in enumerate(program.nodes):
+        assert isinstance(node.op, IntegerOperator)
+        arguments = [values[name] for name in node.inputs]
+        values.update(zip(node.outputs, node.op.integer_reference(*arguments), strict=True))
+        for name in node.inputs:
+            if last_use[name] == i and name not in program.outputs and name not in program.constants:
+                values.pop(name, None)
+    return tuple(values[name] for name in program.outputs)
+
+
+def _checked_inputs(program: Graph, inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
+    if len(inputs) != len(program.inputs):
+        raise InvalidInput(f"{len(inputs)} inputs were given, {program.name} takes {len(program.inputs)}")
+    for name, array in zip(program.inputs, inputs, strict=True):
+        type_ = program.types[name]
+        if array.dtype != type_.dtype.numpy:
+            raise InvalidInput(f"input %{name} must be {type_.dtype}, not {array.dtype}")
+        if not type_.matches(array.shape):
+            raise InvalidInput(f"input %{name} has shape {array.shape}, expected {tuple(map(str, type_.shape))}")
+    return dict(zip(program.inputs, inputs, strict=True))

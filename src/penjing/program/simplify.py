@@ -1,0 +1,74 @@
+"""Rewrites of integer programs that change no output byte."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from penjing.ir.graph import Graph, Node
+from penjing.ir.passes import Pass, PassResult, Remark
+from penjing.ir.types import Constant, Names
+
+
+@dataclass(frozen=True)
+class FoldTransposeIntoLinear(Pass):
+    """transpose -> flatten -> linear  becomes  flatten -> linear with its weight's columns permuted.
+
+    This is what makes flattening free although activations stand channels-last.
+    """
+
+    name = "fold-transpose-into-linear"
+
+    def run(self, graph: Graph) -> PassResult:
+        """Rewrite every place where both intermediate values have one user."""
+        graph = graph.copy()
+        producers, users = graph.producers(), graph.users()
+        names = Names(set(graph.types))
+        changed, declined, gone = [], [], []
+        for i, linear in enumerate(graph.nodes):
+            if linear.op.name != "q_linear":
+                continue
+            reshape = producers.get(linear.inputs[0])
+            transpose = producers.get(reshape.inputs[0]) if reshape and reshape.op.name == "q_reshape" else None
+            if reshape is None or transpose is None or transpose.op.name != "q_transpose":
+                continue
+            reason = _reason_to_decline(graph, transpose, reshape, linear, users)
+            if reason is not None:
+                declined.append(Remark(str(linear), reason))
+                continue
+            weight = names.fresh(f"{linear.inputs[1]}.permuted")
+            graph.add_constant(weight, Constant(_permuted_columns(graph, transpose, linear)))
+            graph.nodes[i] = Node(linear.op, (linear.inputs[0], weight, *linear.inputs[2:]), linear.outputs, linear.source)
+            at = next(k for k, node in enumerate(graph.nodes) if node is reshape)
+            graph.nodes[at] = Node(reshape.op, transpose.inputs, reshape.outputs, reshape.source)
+            gone.append(transpose)
+            changed.append(Remark(str(linear), "its weight's columns are permuted, the transpose is gone"))
+        graph.remove_nodes(gone)
+        graph.drop_unused_constants()
+        return PassResult(graph, tuple(changed), tuple(declined))
+
+
+def _reason_to_decline(
+    graph: Graph, transpose: Node, reshape: Node, linear: Node, users: dict[str, list[Node]]
+) -> str | None:
+    if len(users[transpose.output]) > 1 or len(users[reshape.output]) > 1:
+        return "the transposed value has other users"
+    if len(users[linear.inputs[1]]) > 1:
+        return "the weight has other users"
+    source = graph.types[transpose.inputs[0]]
+    flat = graph.types[reshape.output]
+    if flat.rank != 2 or source.shape[0] != flat.shape[0]:
+        return "the reshape does not flatten whole samples"
+    return None
+
+
+def _permuted_columns(graph: Graph, transpose: Node, linear: Node) -> np.ndarray:
+    perm: tuple[int, ...] = transpose.op.perm  # type: ignore[attr-defined]  # a q_transpose
+    if perm[0] != 0:
+        raise AssertionError("the batch axis stays in front")
+    shape = graph.types[transpose.inputs[0]].bounds[1:]
+    # columns[j] = where the j-th element of the transposed sample lies in the sample as it is stored
+    columns = np.arange(int(np.prod(shape))).reshape(shape).transpose([axis - 1 for axis in perm[1:]]).reshape(-1)
+    weight = graph.constants[linear.inputs[1]].array
+    permuted = np.empty_like(weight)
+    permuted[:, columns] = weight
+    return permuted

@@ -1,0 +1,97 @@
+"""From a tray on disk to a model that runs."""
+
+import os
+import warnings
+from typing import Literal
+
+from penjing.bundle.tray import Tray, open_tray
+from penjing.core.errors import BundleError, CorruptBundle, InvalidInput, PenjingError
+from penjing.ir.graph import Graph
+from penjing.ir.parse import parse_graph
+from penjing.ops import registry
+from penjing.program.plan import plan
+from penjing.runtime.engines import Engine, InterpreterEngine, LibraryEngine
+from penjing.runtime.model import Model
+from penjing.toolchain.targets import host_target
+
+EngineChoice = Literal["auto", "library", "interpreter"]
+
+
+def load(path: str | os.PathLike[str], *, variant: str | None = None, engine: EngineChoice = "auto") -> Model:
+    """Open a tray and make one of its variants ready to run.
+
+    All digests are checked before anything is parsed or loaded.
+
+    Args:
+        path: the `.tray` file.
+        variant: which variant; the only one, or the one called 'default', when None.
+        engine: 'library' for the compiled library, 'interpreter' for numpy, 'auto' for the library where the tray has
+            one for this machine, else the interpreter with a RuntimeWarning.
+
+    Raises:
+        BundleError: the file cannot be trusted or read, or `engine='library'` and there is none for this machine.
+        InvalidInput: no such file or variant.
+    """
+    if engine not in ("auto", "library", "interpreter"):
+        raise InvalidInput(f"engine must be auto, library or interpreter, not {engine!r}")
+    tray = open_tray(path)
+    name = variant or default_variant(tray)
+    program = read_program(tray, name)
+    return Model(tray, name, _engine(tray, name, program, engine))
+
+
+def default_variant(tray: Tray) -> str:
+    """'default' where there is one, else the first by name."""
+    names = sorted(tray.manifest.variants)
+    return "default" if "default" in names else names[0]
+
+
+def read_program(tray: Tray, variant: str) -> Graph:
+    """The verified integer program of a variant.
+
+    Raises:
+        CorruptBundle: the program does not parse, or does not fit the manifest.
+    """
+    where = f"{tray.where}, variant {variant}"
+    try:
+        program = parse_graph(tray.program_text(variant), tray.weights(variant), registry())
+    except BundleError:
+        raise
+    except PenjingError as error:
+        raise CorruptBundle(f"the program is not valid: {error.what}", where=f"{where}, {error.where or ''}") from error
+    if program.stage != "lowered":
+        raise CorruptBundle(f"the program is in stage {program.stage}, not lowered", where=where)
+    for kind, names, specs in (
+        ("input", program.inputs, tray.manifest.inputs),
+        ("output", program.outputs, tray.manifest.outputs),
+    ):
+        shapes = [program.types[name].bounds for name in names]
+        if shapes != [spec.shape for spec in specs]:
+            raise CorruptBundle(f"the program's {kind}s do not fit the manifest", where=where)
+    return program
+
+
+def _engine(tray: Tray, variant: str, program: Graph, choice: EngineChoice) -> Engine:
+    if choice == "interpreter":
+        return InterpreterEngine(program)
+    try:
+        return _library(tray, variant, program)
+    except PenjingError as error:
+        if choice == "library":
+            raise
+        warnings.warn(f"running by the interpreter, which is slow: {error.what}", RuntimeWarning, stacklevel=4)
+        return InterpreterEngine(program)
+
+
+def _library(tray: Tray, variant: str, program: Graph) -> LibraryEngine:
+    target = host_target().name
+    library = tray.library(target, variant)
+    if library is None:
+        built = ", ".join(sorted(tray.manifest.targets)) or "none"
+        raise BundleError(
+            f"the tray has no library for {target} (it has: {built})",
+            where=tray.where,
+            hint=f"build with --target {target}, or use the interpreter",
+        )
+    standalone = tray.manifest.targets[target][variant].standalone
+    return LibraryEngine(program, plan(program), library, standalone=standalone, target=target)

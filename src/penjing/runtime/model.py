@@ -1,0 +1,124 @@
+"""A loaded model: real numbers or codes in and out, raw pixels in and labels out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from penjing.bundle.schema import InputSpec, OutputSpec
+from penjing.bundle.tray import Tray
+from penjing.core.arithmetic import dequantize, quantize
+from penjing.core.errors import InvalidInput
+from penjing.runtime.engines import Engine
+
+
+class Model:
+    """One variant of a tray, ready to run.
+
+    Attributes:
+        tray: where it came from; `tray.manifest` holds the model card, labels and sizes.
+        variant: name of the variant.
+        engine: what computes it; `engine.name` is 'library <target>' or 'interpreter'.
+    """
+
+    def __init__(self, tray: Tray, variant: str, engine: Engine) -> None:
+        self.tray = tray
+        self.variant = variant
+        self.engine = engine
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """Shape, normalisation and quantization of each input."""
+        return self.tray.manifest.inputs
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """Shape, quantization and labels of each output."""
+        return self.tray.manifest.outputs
+
+    def run(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """Compute real outputs from real inputs, both float32, normalised as in training.
+
+        Args:
+            inputs: one array (n, ...) per input; a single sample may leave out the first axis.
+
+        Returns:
+            One float32 array (n, ...) per output; the array itself when there is one output.
+
+        Raises:
+            InvalidInput: wrong number, shape or dtype; NaN or infinity.
+        """
+        codes = self.run_codes(*(self._codes(x, spec) for x, spec in zip(inputs, self._specs(inputs), strict=True)))
+        real = tuple(
+            dequantize(y, np.float32(spec.scale), spec.zero_point)
+            for y, spec in zip(codes, self.outputs, strict=True)
+        )
+        return real[0] if len(real) == 1 else real
+
+    def run_codes(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Compute output codes from input codes (n, ...), without any float arithmetic outside the program."""
+        return self.engine.run(*inputs)
+
+    def prepare(self, raw: np.ndarray, index: int = 0) -> np.ndarray:
+        """Raw values of input `index` as the real input: (x - mean) / std per channel.
+
+        uint8 pixels 0..255 are first scaled to the input's value range; floats must already lie in it.
+        """
+        spec = self.inputs[index]
+        low, high = spec.value_range
+        if raw.dtype == np.uint8:
+            x = raw.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
+        elif raw.dtype.kind == "f":
+            x = raw.astype(np.float32)
+            _check_finite(x, spec)
+        else:
+            raise InvalidInput(f"raw input {spec.name} must be uint8 or float, not {raw.dtype}")
+        x = x if x.ndim == len(spec.shape) else x[None]
+        channel = (1, -1) + (1,) * (len(spec.shape) - 2)
+        if spec.mean is not None:
+            x = x - np.asarray(spec.mean, np.float32).reshape(channel)
+        if spec.std is not None:
+            x = x / np.asarray(spec.std, np.float32).reshape(channel)
+        return x
+
+    def classify(self, raw: np.ndarray, top: int = 5) -> list[tuple[str, float]]:
+        """The `top` most likely labels of one raw sample, with softmax probabilities of the first output."""
+        scores = self.run(self.prepare(raw))
+        first = scores if isinstance(scores, np.ndarray) else scores[0]
+        if len(first) != 1:
+            raise InvalidInput(f"classify takes one sample, not {len(first)}", hint="use run for batches")
+        logits = first[0].reshape(-1)
+        exponents = np.exp(logits - logits.max())
+        probabilities = exponents / exponents.sum()
+        labels = self.outputs[0].labels or tuple(str(i) for i in range(logits.size))
+        best = np.argsort(-probabilities, kind="stable")[:top]
+        return [(labels[i], float(probabilities[i])) for i in best]
+
+    def self_test(self) -> int:
+        """Run the golden vectors; the number of bytes that differ, 0 when this engine is exact here."""
+        golden = self.tray.golden(self.variant)
+        outputs = self.run_codes(*golden.inputs)
+        return sum(int((got != want).sum()) for got, want in zip(outputs, golden.outputs, strict=True))
+
+    def _specs(self, inputs: Sequence[np.ndarray]) -> tuple[InputSpec, ...]:
+        if len(inputs) != len(self.inputs):
+            raise InvalidInput(f"{len(inputs)} inputs were given, the model takes {len(self.inputs)}")
+        return self.inputs
+
+    def _codes(self, x: np.ndarray, spec: InputSpec) -> np.ndarray:
+        array = np.asarray(x)
+        if array.dtype.kind != "f":
+            raise InvalidInput(
+                f"input {spec.name} must be float, not {array.dtype}",
+                hint="run takes real inputs; prepare() takes raw uint8 pixels, run_codes() takes codes",
+            )
+        array = array[None] if array.ndim == len(spec.shape) - 1 else array
+        if array.ndim != len(spec.shape) or array.shape[1:] != spec.shape[1:]:
+            raise InvalidInput(f"input {spec.name} has shape {array.shape}, expected (n, {str(spec.shape[1:])[1:]}")
+        _check_finite(array, spec)
+        return quantize(array, np.float32(spec.scale), spec.zero_point)
+
+
+def _check_finite(array: np.ndarray, spec: InputSpec) -> None:
+    bad = int(np.size(array) - np.isfinite(array).sum())
+    if bad:
+        raise InvalidInput(f"input {spec.name} holds NaN or infinity in {bad} places", hint="check the sensor or file")

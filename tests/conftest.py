@@ -1,0 +1,79 @@
+"""What every test may use: data, outside programs, one hypothesis profile; and what the suite promises about skips.
+
+A machine that lacks data or a program skips the tests that need it, with the reason. With `PENJING_NO_SKIP` set, which
+is how CI runs, each such skip is a failure. A failing test prints the command that repeats it.
+"""
+
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from penjing.core import knobs
+
+NO_SKIP = "PENJING_NO_SKIP"
+
+# Derandomised: the same examples everywhere, so that a failure seen in CI is the failure seen at home.
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True, max_examples=100)
+settings.register_profile("quick", derandomize=True, deadline=None, print_blob=True, max_examples=20)
+settings.load_profile("quick")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than about ten seconds; `make test-quick` leaves it out")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of `PENJING_DATA` (mnist.npz and others)."""
+    folder = knobs.DATA.path()
+    if folder is None:
+        pytest.skip(f"{knobs.DATA.name} is not set: it names the folder with mnist.npz and the other data sets")
+    if not folder.is_dir():
+        pytest.skip(f"{knobs.DATA.name} names {folder}, which is no folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], Path]:
+    """`require("qemu-aarch64")`: the path of an outside program; the test is skipped where it is not installed."""
+
+    def find(tool: str) -> Path:
+        path = shutil.which(tool)
+        if path is None:
+            pytest.skip(f"the program {tool!r} is not on PATH")
+        return Path(path)
+
+    return find
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _refuse_skip(report)
+    if report.failed:
+        report.sections.append(("repeat", f".venv/bin/pytest {shlex.quote(item.nodeid)}\n"))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if report.skipped:  # a whole file: importorskip, or skip(allow_module_level=True)
+        _refuse_skip(report)
+    return report
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if not os.environ.get(NO_SKIP):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    report.outcome = "failed"
+    report.longrepr = f"skipped although {NO_SKIP} is set: {reason.removeprefix('Skipped: ')}"
