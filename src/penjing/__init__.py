@@ -1,3 +1,52 @@
-"""penjing makes a trained model small enough for the device that must carry it, and proves what that cost."""
+"""penjing makes a trained model small enough for the device that must carry it, and proves what that cost.
 
-__version__ = "0.1.0"
+    import penjing
+    graph = penjing.capture(module, example)                 # torch module -> Graph, checked against its source
+    program = penjing.lower(penjing.quantize(graph, batches))
+    penjing.save(penjing.build(program), "model.tray")
+    model = penjing.load("model.tray")                       # on the device: numpy alone
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from penjing.core.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from penjing.api import BuildOptions, Port, build, capture, clean, lower, prune, quantize, save, trainable
+    from penjing.core.errors import PenjingError
+    from penjing.ir.graph import Graph
+    from penjing.runtime.load import load
+    from penjing.runtime.model import Model
+
+__all__ = [
+    "BuildOptions",
+    "Graph",
+    "Model",
+    "PenjingError",
+    "Port",
+    "__version__",
+    "build",
+    "capture",
+    "clean",
+    "load",
+    "lower",
+    "prune",
+    "quantize",
+    "save",
+    "trainable",
+]
+
+_HOMES = {
+    "Graph": "penjing.ir.graph",
+    "Model": "penjing.runtime.model",
+    "PenjingError": "penjing.core.errors",
+    "load": "penjing.runtime.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # `import penjing.runtime` passes through here and must stay light, so names are fetched when first used
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES.get(name, "penjing.api")), name)

@@ -9,7 +9,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,22 +23,22 @@ from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
 from penjing.core.errors import InvalidInput
+from penjing.core.targets import Target, find_target
 from penjing.emit.c.emit import Emitted, emit_c
 from penjing.ir.graph import Graph
-from penjing.ir.passes import PassLog, run_passes
+from penjing.ir.passes import run_passes
 from penjing.ir.text import print_graph
 from penjing.ir.types import Type
 from penjing.program.cost import total_macs
 from penjing.program.interpret import interpret
 from penjing.program.lower import lower
-from penjing.program.plan import Plan, plan
+from penjing.program.plan import plan
 from penjing.program.symbols import ABI
 from penjing.program.weights import pack_weights
 from penjing.runtime.load import load
 from penjing.toolchain.build import compile_library
 from penjing.toolchain.compilers import find_compiler
 from penjing.toolchain.embed import assembly_for_blob
-from penjing.toolchain.targets import Target, find_target
 
 if TYPE_CHECKING:
     import torch
@@ -46,11 +46,13 @@ if TYPE_CHECKING:
 __all__ = [
     "BuildOptions",
     "Port",
+    "assemble",
     "build",
     "capture",
     "clean",
     "load",
     "lower",
+    "pack",
     "prune",
     "quantize",
     "save",
@@ -128,7 +130,6 @@ class BuildOptions:
         ports: one per input; none means that inputs are taken as they are.
         labels: names of the entries of the first output.
         card: the model card, text to text.
-        accuracy: a measured accuracy to record.
         golden_inputs: real inputs (N, ...) whose codes become golden vectors, beside random codes.
         with_source: keep the generated C in the tray.
     """
@@ -138,7 +139,6 @@ class BuildOptions:
     ports: Sequence[Port] = ()
     labels: Sequence[str] | None = None
     card: Mapping[str, str] = field(default_factory=dict)
-    accuracy: Accuracy | None = None
     golden_inputs: Sequence[np.ndarray] = ()
     with_source: bool = True
 
@@ -150,6 +150,27 @@ def build(
     progress: Callable[[str], None] | None = None,
 ) -> bytes:
     """Plan, emit, compile for every target, compute golden vectors, and pack: the bytes of a tray.
+
+    Args and errors as in `assemble`.
+    """
+    return pack(assemble(program, options, progress=progress))
+
+
+def pack(parts: TrayParts, *, accuracy: Accuracy | None = None) -> bytes:
+    """The bytes of a tray; `accuracy`, measured on the assembled parts, goes into the manifest."""
+    if accuracy is not None:
+        measured = {name: replace(variant, accuracy=accuracy) for name, variant in parts.variants.items()}
+        parts = replace(parts, variants=measured)
+    return pack_tray(parts)
+
+
+def assemble(
+    program: Graph,
+    options: BuildOptions | None = None,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> TrayParts:
+    """Everything that a tray holds, ready to be packed.
 
     Args:
         program: from `lower`.
@@ -179,19 +200,16 @@ def build(
         weights_bytes=memory.weights_bytes,
         macs=total_macs(program),
         n_ops=len(program.nodes),
-        accuracy=options.accuracy,
     )
-    parts = TrayParts(
+    return TrayParts(
         name=program.name,
         card=dict(options.card),
         inputs=_input_specs(program, options.ports),
         outputs=_output_specs(program, options.labels),
         variants={"default": variant},
         libraries=libraries,
-        sources={name: text.encode() for name, text in emitted.sources.items()},
+        sources={name: text.encode() for name, text in emitted.sources.items()} if options.with_source else {},
     )
-    say("packing")
-    return pack_tray(parts, with_debug=options.with_source)
 
 
 def save(tray: bytes, path: str | os.PathLike[str], *, force: bool = False) -> None:
@@ -279,13 +297,3 @@ def _codes(type_: Type) -> tuple[float, int]:
     if type_.quant is None:
         raise InvalidInput("a port of the program has no quantization")
     return float(type_.quant.scale), type_.quant.zero_point
-
-
-def memory_plan(program: Graph) -> Plan:
-    """Where every value lies, and the exact arena, weight, input and output bytes."""
-    return plan(program)
-
-
-def pass_logs(graph: Graph) -> tuple[PassLog, ...]:
-    """What cleaning would change in `graph`, and why it declines elsewhere."""
-    return run_passes(graph, [FoldBatchNorm()])[1]

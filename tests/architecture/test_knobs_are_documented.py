@@ -9,13 +9,13 @@ SUITE_ONLY = {"PENJING_NO_SKIP"}
 
 def test_the_page_lists_every_knob_with_its_default(root):
     page = (root / "docs" / "knobs.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(PENJING_\w+)` \| (?:`([^`]*)`|not set) \|", page, re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`|not set) \|", page, re.MULTILINE)
     assert rows == [(knob.name, knob.default) for knob in knobs.ALL]
 
 
 def test_the_page_names_no_variable_that_nothing_reads(root):
     page = (root / "docs" / "knobs.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"PENJING_\w+", page)) == {knob.name for knob in knobs.ALL} | SUITE_ONLY
+    assert set(re.findall(r"PENJING_\w+", page)) == {knob.name for knob in knobs.ALL if knob.name.startswith("PENJING_")} | SUITE_ONLY
 
 
 def test_every_declared_knob_is_in_the_table_of_knobs():

@@ -30,7 +30,7 @@ def test_every_part_of_the_package_has_a_row_and_every_row_a_part(table, package
 def test_each_module_imports_only_what_its_row_allows(table, sources):
     offences = []
     for source in sources:
-        if source.layer == "__init__":
+        if source.layer in ("__init__", "kernels"):
             continue
         inside, outside = table[source.layer]
         for name, line in source.imports():

@@ -2,7 +2,23 @@
 
 import penjing
 
-PUBLIC = ["Graph", "__version__", "build", "capture", "load"]
+PUBLIC = [
+    "BuildOptions",
+    "Graph",
+    "Model",
+    "PenjingError",
+    "Port",
+    "__version__",
+    "build",
+    "capture",
+    "clean",
+    "load",
+    "lower",
+    "prune",
+    "quantize",
+    "save",
+    "trainable",
+]
 
 
 def test_the_package_exports_these_names_and_no_others():

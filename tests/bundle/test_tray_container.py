@@ -201,6 +201,7 @@ HOSTILE = {
     "more entries than it has": (patched(STORED, b"PK\x05\x06", 8, b"\x03\x00\x03\x00"), "cut short"),
     "fewer entries than it has": (patched(STORED, b"PK\x05\x06", 8, b"\x01\x00\x01\x00"), "longer than"),
     "a directory elsewhere": (patched(STORED, b"PK\x05\x06", 16, b"\x00\x00\x00\x00"), "not where"),
+    "a broken signature": (patched(STORED, b"PK\x01\x02", 0, b"PK\x09\x09", nth=1), "wrong signature"),
     "a name past the end": (patched(STORED, b"PK\x01\x02", 28, b"\xb0\x00", nth=1), "too long"),
     "a name that is not ASCII": (patched(STORED, b"PK\x01\x02", 46, b"\xff", nth=1), "ASCII"),
 }

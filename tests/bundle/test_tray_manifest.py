@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -59,42 +60,43 @@ def test_numpy_numbers_become_plain_ones(packed):
 
 
 NOT_A_MANIFEST = {
-    "empty": b"",
-    "text": b"hello",
-    "a list": b"[]\n",
-    "a number": b"1\n",
-    "not UTF-8": b'{"a": "\xff"}',
-    "a byte order mark": b"\xef\xbb\xbf{}",
-    "UTF-16": "{}".encode("utf-16"),
-    "an open string": b'{"' + b'\\"' * 100_000,
-    "deep lists": b"[" * 100_000 + b"]" * 100_000,
-    "deep objects": b'{"a":' * 100_000,
-    "many values": b"[" + b"0," * (1 << 18) + b"0]",
-    "many strings": b"[" + b'"",' * (1 << 18) + b'""]',
-    "a huge integer": b'{"format": ' + b"9" * 100_000 + b"}",
-    "a huge negative integer": b'{"format": -' + b"9" * 5000 + b"}",
-    "an integer past 2^53": b'{"format": 9007199254740992}',
-    "a long float": b'{"format": 0.' + b"1" * 100_000 + b"}",
-    "an overflowing float": b'{"format": 1e999}',
-    "NaN": b'{"format": NaN}',
-    "Infinity": b'{"format": -Infinity}',
-    "a key twice": b'{"format": 1, "format": 1}',
-    "a control character": b'{"format": "\x1b[2J"}',
-    "an escaped control character": b'{"format": "\\u001b[2J"}',
-    "format 0": b'{"format": 0}',
-    "format true": b'{"format": true}',
-    "format 1.0": b'{"format": 1.0}',
-    "no format": b'{"requires": []}',
-    "no requires": b'{"format": 1}',
-    "requires of numbers": b'{"format": 1, "requires": [1]}',
-    "requires of lists": b'{"format": 1, "requires": [[]]}',
+    "empty": (b"", "not JSON"),
+    "text": (b"hello", "not JSON"),
+    "a list": (b"[]\n", "not an object"),
+    "a number": (b"1\n", "not an object"),
+    "not UTF-8": (b'{"a": "\xff"}', "not UTF-8"),
+    "a byte order mark": (b"\xef\xbb\xbf{}", "not JSON"),
+    "UTF-16": ("{}".encode("utf-16"), "not UTF-8"),
+    "an open string": (b'{"' + b'\\"' * 100_000, "not JSON"),
+    "deep lists": (b"[" * 100_000 + b"]" * 100_000, "nested deeper"),
+    "deep objects": (b'{"a":' * 100_000, "nested deeper"),
+    "many values": (b"[" + b"0," * (1 << 18) + b"0]", "more than 262144 values"),
+    "many strings": (b"[" + b'"",' * (1 << 18) + b'""]', "more than 262144 values"),
+    "a huge integer": (b'{"format": ' + b"9" * 100_000 + b"}", "beyond 2^53"),
+    "a huge negative integer": (b'{"format": -' + b"9" * 5000 + b"}", "beyond 2^53"),
+    "an integer past 2^53": (b'{"format": 9007199254740992}', "beyond 2^53"),
+    "a long float": (b'{"format": 0.' + b"1" * 100_000 + b"}", "100002 characters"),
+    "an overflowing float": (b'{"format": 1e999}', "infinite"),
+    "NaN": (b'{"format": NaN}', "NaN is not JSON"),
+    "Infinity": (b'{"format": -Infinity}', "-Infinity is not JSON"),
+    "a key twice": (b'{"format": 1, "format": 1}', "occurs twice"),
+    "a control character": (b'{"format": "\x1b[2J"}', "not JSON"),
+    "an escaped control character": (b'{"format": "\\u001b[2J"}', "version of the format"),
+    "format 0": (b'{"format": 0}', "version of the format"),
+    "format true": (b'{"format": true}', "version of the format"),
+    "format 1.0": (b'{"format": 1.0}', "version of the format"),
+    "no format": (b'{"requires": []}', "version of the format"),
+    "no requires": (b'{"format": 1}', "list of strings"),
+    "requires of numbers": (b'{"format": 1, "requires": [1]}', "list of strings"),
+    "requires of lists": (b'{"format": 1, "requires": [[]]}', "list of strings"),
 }
 
 
 @pytest.mark.parametrize("case", NOT_A_MANIFEST)
 def test_hostile_json_is_refused(case):
-    with pytest.raises(CorruptBundle) as caught:
-        parse_manifest(NOT_A_MANIFEST[case], where="evil.tray")
+    data, reason = NOT_A_MANIFEST[case]
+    with pytest.raises(CorruptBundle, match=re.escape(reason)) as caught:
+        parse_manifest(data, where="evil.tray")
     assert caught.value.where.startswith("evil.tray, member manifest.json")
     assert len(str(caught.value)) < 1000
 
@@ -204,6 +206,24 @@ def test_a_manifest_that_breaks_a_rule_is_refused(document, path, value):
     with pytest.raises(CorruptBundle) as caught:
         parse_manifest(changed(document, path, value))
     assert "not in the one form" not in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "what"),
+    [
+        ("variants/w8a8/n_ops", True, "must be an integer, not true or false"),
+        ("variants/w8a8/n_ops", 1.0, "must be an integer, not a number with a point"),
+        ("variants/w8a8/n_ops", None, "must be an integer, not null"),
+        ("inputs/0/scale", 1, "must be a number with a point, not an integer"),
+        ("targets/wasm32/w8a8/standalone", 1, "must be true or false, not an integer"),
+        ("inputs/0/shape", "1", "must be a list, not a string"),
+        ("card", [], "must be an object, not a list"),
+    ],
+)
+def test_a_wrong_type_is_named_with_its_place(document, path, value, what):
+    with pytest.raises(CorruptBundle, match=what) as caught:
+        parse_manifest(changed(document, path, value), where="m.tray")
+    assert caught.value.where == "m.tray, member manifest.json, " + path.replace("/0", "[0]").replace("/", ".")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 U8_MIN, U8_MAX = 0, 255
 INT32_MAX = 2**31 - 1
 
+_SMALLEST_NORMAL = np.finfo(np.float32).tiny
+_LARGEST_MULTIPLIER = np.float32(2.0**90)
+
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 UInt8 = NDArray[np.uint8]
@@ -45,9 +48,26 @@ def dequantize(codes: np.ndarray, scale: np.float32, zero_point: int) -> Float32
 
 
 def multiplier(input_scale: np.float32, weight_scale: np.ndarray, output_scale: np.float32) -> Float32:
-    """(s_x * s_w) / s_y, every operation in float32, in this order."""
-    product = np.float32(input_scale) * weight_scale.astype(np.float32)
-    return np.asarray(product / np.float32(output_scale), dtype=np.float32)
+    """(s_x * s_w) / s_y, every operation in float32, in this order, made tame."""
+    with np.errstate(over="ignore", under="ignore"):
+        product = np.float32(input_scale) * weight_scale.astype(np.float32)
+        return _tame(np.asarray(product / np.float32(output_scale), dtype=np.float32))
+
+
+def ratio(scale: np.float32, output_scale: np.float32) -> float:
+    """scale / output_scale, one float32 division, made tame; a Python float that is exactly a float32."""
+    with np.errstate(over="ignore", under="ignore"):
+        return float(_tame(np.asarray(np.float32(scale) / np.float32(output_scale), dtype=np.float32)))
+
+
+def _tame(values: Float32) -> Float32:
+    """Multipliers that behave alike everywhere.
+
+    Subnormal ones become 0, as some CPUs flush them and they round every accumulator to 0 anyway. Very large ones are
+    capped, as they saturate every accumulator but 0 anyway, and an infinite one would make 0 * inf.
+    """
+    normal = np.where(np.abs(values) < _SMALLEST_NORMAL, np.float32(0), values)
+    return np.minimum(normal, _LARGEST_MULTIPLIER).astype(np.float32)
 
 
 def accumulator_bound(weights: np.ndarray, bias: np.ndarray, axis: int = 0) -> int:

@@ -12,6 +12,6 @@ def digest_bytes(data: bytes | memoryview) -> str:
 
 def digest_array(array: np.ndarray) -> str:
     """SHA-256 over dtype, shape and little-endian contents."""
-    fixed = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    fixed = array.astype(array.dtype.newbyteorder("<"), copy=False)
     head = f"{fixed.dtype.str}{list(fixed.shape)}".encode()
-    return hashlib.sha256(head + fixed.tobytes()).hexdigest()
+    return hashlib.sha256(head + fixed.tobytes(order="C")).hexdigest()

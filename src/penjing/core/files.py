@@ -53,16 +53,27 @@ def folder_atomically(path: Path, *, force: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        old = path.with_name(f".{path.name}.old") if path.exists() else None
-        if old is not None:
-            path.replace(old)
-        temporary.replace(path)
-        if old is not None:
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        _take_place(temporary, path)
     except OSError as error:
         raise _write_failed(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(folder: Path, path: Path) -> None:
+    """Rename `folder` to `path`. What stands there makes room first, and comes back when the renaming fails."""
+    if not path.exists():
+        folder.replace(path)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    old = aside / path.name
+    try:
+        path.replace(old)
+        folder.replace(path)
+    finally:
+        if old.exists() and not path.exists():
+            old.replace(path)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_failed(path: Path, error: OSError) -> WriteFailed:

@@ -41,7 +41,9 @@ KEEP = Knob("PENJING_KEEP", "folder that keeps generated C and compiler logs")
 CC = Knob("PENJING_CC", "host C compiler to use instead of the first of cc, gcc, clang, zig")
 CACHE = Knob("PENJING_CACHE", "folder for compiler caches and extracted libraries", str(Path("~/.cache/penjing")))
 
-ALL: tuple[Knob, ...] = (DATA, DUMP, VERIFY, SEED, KEEP, CC, CACHE)
+ZIG_GLOBAL_CACHE = Knob("ZIG_GLOBAL_CACHE_DIR", "zig's own variable, which wins over the folder in PENJING_CACHE")
+
+ALL: tuple[Knob, ...] = (DATA, DUMP, VERIFY, SEED, KEEP, CC, CACHE, ZIG_GLOBAL_CACHE)
 
 
 def cache_dir() -> Path:

@@ -3,20 +3,21 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.types import Source
 
 
-class Supported(NamedTuple):
+@dataclass(frozen=True)
+class Supported:
     """An operator that penjing carries, and how often the model uses it."""
 
     target: str
     count: int
 
 
-class Unsupported(NamedTuple):
+@dataclass(frozen=True)
+class Unsupported:
     """An operator that penjing does not carry: how often, where (`model.py:12, block.cumsum`), and why not."""
 
     target: str
@@ -74,7 +75,7 @@ def refuse(model: str, problems: list[Problem]) -> None:
     if not problems:
         return
     rows = coverage_of((), problems).unsupported
-    lines = [f"{row.target} ({place}): {row.reason}" for row in rows for place in row.places]
+    lines = [f"{row.target}{f' ({place})' if place else ''}: {row.reason}" for row in rows for place in row.places]
     hints = list(dict.fromkeys(problem.hint for problem in problems if problem.hint))
     places = f"{len(lines)} {'place' if len(lines) == 1 else 'places'}"
     raise UnsupportedOp(

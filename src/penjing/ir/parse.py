@@ -5,9 +5,9 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import cache
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -20,12 +20,14 @@ from penjing.ir.verify import verify
 
 MAX_TEXT_BYTES = 16 * 2**20
 MAX_NODES = 100_000
+MAX_VALUES = 400_000
 MAX_EXTENT = 2**31 - 1
 MAX_DEPTH = 4
 
+_WORDS = {"none": None, "true": True, "false": False, "inf": math.inf}
 _TOKEN = re.compile(
     r"""(?P<space>[ \n]+)
-      | (?P<float>-?0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4})
+      | (?P<float>-?0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}|-inf(?![0-9a-zA-Z_.]))
       | (?P<digest>sha256:[0-9a-f]{64})
       | (?P<int>-?[0-9]{1,19}(?![0-9a-zA-Z_.]))
       | (?P<string>"(?:[^"\\\n]|\\.){0,4096}")
@@ -44,7 +46,7 @@ def parse_graph(text: str, constants: Mapping[str, np.ndarray], operators: Regis
         operators: operator name -> class, from `penjing.ops`.
 
     Raises:
-        TextSyntaxError: with the line, on anything that `print_graph` would not print.
+        TextSyntaxError: with the line, when it is not a text form, or `constants` are not those it was printed with.
         InvalidGraph: when it parses but breaks a rule of its stage.
     """
     if len(text) > MAX_TEXT_BYTES:
@@ -57,8 +59,7 @@ def parse_graph(text: str, constants: Mapping[str, np.ndarray], operators: Regis
     return graph
 
 
-@dataclass(frozen=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str
     text: str
     line: int
@@ -84,6 +85,7 @@ class _Parser:
         self._constants = constants
         self._operators = operators
         self._graph = Graph("")
+        self._inputs: list[str] = []
 
     def graph(self) -> Graph:
         self._expect("graph")
@@ -93,8 +95,9 @@ class _Parser:
         self._expect("{")
         while not self._at("return"):
             self._statement()
-            if len(self._graph.nodes) > MAX_NODES:
-                raise self._error(f"more than {MAX_NODES} nodes")
+            if len(self._graph.nodes) > MAX_NODES or len(self._graph.types) > MAX_VALUES:
+                raise self._error(f"more than {MAX_NODES} nodes or {MAX_VALUES} values")
+        self._graph.inputs = tuple(self._inputs)
         self._expect("return")
         self._graph.outputs = tuple(self._names())
         self._expect("}")
@@ -107,7 +110,7 @@ class _Parser:
             name = self._value_name()
             self._expect(":")
             self._define(name, self._type())
-            self._graph.inputs = (*self._graph.inputs, name)
+            self._inputs.append(name)
         elif self._accept("state"):
             self._state()
         elif self._accept("const"):
@@ -138,9 +141,11 @@ class _Parser:
             raise self._error(f"no array was given for constant %{name}")
         if digest_array(array) != digest:
             raise self._error(f"constant %{name} is not the array that the program was written with")
+        if (tuple(array.shape), array.dtype.newbyteorder("=")) != (type_.shape, type_.dtype.numpy.newbyteorder("=")):
+            raise self._error(
+                f"constant %{name} is {array.dtype}{list(array.shape)}, not {type_.dtype}{list(type_.shape)}"
+            )
         constant = Constant(array, Encoding(encoding), type_.quant)
-        if constant.type != type_:
-            raise self._error(f"constant %{name} is {constant.type}, not {type_}")
         self._define(name, type_)
         self._graph.constants[name] = constant
 
@@ -172,15 +177,17 @@ class _Parser:
         if self._accept("{"):
             while not self._accept("}"):
                 key = self._word()
+                if key in attributes:
+                    raise self._error(f"attribute {key} is given twice")
                 self._expect("=")
                 attributes[key] = self._attribute(0)
                 if not self._at("}"):
                     self._expect(",")
-        assert dataclasses.is_dataclass(operator)
-        if set(attributes) != {f.name for f in dataclasses.fields(operator)}:
+        hints = _attribute_types(operator)
+        if attributes.keys() != hints.keys():
             raise self._error(f"the attributes of {operator.name} do not fit")
-        for key, hint in get_type_hints(operator).items():
-            if key in attributes and not _fits(attributes[key], hint):
+        for key, hint in hints.items():
+            if not _fits(attributes[key], hint):
                 raise self._error(f"attribute {key} of {operator.name} must be {hint}")
         made = operator(**attributes)
         assert isinstance(made, Operation)
@@ -206,9 +213,9 @@ class _Parser:
         word = self._word()
         if self._at("<="):
             return self._dim(word)
-        if word not in ("none", "true", "false"):
+        if word not in _WORDS:
             raise self._error(f"unexpected {word!r}")
-        return {"none": None, "true": True, "false": False}[word]
+        return _WORDS[word]
 
     def _type(self) -> Type:
         dtype = self._word()
@@ -218,10 +225,10 @@ class _Parser:
         shape: list[Extent] = []
         while not self._accept("]"):
             shape.append(self._int(0, MAX_EXTENT) if self._token.kind == "int" else self._dim(self._word()))
+            if len(shape) > MAX_RANK:
+                raise self._error(f"a rank over {MAX_RANK}")
             if not self._at("]"):
                 self._expect(",")
-        if len(shape) > MAX_RANK:
-            raise self._error(f"rank {len(shape)} is over {MAX_RANK}")
         type_ = Type(tuple(shape), DType(dtype), self._quant())
         if math.prod(type_.bounds) > MAX_EXTENT:
             raise self._error("a tensor of more than 2^31 - 1 elements")
@@ -284,7 +291,11 @@ class _Parser:
         return value
 
     def _float(self) -> float:
-        return float.fromhex(self._take("float").text)
+        text = self._take("float").text
+        try:
+            return float.fromhex(text)
+        except OverflowError:
+            raise self._error(f"{text} is no float64") from None
 
     def _int(self, low: int = -(2**63), high: int = 2**63 - 1) -> int:
         value = int(self._take("int").text)
@@ -321,6 +332,13 @@ class _Parser:
 
     def _error(self, what: str) -> TextSyntaxError:
         return TextSyntaxError(what, where=f"line {self._token.line}")
+
+
+@cache
+def _attribute_types(operator: type[Operation]) -> dict[str, Any]:
+    assert dataclasses.is_dataclass(operator)
+    hints = get_type_hints(operator)
+    return {field.name: hints[field.name] for field in dataclasses.fields(operator)}
 
 
 def _fits(value: object, hint: Any) -> bool:

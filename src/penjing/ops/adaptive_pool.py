@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from penjing.core.arithmetic import INT32_MAX, U8_MAX, round_clamped
+from penjing.core.arithmetic import INT32_MAX, U8_MAX, ratio, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.as_images import emit_as_image
@@ -161,8 +161,8 @@ class AdaptiveAvgPool(_AdaptivePool):
 
 def _requantization(lowering: Lowering, node: Node, epilogue: Epilogue) -> tuple[int, float, int, int, int]:
     source, target = lowering.quant(node.inputs[0]), lowering.quant(epilogue.output)
-    ratio = float(source.scale / target.scale)
-    return (source.zero_point, ratio, target.zero_point, *lowering.clamp_codes(epilogue))
+    scale = ratio(source.scale, target.scale)
+    return (source.zero_point, scale, target.zero_point, *lowering.clamp_codes(epilogue))
 
 
 def _pair(sizes: tuple[int, ...]) -> Pair:
@@ -275,6 +275,8 @@ class QAdaptiveAvgPool2d(IntegerOperator):
         # windows of 2 and 4 elements at ratio 1 land on exact halves
         for c in (1, 3, 8, 16, 17, 33):
             yield Sample(cls((2, 4), 128, 1.0, 128, 0, 255), (codes(rng, (1, 3, 7, c)),))
+        # sums whose 14th part is a half, which their product with float32(1 / 14) is not
+        yield Sample(cls((2, 1), 0, 1.0, 0, 0, 255), (codes(rng, (1, 3, 7, 1024)),))
         for output in ((1, 1), (2, 3), (9, 8)):
             yield Sample(cls(output, 3, float(np.float32(1.7)), 7, 9, 200), (codes(rng, (2, 7, 5, 4)),))
         yield Sample(cls((7, 7), 100, 8.0, 128, 0, 255), (codes(rng, (1, 16, 16, 2)),))

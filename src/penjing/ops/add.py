@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from penjing.core.arithmetic import round_clamped
+from penjing.core.arithmetic import ratio, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import MAX_RANK, DType, Extent, Shape, Type
 from penjing.ops.integer_samples import codes
@@ -128,7 +128,7 @@ class Sub(Binary):
 
 def _q_add(lowering: Lowering, node: Node, epilogue: Epilogue, sign: int) -> IntegerOperator:
     a, b, y = (lowering.quant(name) for name in (*node.inputs, epilogue.output))
-    scales = float(a.scale / y.scale), sign * float(b.scale / y.scale)
+    scales = ratio(a.scale, y.scale), sign * ratio(b.scale, y.scale)
     return QAdd(scales[0], a.zero_point, scales[1], b.zero_point, y.zero_point, *lowering.clamp_codes(epilogue))
 
 

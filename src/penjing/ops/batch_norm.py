@@ -39,6 +39,7 @@ class BatchNorm(Operator):
     name = "batch_norm"
     torch = ("aten.batch_norm.default", "aten._native_batch_norm_legit_no_training.default")
     onnx = ("BatchNormalization",)
+    parameter_inputs = (1, 2, 3, 4)
 
     eps: float = 1e-5
 
@@ -110,10 +111,13 @@ class BatchNorm(Operator):
             x = rng.normal(size=shape).astype(np.float32)
             gamma, beta, mean = rng.normal(size=(3, shape[1])).astype(np.float32)
             var = rng.uniform(0.1, 2.0, size=shape[1]).astype(np.float32)
-            gamma[0] = 0.0
             yield Sample(cls(eps), (x, gamma, beta, mean, var), constant=(1, 2, 3, 4))
             yield Sample(cls(eps), (x, None, None, mean, var), constant=(3, 4))
         yield Sample(cls(eps), (x, gamma, None, mean, var), constant=(1, 3, 4))
+        # channels that are constant, all but constant, zero, and ordinary
+        gamma, beta = np.array([[0, 1e-30, 1e-7, 0, 1], [0.5, -0.7, 0.9, 0, 0.1]], np.float32)
+        x, zeros, ones = rng.normal(size=(2, 5)).astype(np.float32), np.zeros(5, np.float32), np.ones(5, np.float32)
+        yield Sample(cls(eps), (x, gamma, beta, zeros, ones), constant=(1, 2, 3, 4))
 
 
 def _weight_scale(a: np.ndarray, b: np.ndarray, input_scale: float) -> np.ndarray:
@@ -121,4 +125,5 @@ def _weight_scale(a: np.ndarray, b: np.ndarray, input_scale: float) -> np.ndarra
     scale = np.maximum(np.abs(a) / WEIGHT_MAX, np.abs(b) / (input_scale * BIAS_LIMIT))
     scale = np.where(scale > 0, scale, 1.0)
     smallest = float(np.finfo(np.float32).tiny)
-    return np.maximum(scale, smallest).astype(np.float32).astype(np.float64)
+    with np.errstate(over="ignore"):  # the caller refuses infinity
+        return np.maximum(scale, smallest).astype(np.float32).astype(np.float64)

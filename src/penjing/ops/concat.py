@@ -43,7 +43,7 @@ class Concat(Operator):
         tensors = call.arguments["tensors"]
         refs = [t for t in tensors if isinstance(t, Ref)] if isinstance(tensors, list | tuple) else []
         call.require(isinstance(tensors, list | tuple) and 0 < len(refs) == len(tensors), f"tensors = {tensors!r}")
-        axis = call.axis("dim", refs[0].type.rank) if "dim" in call.arguments else 0
+        axis = call.axis("dim", refs[0].type.rank)
         call.require(axis != 0, "dim = 0, the batch axis")
         return Imported(cls(axis), tuple(ref.name for ref in refs))
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from penjing.core.arithmetic import multiplier, round_clamped
+from penjing.core.arithmetic import multiplier, ratio, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.integer_samples import conv_samples, depthwise_samples
@@ -183,7 +183,7 @@ def emit_convolution(
         return lowering.emit(op, (x, packed, *inputs), epilogue.output, target)
     assert epilogue.residual is not None
     source = lowering.quant(epilogue.residual)
-    op = QConv2d(stride, padding, dilation, groups, *common, float(source.scale / target.scale), source.zero_point)
+    op = QConv2d(stride, padding, dilation, groups, *common, ratio(source.scale, target.scale), source.zero_point)
     return lowering.emit(op, (x, packed, *inputs, residual), epilogue.output, target)
 
 
@@ -241,6 +241,9 @@ class QConv2d(IntegerOperator):
             "residual_zero": self.residual_zero,
             "residual_scale": self.residual_scale,
         }
+
+    def scratch_bytes(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> int:
+        return 2 * 2 * (inputs[1].elements // inputs[1].bounds[0])  # the windows of two pixels, in 16 bits
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         per_output = inputs[1].elements // inputs[1].bounds[0]

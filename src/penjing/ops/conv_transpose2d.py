@@ -1,8 +1,9 @@
 """Transposed convolution: every input pixel adds its window of weights to the output.
 
-    y[n, o, i, j] = b[o] + sum over c, ky, kx of w[c, o, ky, kx] * x[n, c, (i + top - ky*dh) / sh, (j + left - kx*dw) / sw]
+    y[n, o, i, j] = b[o] + sum over c, ky, kx of w[c, o, ky, kx] * x[n, c, u, v]
+    u = (i + top - ky*dh) / sh,  v = (j + left - kx*dw) / sw
 
-over the taps where both divisions are exact and the result lies inside x. The output has
+over the taps where both divisions are exact and (u, v) lies inside x. The output has
 (H - 1) * sh - top - bottom + dh * (KH - 1) + 1 + output_padding rows; `output_padding` adds rows below and columns to
 the right only. `groups` splits channels into independent transposed convolutions: the
 weight (C, O / groups, KH, KW) then holds, for input channel c of group g, the weights of that group's outputs.

@@ -18,7 +18,9 @@ TIE, SATURATE, FINE = 0.5, 4.0, 0.0078125 * 1.1
 def codes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """u8 codes that contain as many different ones as fit, ends included, in random order."""
     n = int(np.prod(shape))
-    return rng.permutation(np.resize(np.r_[0, 255, 128, rng.permutation(256)], n)).astype(np.uint8).reshape(shape)
+    others = np.setdiff1d(np.arange(256), [0, 255, 128])
+    chosen = np.resize(np.r_[0, 255, 128, rng.permutation(others)], n)
+    return rng.permutation(chosen).astype(np.uint8).reshape(shape)
 
 
 def weights(rng: np.random.Generator, shape: tuple[int, ...], high: int = 127) -> np.ndarray:

@@ -99,6 +99,10 @@ class QLinear(IntegerOperator):
         head: dict[str, Param] = {"rows": rows, "k": features, "oc": outputs_}
         return {**head, **requantize_params(self.x_zero, self.y_zero, self.qmin, self.qmax)}
 
+    def scratch_bytes(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> int:
+        features = inputs[1].bounds[1]
+        return 2 * features * min(2, inputs[0].elements // features)  # up to two rows, in 16 bits
+
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         return Cost(outputs[0].elements * inputs[1].bounds[1], sum(t.nbytes for t in (*inputs, *outputs)))
 

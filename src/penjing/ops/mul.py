@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from penjing.core.arithmetic import round_clamped
+from penjing.core.arithmetic import multiplier, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.add import Binary, binary_samples, broadcast, broadcast_params
+from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import IntegerOperator, Param, Sample, expect
 
@@ -35,7 +36,7 @@ class Mul(Binary):
 
     def integer(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> IntegerOperator:
         a, b, y = (lowering.quant(name) for name in (*node.inputs, epilogue.output))
-        m = float((a.scale * b.scale) / y.scale)
+        m = float(multiplier(a.scale, np.asarray(b.scale), y.scale))
         return QMul(a.zero_point, b.zero_point, m, y.zero_point, *lowering.clamp_codes(epilogue))
 
 
@@ -72,6 +73,9 @@ class QMul(IntegerOperator):
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         yield from binary_samples(lambda i: cls(*_PARAMETERS[i % 4], *[(0, 255), (5, 250)][i % 2]))
+        rng = np.random.default_rng(31)
+        for a, b in (((2, 3, 4, 2, 3, 5), (2, 3, 1, 2, 1, 5)), ((2, 1, 4, 1, 3, 5), (1, 3, 4, 2, 3, 1))):
+            yield Sample(cls(*_PARAMETERS[1], 0, 255), (codes(rng, a), codes(rng, b)))
 
 
 # zero points of a and b, multiplier, zero point of y: ties, an ordinary layer, a fine one, saturation at both ends

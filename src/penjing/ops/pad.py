@@ -25,7 +25,7 @@ from penjing.ops.table import QTable
 from penjing.ops.torch_call import Imported, TorchCall
 
 MODES = ("constant", "reflect", "replicate", "circular")  # a mode's number in the kernel is its place here
-_NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+_NUMPY_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 AxisPads = tuple[int, ...]  # before and after for each axis in turn: length 2 * rank
 
@@ -52,19 +52,23 @@ def _padded(x: Type, pads: AxisPads, mode: str, dtype: DType) -> tuple[Type, ...
 
 
 def _pad(x: np.ndarray, pads: AxisPads, mode: str, value: float) -> np.ndarray:
+    more: dict[str, Any] = {"mode": _NUMPY_MODES[mode]}
     if mode == "constant":
-        return np.pad(x, _pairs(pads), constant_values=x.dtype.type(value))
-    return np.pad(x, _pairs(pads), mode=_NUMPY_MODES[mode])  # type: ignore[call-overload, no-any-return]  # the stub wants a literal
+        more["constant_values"] = x.dtype.type(value)
+    y: np.ndarray = np.pad(x, _pairs(pads), **more)
+    return y
 
 
 def _source_indices(extent: int, before: int, after: int, mode: str) -> np.ndarray:
     """For each place of a padded axis, the element that stands there; constant padding has none."""
-    i = np.arange(-before, extent + after)
+    places: np.ndarray = np.arange(-before, extent + after)
     if mode == "replicate":
-        return np.clip(i, 0, extent - 1)
-    if mode == "circular":
-        return i % extent
-    return (extent - 1) - np.abs((extent - 1) - np.abs(i))
+        places = np.clip(places, 0, extent - 1)
+    elif mode == "circular":
+        places = places % extent
+    else:
+        places = (extent - 1) - np.abs((extent - 1) - np.abs(places))
+    return places
 
 
 def _torch_pads(call: TorchCall, rank: int) -> AxisPads:
@@ -82,7 +86,7 @@ def _torch_mode(call: TorchCall) -> str:
     if call.target == "aten.constant_pad_nd.default":
         return "constant"
     if call.target == "aten.pad.default":
-        mode = call.arguments.get("mode", "constant")
+        mode = call.arguments["mode"]
         call.require(mode in MODES, f"mode = {mode!r}")
         return str(mode)
     return "reflect" if "reflection" in call.target else "replicate"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from penjing.core.arithmetic import ratio
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.as_images import emit_as_image
@@ -110,8 +111,8 @@ class AvgPool1d(_Pool1d):
         image = self._image()
         source, target = lowering.quant(node.inputs[0]), lowering.quant(epilogue.output)
         shape = (image.kernel, image.stride, image.padding, image.ceil, image.count_padding)
-        ratio = float(source.scale / target.scale)
-        op = QAvgPool2d(*shape, source.zero_point, ratio, target.zero_point, *lowering.clamp_codes(epilogue))
+        scale = ratio(source.scale, target.scale)
+        op = QAvgPool2d(*shape, source.zero_point, scale, target.zero_point, *lowering.clamp_codes(epilogue))
         emit_as_image(lowering, node.inputs[0], op, epilogue)
 
     @classmethod

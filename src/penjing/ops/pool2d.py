@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from penjing.core.arithmetic import round_clamped
+from penjing.core.arithmetic import ratio, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.conv2d import window_params
@@ -107,7 +107,8 @@ class AvgPool2d(Operator):
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         x = np.moveaxis(inputs[0], 1, -1)
-        total, count = _sum(x, self._window(), self.ceil), _counts(x, self._window(), self.ceil, self.count_padding)
+        output = self._window().output(x.shape[1], x.shape[2], ceil=self.ceil)
+        total, count = _sum(x, self._window(), output), _counts(x, self._window(), self.ceil, self.count_padding)
         return (np.ascontiguousarray(np.moveaxis(total / count, -1, 1).astype(np.float32)),)
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
@@ -120,9 +121,8 @@ class AvgPool2d(Operator):
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         x = lowering.placed(node.inputs[0], channels_last(4))
         source, target = lowering.quant(node.inputs[0]), lowering.quant(epilogue.output)
-        ratio = float(source.scale / target.scale)
         shape = (self.kernel, self.stride, self.padding, self.ceil, self.count_padding)
-        op = QAvgPool2d(*shape, source.zero_point, ratio, target.zero_point, *lowering.clamp_codes(epilogue))
+        op = QAvgPool2d(*shape, source.zero_point, ratio(source.scale, target.scale), target.zero_point, *lowering.clamp_codes(epilogue))
         lowering.finish(epilogue, op, (x,), channels_last(4))
 
     @classmethod
@@ -173,8 +173,7 @@ def _max(x: np.ndarray, window: Window, ceil: bool, lowest: int | float) -> np.n
     return y
 
 
-def _sum(x: np.ndarray, window: Window, ceil: bool) -> np.ndarray:
-    output = window.output(x.shape[1], x.shape[2], ceil=ceil)
+def _sum(x: np.ndarray, window: Window, output: Pair) -> np.ndarray:
     y = np.zeros((x.shape[0], *output, x.shape[3]), dtype=x.dtype)
     for _, _, view in window.taps(x, output, 0):
         y += view
@@ -183,12 +182,13 @@ def _sum(x: np.ndarray, window: Window, ceil: bool) -> np.ndarray:
 
 def _counts(x: np.ndarray, window: Window, ceil: bool, count_padding: bool) -> np.ndarray:
     """(1, OH, OW, 1): elements under each window; `count_padding` counts declared pads, not the overhang of `ceil`."""
+    output = window.output(x.shape[1], x.shape[2], ceil=ceil)
     top, left, bottom, right = window.padding
     ones = np.ones((1, x.shape[1], x.shape[2], 1), np.float32)
     if count_padding:
         ones = np.pad(ones, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=1)
         window = Window(window.kernel, window.stride)
-    return _sum(ones, window, ceil)
+    return _sum(ones, window, output)
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,8 @@ class QAvgPool2d(IntegerOperator):
 
     def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         x = inputs[0].astype(np.int32) - self.x_zero
-        total = _sum(x, self._window(), self.ceil).astype(np.float32)
+        output = self._window().output(x.shape[1], x.shape[2], ceil=self.ceil)
+        total = _sum(x, self._window(), output).astype(np.float32)
         value = total * np.float32(self.ratio) / _counts(x, self._window(), self.ceil, self.count_padding)
         return (round_clamped(value, self.y_zero, self.qmin, self.qmax),)
 
@@ -276,6 +277,10 @@ class QAvgPool2d(IntegerOperator):
         for c in (1, 3, 8, 16, 17, 33):
             op = cls((2, 2), (2, 2), (0, 0, 0, 0), False, True, 128, 1.0, 128, 0, 255)
             yield Sample(op, (codes(rng, (1, 6, 7, c)),))
+        wide = cls((2, 2), (1, 2), (0, 0, 0, 0), False, True, 128, 8.0, 128, 0, 255)
+        yield Sample(wide, (codes(rng, (1, 16, 16, 2)),))
+        # 14 elements: multiplying by a rounded 1 / 14 instead of dividing would show
+        yield Sample(cls((2, 7), (1, 1), (0, 0, 0, 0), False, True, 128, 1.0, 128, 0, 255), (codes(rng, (1, 9, 40, 4)),))
         for ceil in (False, True):
             for count_padding in (False, True):
                 op = cls((3, 3), (2, 2), (1, 1, 1, 1), ceil, count_padding, 3, float(np.float32(1.7)), 7, 9, 200)

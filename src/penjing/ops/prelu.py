@@ -25,6 +25,7 @@ class Prelu(Operator):
     name = "prelu"
     torch = ("aten.prelu.default", "aten._prelu_kernel.default")
     onnx = ("PRelu",)
+    parameter_inputs = (1,)
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, slope = inputs

@@ -4,11 +4,13 @@ All are clamps, so a convolution, linear layer or addition before them does them
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from penjing.ops.operator import Sample
 from penjing.ops.table import Elementwise
 from penjing.ops.torch_call import Imported, Ref, TorchCall
 
@@ -60,6 +62,12 @@ class Clamp(_Clamp):
 
     low: float = -1.0
     high: float = 1.0
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        x = np.linspace(-8, 8, 257, dtype=np.float32).reshape(1, 257)
+        for low, high in ((-1.0, 1.0), (-0.5, 2.0), (0.0, math.inf), (-math.inf, 3.0)):
+            yield Sample(cls(low, high), (x,))
 
     @classmethod
     def from_torch(cls, call: TorchCall) -> Imported:

@@ -30,12 +30,23 @@ def _fixed_extent(x: Type, axis: int) -> int:
     return x.bounds[axis]
 
 
+def _torch_range(call: TorchCall, extent: int) -> tuple[int, int, int]:
+    """(start, stop, step) as torch gives them: negative ones count from the end, an absent end is far away."""
+    if call.target == "aten.narrow.default":
+        start = call.integer("start")
+        start += extent if start < 0 else 0
+        return start, start + call.integer("length"), 1
+    start = 0 if call.arguments["start"] is None else call.integer("start")
+    stop = TO_THE_END if call.arguments["end"] is None else call.integer("end")
+    return start, stop, call.integer("step")
+
+
 @dataclass(frozen=True)
 class Slice(Operator):
     """Input of any shape; output with elements start, start + step, ... below stop of `axis`, 0 <= start < stop."""
 
     name = "slice"
-    torch = ("aten.slice.Tensor",)
+    torch = ("aten.slice.Tensor", "aten.narrow.default")
     onnx = ("Slice",)
     quant_rule = QuantRule.SAME
 
@@ -47,17 +58,15 @@ class Slice(Operator):
     @classmethod
     def from_torch(cls, call: TorchCall) -> Imported:
         x = call.ref("self")
-        axis = call.axis("dim", x.type.rank) if "dim" in call.arguments else 0
-        start, stop, step = (
-            default if call.arguments.get(key) is None else call.integer(key)
-            for key, default in (("start", 0), ("end", TO_THE_END), ("step", 1))
-        )
+        axis = call.axis("dim", x.type.rank)
         extent = x.type.shape[axis]
-        if start == 0 and step == 1 and (stop == TO_THE_END or (isinstance(extent, int) and stop >= extent)):
+        start, stop, step = _torch_range(call, x.type.bounds[axis])
+        if isinstance(extent, int):
+            start, stop, step = slice(start, stop, step).indices(extent)
+        if (start, step) == (0, 1) and stop in (extent, TO_THE_END):
             return Imported(None, (x.name,))
         call.require(axis != 0, "a part of axis 0, the batch")
         call.require(isinstance(extent, int), f"a part of axis {axis}, whose extent {extent} is symbolic")
-        start, stop, step = slice(start, stop, step).indices(x.type.bounds[axis])
         call.require(start < stop, f"the empty part {start}:{stop} of axis {axis}")
         return Imported(cls(axis, start, stop, step), (x.name,))
 
@@ -87,7 +96,7 @@ class Slice(Operator):
         x = np.arange(2 * 6 * 5 * 4, dtype=np.float32).reshape(2, 6, 5, 4)
         for op in (cls(1, 0, 3), cls(2, 1, 5, 2), cls(3, 3, 4), cls(1, 1, 6, 4)):
             yield Sample(op, (x,))
-        yield Sample(cls(1, 2, 20, 3), (x.reshape(2, 60),))
+        yield Sample(cls(1, 2, 20, 3), (x.reshape(2, 120),))
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,7 @@ class Select(Operator):
         x = np.arange(2 * 6 * 5 * 4, dtype=np.float32).reshape(2, 6, 5, 4)
         for op in (cls(1, 0), cls(2, 4), cls(3, 1)):
             yield Sample(op, (x,))
-        yield Sample(cls(1, 59), (x.reshape(2, 60),))
+        yield Sample(cls(1, 59), (x.reshape(2, 120),))
 
 
 @dataclass(frozen=True)

@@ -130,10 +130,18 @@ class QSoftmax(IntegerOperator):
         for i, n in enumerate(LENGTHS):
             table = exp_table(Quant(((0.002, 0.05, 0.7)[i % 3],)))
             yield Sample(cls(), (codes(rng, (3, n)), table), constant=(1,))
-        # 3 * 170 + 2 = 512: quotients of exactly 1.5 and 0.5
-        ties = np.ones(256, np.int32)
-        ties[0] = 3
-        x = rng.permutation(np.r_[np.full(170, 9), np.full(2, 8)]).astype(np.uint8).reshape(1, 172)
-        yield Sample(cls(), (x, ties), constant=(1,))
+        yield _ties(rng, 170, 3, 2, 1)  # quotients of exactly 1.5 and 0.5
+        yield _ties(rng, 1, 203, 483, 7)  # of exactly 14.5, which 203 * (256 / sum) in float32 is not
+        # so steep a table that only the largest count, on a row of zeros too
+        steep = np.vstack([np.zeros((1, 9), np.uint8), codes(rng, (1, 9))])
+        yield Sample(cls(), (steep, exp_table(Quant((12.0,)))), constant=(1,))
         yield Sample(cls(), (codes(rng, (2, 3, 10)), exp_table(Quant((0.1,)))), constant=(1,))
         yield Sample(cls(), (np.full((1, MAX_LENGTH), 7, np.uint8), exp_table(Quant((0.1,)))), constant=(1,))
+
+
+def _ties(rng: np.random.Generator, n: int, large: int, m: int, small: int) -> Sample:
+    """n codes whose table entry is `large` and m whose is `small`, in random order."""
+    table = np.full(256, small, np.int32)
+    table[0] = large
+    x = rng.permutation(np.r_[np.full(n, 9), np.full(m, 8)]).astype(np.uint8).reshape(1, n + m)
+    return Sample(QSoftmax(), (x, table), constant=(1,))

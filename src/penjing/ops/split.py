@@ -20,7 +20,13 @@ class Split(Operator):
     """Input of any shape; output i has extent `sizes[i]` along `axis`; the sizes sum to the input's extent."""
 
     name = "split"
-    torch = ("aten.split.Tensor", "aten.split_with_sizes.default", "aten.chunk.default")
+    torch = (
+        "aten.split.Tensor",
+        "aten.split_with_sizes.default",
+        "aten.chunk.default",
+        "aten.tensor_split.sections",
+        "aten.tensor_split.indices",
+    )
     onnx = ("Split",)
     quant_rule = QuantRule.SAME
 
@@ -30,7 +36,7 @@ class Split(Operator):
     @classmethod
     def from_torch(cls, call: TorchCall) -> Imported:
         x = call.ref("self")
-        axis = call.axis("dim", x.type.rank) if "dim" in call.arguments else 0
+        axis = call.axis("dim", x.type.rank)
         call.require(axis != 0, "dim = 0, the batch axis")
         # every member of the family is told by its output shapes alone
         sizes = tuple(extent for shape in call.outputs if isinstance(extent := shape[axis], int))

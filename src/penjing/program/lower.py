@@ -104,7 +104,7 @@ def _takes_clamp(node: Node) -> bool:
 
 
 # their integer forms move codes: a clamp after them is a table of its own
-_NO_CLAMP = frozenset({"concat", "pad"})
+_NO_CLAMP = frozenset({"concat"})
 
 
 def _adds_residual(graph: Graph, node: Node, follower: Node, producers: dict[str, Node], order: dict[int, int]) -> bool:

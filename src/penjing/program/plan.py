@@ -82,6 +82,18 @@ def plan(program: Graph) -> Plan:
     )
 
 
+def peak_activation_bytes(graph: Graph) -> int:
+    """The largest sum of activation bytes alive at once, without any sharing: for float graphs, which have no plan."""
+    last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
+    end = len(graph.nodes)
+    first = {name: i for i, node in enumerate(graph.nodes) for name in node.outputs}
+    spans = [
+        (first.get(name, 0), end if name in graph.outputs else last.get(name, first.get(name, 0)), graph.types[name].nbytes)
+        for name in graph.activations()
+    ]
+    return max((sum(n for a, b, n in spans if a <= i <= b) for i in range(end)), default=0)
+
+
 def _stack(base: str, program: Graph, names: tuple[str, ...]) -> tuple[dict[str, Place], int]:
     places, offset, end = {}, 0, 0
     for name in names:

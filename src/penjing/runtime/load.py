@@ -6,13 +6,13 @@ from typing import Literal
 
 from penjing.bundle.tray import Tray, open_tray
 from penjing.core.errors import BundleError, CorruptBundle, InvalidInput, PenjingError
+from penjing.core.targets import host_target
 from penjing.ir.graph import Graph
 from penjing.ir.parse import parse_graph
 from penjing.ops import registry
 from penjing.program.plan import plan
 from penjing.runtime.engines import Engine, InterpreterEngine, LibraryEngine
 from penjing.runtime.model import Model
-from penjing.toolchain.targets import host_target
 
 EngineChoice = Literal["auto", "library", "interpreter"]
 
@@ -34,7 +34,11 @@ def load(path: str | os.PathLike[str], *, variant: str | None = None, engine: En
     """
     if engine not in ("auto", "library", "interpreter"):
         raise InvalidInput(f"engine must be auto, library or interpreter, not {engine!r}")
-    tray = open_tray(path)
+    return from_tray(open_tray(path), variant=variant, engine=engine)
+
+
+def from_tray(tray: Tray, *, variant: str | None = None, engine: EngineChoice = "auto") -> Model:
+    """The same for a tray that is open already."""
     name = variant or default_variant(tray)
     program = read_program(tray, name)
     return Model(tray, name, _engine(tray, name, program, engine))

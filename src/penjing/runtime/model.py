@@ -86,7 +86,11 @@ class Model:
         first = scores if isinstance(scores, np.ndarray) else scores[0]
         if len(first) != 1:
             raise InvalidInput(f"classify takes one sample, not {len(first)}", hint="use run for batches")
-        logits = first[0].reshape(-1)
+        return self.top_labels(first[0], top)
+
+    def top_labels(self, scores: np.ndarray, top: int = 5) -> list[tuple[str, float]]:
+        """The `top` largest of one sample's scores (first output) as labels with softmax probabilities."""
+        logits = scores.reshape(-1)
         exponents = np.exp(logits - logits.max())
         probabilities = exponents / exponents.sum()
         labels = self.outputs[0].labels or tuple(str(i) for i in range(logits.size))

@@ -6,12 +6,12 @@
 Nothing here knows what the C code means.
 """
 
+from penjing.core.targets import HOST, TARGETS, Target, find_target, host_target, target_names
 from penjing.toolchain.build import compile_executable, compile_library
 from penjing.toolchain.compilers import Compiler, find_compiler
 from penjing.toolchain.embed import assembly_for_blob
 from penjing.toolchain.emulate import has_emulator, run_executable
 from penjing.toolchain.environment import is_first_use
-from penjing.toolchain.targets import HOST, TARGETS, Target, find_target, host_target, target_names
 
 __all__ = [
     "HOST",

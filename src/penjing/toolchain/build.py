@@ -16,14 +16,14 @@ from penjing.core import knobs
 from penjing.core.digests import digest_bytes
 from penjing.core.errors import CompileError, InvalidInput, WriteFailed
 from penjing.core.files import folder_atomically
+from penjing.core.targets import Target
 from penjing.toolchain.compilers import Compiler, Product, find_compiler
 from penjing.toolchain.environment import environment_words, note_build
 from penjing.toolchain.flags import compile_flags, link_flags
 from penjing.toolchain.processes import Outcome, run_all
-from penjing.toolchain.targets import Target
+from penjing.toolchain.source_names import check_source_name
 
 _COMPILED = (".c", ".S")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
 _COMPLAINT = re.compile(r"\berror\b|\bundefined\b|cannot find|multiple definition|No space left", re.IGNORECASE)
 _COMPLAINT_LINES = 5
 
@@ -132,11 +132,7 @@ def _build(
 def _checked(sources: Mapping[str, bytes | str]) -> dict[str, bytes]:
     """The sources as bytes, in the order of their names."""
     for name in sources:
-        if _PLAIN_NAME.fullmatch(name) is None:
-            raise InvalidInput(
-                f"the source name {name[:80]!r} is refused",
-                hint="use relative names of letters, digits and '_ . + -', with '/' between folders",
-            )
+        check_source_name(name)
     if not any(name.endswith(_COMPILED) for name in sources):
         raise InvalidInput("there is nothing to compile", hint="pass at least one .c or .S file")
     texts = sorted(sources.items())

@@ -16,7 +16,7 @@ from typing import Literal
 
 from penjing.core import knobs
 from penjing.core.errors import MissingCompiler, ToolchainError
-from penjing.toolchain.targets import Target, host_target
+from penjing.core.targets import Target, host_target
 
 Family = Literal["gcc", "clang", "zig"]
 Product = Literal["executable", "library"]

@@ -6,12 +6,12 @@ Integer text for the same bytes takes a compiler seconds for each megabyte; this
 import re
 
 from penjing.core.errors import InvalidInput
-from penjing.toolchain.targets import Target
+from penjing.core.targets import Target
+from penjing.toolchain.source_names import check_source_name
 
 BLOB_ALIGNMENT_BYTES = 64
 
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+/-]*")  # no quote or backslash to break out of the string
 
 _ELF = """\
 \t.section .rodata.{symbol},"a",%progbits
@@ -62,9 +62,5 @@ def assembly_for_blob(symbol: str, file_name: str, target: Target) -> str:
     """
     if _SYMBOL.fullmatch(symbol) is None:
         raise InvalidInput(f"{symbol[:80]!r} is not a C identifier")
-    if _FILE_NAME.fullmatch(file_name) is None:
-        raise InvalidInput(
-            f"the file name {file_name[:80]!r} is refused",
-            hint="use a relative name of letters, digits and '_ . + - /'",
-        )
+    check_source_name(file_name)
     return _TEXTS[target.kind].format(symbol=symbol, file_name=file_name)

@@ -1,5 +1,6 @@
 """Run an executable of any target here: natively, under qemu's user mode, or in Node's WASI."""
 
+import errno
 import shutil
 import subprocess
 import tempfile
@@ -7,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from penjing.core.errors import ToolchainError, WriteFailed
+from penjing.core.targets import Target
 from penjing.toolchain.compilers import is_host
 from penjing.toolchain.processes import process_group
-from penjing.toolchain.targets import Target
 
 _TAIL_LINES = 8
 
@@ -58,6 +59,8 @@ def run_executable(
             hint="set TMPDIR to a folder that may hold programs (not mounted noexec)",
         ) from error
     except OSError as error:
+        if error.errno == errno.ENOEXEC:
+            raise ToolchainError("this is no program for this machine", where=f"target {target.name}") from error
         raise WriteFailed(
             f"the program could not be run from its temporary folder: {error.strerror or error}",
             where="the temporary folder",
@@ -108,7 +111,7 @@ def _cannot_run(target: Target) -> ToolchainError:
     return ToolchainError(
         f"nothing here can run programs for {target.name}",
         where=f"target {target.name}; looked for {', '.join(target.emulator)} on PATH",
-        hint=f"install {target.emulator_package}; on Debian and Ubuntu: apt install {target.emulator_package.split()[0]}",
+        hint=f"install {target.emulator_package}, for example by apt install {target.emulator_package.split()[0]}",
     )
 
 

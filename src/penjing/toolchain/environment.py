@@ -14,10 +14,8 @@ from pathlib import Path
 from penjing.core import knobs
 from penjing.core.errors import WriteFailed
 from penjing.core.files import write_atomically
+from penjing.core.targets import Target
 from penjing.toolchain.compilers import Compiler, Product, find_compiler
-from penjing.toolchain.targets import Target
-
-_GLOBAL_CACHE = knobs.Knob("ZIG_GLOBAL_CACHE_DIR", "zig's own variable, which wins over the folder in PENJING_CACHE")
 
 
 def environment_words(compiler: Compiler, private: Path) -> tuple[str, ...]:
@@ -52,7 +50,7 @@ def _mark(compiler: Compiler, product: Product) -> Path:
 
 def _global_cache() -> Path:
     try:
-        folder = _GLOBAL_CACHE.path() or knobs.cache_dir() / "zig"
+        folder = knobs.ZIG_GLOBAL_CACHE.path() or knobs.cache_dir() / "zig"
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteFailed(

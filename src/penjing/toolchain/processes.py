@@ -2,9 +2,9 @@
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,11 +39,24 @@ def process_group(
     stderr: IO[bytes] | int = subprocess.STDOUT,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start `command` in `folder`; leaving the block, for whatever reason, ends it and everything that it started."""
-    process = subprocess.Popen(command, cwd=folder, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
-    try:
-        yield process
-    finally:
-        _end(process)
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as pipe:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+                pass_fds=(writer,),
+            )
+        finally:
+            os.close(writer)
+        try:
+            yield process
+        finally:
+            _end(process, pipe)
 
 
 def run_all(commands: Sequence[Sequence[str]], *, folder: Path, log_folder: Path, jobs: int = 1) -> list[Outcome]:
@@ -74,21 +87,15 @@ def run_all(commands: Sequence[Sequence[str]], *, folder: Path, log_folder: Path
     return outcomes
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the group of `process` unless it has ended by itself, and wait until its files are no longer in use."""
+def _end(process: subprocess.Popen[bytes], pipe: IO[bytes]) -> None:
+    """Kill the group of `process` unless it has ended by itself, and wait until its files are no longer in use.
+
+    Every descendant has inherited the other end of `pipe`, which therefore ends when the last of them is gone, also one
+    that nobody waits for.
+    """
     if process.poll() is not None:
         return
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    deadline = time.monotonic() + _REAP_S
-    while time.monotonic() < deadline and _group_exists(process.pid):
-        time.sleep(0.01)
-
-
-def _group_exists(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
+    select.select([pipe], [], [], _REAP_S)

@@ -1,6 +1,7 @@
 """The state of an unfinished training in one file: tensors and plain values, written whole or not at all.
 
-The file is read with torch's `weights_only` loader, which builds tensors and containers and executes nothing.
+The file is a line with the SHA-256 of the rest, then what `torch.save` wrote. A damaged file is told by its digest; an
+honest one is read with torch's `weights_only` loader, which builds tensors and containers and executes nothing.
 """
 
 import io
@@ -77,7 +78,8 @@ class Checkpoint:
             "augment_random": generator.get_state(),
         }
         torch.save(content, buffer)
-        files.write_atomically(self.path, buffer.getvalue(), force=True)
+        payload = buffer.getvalue()
+        files.write_atomically(self.path, digest_bytes(payload).encode() + b"\n" + payload, force=True)
 
     def restore(
         self, module: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
@@ -98,15 +100,21 @@ class Checkpoint:
             torch.random.set_rng_state(content["torch_random"])
             return TrainingState(content["epoch"], content["step"], tuple(content["losses"]), content["loss_sum"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise self._damaged(error) from error
+            raise self._damaged(str(error)) from error
 
     def _read(self) -> dict[str, Any]:
         try:
-            content = torch.load(self.path, weights_only=True, map_location="cpu")
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-            raise self._damaged(error) from error
+            digest, _, payload = self.path.read_bytes().partition(b"\n")
+        except OSError as error:
+            raise self._damaged(error.strerror or str(error)) from error
+        if digest != digest_bytes(payload).encode():
+            raise self._damaged("its digest does not match its contents")
+        try:
+            content = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+            raise self._damaged(str(error)) from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise self._damaged(ValueError("it is not a checkpoint of this release"))
+            raise self._damaged("it is not a checkpoint of this release")
         return content
 
     def _refuse_another_training(self, content: dict[str, Any]) -> None:
@@ -122,9 +130,9 @@ class Checkpoint:
             hint="delete the file to start afresh, or name another",
         )
 
-    def _damaged(self, error: Exception) -> InvalidInput:
+    def _damaged(self, what: str) -> InvalidInput:
         return InvalidInput(
-            f"the checkpoint cannot be read: {error}", where=str(self.path), hint="delete the file to start afresh"
+            f"the checkpoint cannot be read: {what}", where=str(self.path), hint="delete the file to start afresh"
         )
 
 

@@ -114,7 +114,7 @@ def fit(
         loss: mean over the batch, from inputs, outputs and targets.
         seed: of sample order, augmentation and dropout.
         progress: called after every step.
-        checkpoint: file for the state, written after every epoch and on Ctrl-C; taken up when it is there.
+        checkpoint: file for the state, written at the start, after every epoch and on Ctrl-C; taken up if there.
 
     Raises:
         InvalidInput: options, shapes or values that do not fit; a loss that is no longer finite; a checkpoint that is
@@ -255,8 +255,13 @@ class _Training:
         self.state = TrainingState()
 
     def resume(self, file: Checkpoint | None) -> None:
-        if file is not None:
-            self.state = file.restore(self.module, self.rule, self.generator) or self.state
+        if file is None:
+            return
+        state = file.restore(self.module, self.rule, self.generator)
+        if state is None:
+            self.save(file)  # a place that cannot be written is better known now than after the first epoch
+        else:
+            self.state = state
 
     def save(self, file: Checkpoint | None) -> None:
         if file is not None:

@@ -207,13 +207,14 @@ def _read_pixels(cache: Path, count: int) -> NDArray[np.uint8] | None:
 def _decoded(path: Path, jpeg: np.ndarray, offset: np.ndarray, count: int) -> NDArray[np.uint8]:
     from PIL import Image
 
-    if jpeg.dtype != np.uint8 or offset.shape != (count + 1,) or (np.diff(offset) <= 0).any():
+    ends = offset.astype(np.int64) if offset.dtype.kind in "iu" else np.zeros(0, np.int64)
+    if jpeg.dtype != np.uint8 or ends.shape != (count + 1,) or ends[0] < 0 or (np.diff(ends) <= 0).any():
         raise damaged(path, "its offsets do not divide it into one file per label")
     pixels = np.empty((count, 3, 32, 32), np.uint8)
     data = jpeg.tobytes()
     for i in range(count):
         try:
-            with Image.open(io.BytesIO(data[offset[i] : offset[i + 1]]), formats=["JPEG"]) as image:
+            with Image.open(io.BytesIO(data[ends[i] : ends[i + 1]]), formats=["JPEG"]) as image:
                 rgb = np.asarray(image.convert("RGB"))
         except OSError as error:
             raise damaged(path, f"image {i} does not decode: {error}") from error

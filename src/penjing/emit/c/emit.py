@@ -7,16 +7,17 @@ The source is init-free: no malloc, no global state, no I/O; the caller owns inp
 gives the same bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
 from penjing.core.digests import digest_bytes
-from penjing.emit.c.header import header_text
+from penjing.emit.c.header import comment_text, header_text
 from penjing.ir.graph import Graph, Node
 from penjing.ops.operator import IntegerOperator, Param
 from penjing.program.plan import ALIGNMENT, Plan
 from penjing.program.symbols import ABI, c_stem
+
 
 @dataclass(frozen=True)
 class Emitted:
@@ -44,6 +45,11 @@ def emit_c(program: Graph, plan: Plan, weights: bytes, *, standalone: bool = Fal
 def kernel_text(name: str) -> str:
     """The generic C source of a kernel, or of `pj.h`."""
     return files("penjing.kernels").joinpath("generic").joinpath(name).read_text(encoding="utf-8")
+
+
+def struct_literal(params: Mapping[str, Param]) -> str:
+    """The initialiser of a kernel's struct; floats are written in hexadecimal, so that they read back exactly."""
+    return "{" + ", ".join(f".{key} = {_literal(value)}" for key, value in params.items()) + "}"
 
 
 def _source_lines(program: Graph, plan: Plan, stem: str, *, standalone: bool) -> Iterator[str]:
@@ -76,9 +82,8 @@ def _is_free(plan: Plan, node: Node) -> bool:
 def _params(program: Graph, index: int, node: Node) -> str:
     assert isinstance(node.op, IntegerOperator)
     params = node.op.kernel_params(program.input_types(node), program.output_types(node))
-    fields = ", ".join(f".{key} = {_literal(value)}" for key, value in params.items())
-    comment = node.outputs[0].replace("*/", "")
-    return f"/* {comment} */\nstatic const struct pj_{node.op.name} pj_node_{index} = {{{fields}}};"
+    text = struct_literal(params)
+    return f"/* {comment_text(node.outputs[0])} */\nstatic const struct pj_{node.op.name} pj_node_{index} = {text};"
 
 
 def _literal(value: Param) -> str:

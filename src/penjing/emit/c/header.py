@@ -77,7 +77,7 @@ def _ports(program: Graph, plan: Plan, up: str, kind: str, names: tuple[str, ...
         type_, place = program.types[name], plan.places[name]
         shape = " x ".join(str(extent) for extent in type_.bounds)
         lines = [
-            f"/* {kind.lower()} {i}: {_comment(name)}, {type_.dtype} {shape} */",
+            f"/* {kind.lower()} {i}: {comment_text(name)}, {type_.dtype} {shape} */",
             f"#define {up}_{kind}_{i}_OFFSET {place.offset}",
         ]
         if type_.quant is not None:
@@ -87,5 +87,7 @@ def _ports(program: Graph, plan: Plan, up: str, kind: str, names: tuple[str, ...
     return "\n".join(blocks)
 
 
-def _comment(text: str) -> str:
-    return text.replace("*/", "* /").replace("\n", " ")
+def comment_text(text: str) -> str:
+    """`text` as it may stand in a comment: one line of printable ASCII that neither opens nor closes a comment."""
+    plain = "".join(char if " " <= char <= "~" and char not in "*\\?" else "_" for char in text)
+    return plain

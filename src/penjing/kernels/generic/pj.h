@@ -22,6 +22,60 @@
 
 #define PJ_UNUSED(x) ((void)(x))
 
+/* x as 16-bit differences from its zero point: what the dot products below take. */
+static inline void pj_centre(int16_t *to, const uint8_t *x, int32_t n, int32_t zero)
+{
+    int32_t i;
+    for (i = 0; i < n; i++)
+        to[i] = (int16_t)(x[i] - zero);
+}
+
+/* acc[r][j] = sum over k of x[r * k + .] * w[j * k + .], for 2 rows and 4 channels: each weight is widened once for both
+ * rows, and each difference is read once for four channels. */
+static inline void pj_dot_2x4(int32_t acc[2][4], const int16_t *x, const int8_t *w, int32_t k)
+{
+    const int16_t *x0 = x, *x1 = x + k;
+    const int8_t *w0 = w, *w1 = w + k, *w2 = w + 2 * k, *w3 = w + 3 * k;
+    int32_t a00 = 0, a01 = 0, a02 = 0, a03 = 0, a10 = 0, a11 = 0, a12 = 0, a13 = 0, i;
+    for (i = 0; i < k; i++) {
+        const int16_t v0 = w0[i], v1 = w1[i], v2 = w2[i], v3 = w3[i];
+        a00 += x0[i] * v0;
+        a01 += x0[i] * v1;
+        a02 += x0[i] * v2;
+        a03 += x0[i] * v3;
+        a10 += x1[i] * v0;
+        a11 += x1[i] * v1;
+        a12 += x1[i] * v2;
+        a13 += x1[i] * v3;
+    }
+    acc[0][0] = a00, acc[0][1] = a01, acc[0][2] = a02, acc[0][3] = a03;
+    acc[1][0] = a10, acc[1][1] = a11, acc[1][2] = a12, acc[1][3] = a13;
+}
+
+/* The same for one row and one channel. */
+static inline int32_t pj_dot(const int16_t *x, const int8_t *w, int32_t k)
+{
+    int32_t a = 0, i;
+    for (i = 0; i < k; i++) {
+        const int16_t v = w[i];
+        a += x[i] * v;
+    }
+    return a;
+}
+
+/* acc[r][j] for `rows` <= 2 and `lanes` <= 4. */
+static inline void pj_dots(int32_t acc[2][4], const int16_t *x, const int8_t *w, int32_t k, int32_t rows, int32_t lanes)
+{
+    int32_t r, j;
+    if (rows == 2 && lanes == 4) {
+        pj_dot_2x4(acc, x, w, k);
+        return;
+    }
+    for (r = 0; r < rows; r++)
+        for (j = 0; j < lanes; j++)
+            acc[r][j] = pj_dot(x + r * k, w + j * k, k);
+}
+
 /* Round to nearest even after a clamp to [low, high], both within +-2^21: adding 1.5 * 2^23 leaves no fraction bits. */
 static inline int32_t pj_round(float value, float low, float high)
 {

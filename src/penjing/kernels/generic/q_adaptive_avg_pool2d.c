@@ -1,4 +1,5 @@
-/* q_adaptive_avg_pool2d: x u8 (n, ih, iw, c), y u8 (n, oh, ow, c). Window i of n covers [i * in / n, ceil((i + 1) * in / n)).
+/* q_adaptive_avg_pool2d: x u8 (n, ih, iw, c), y u8 (n, oh, ow, c).
+ * Window i of n covers [i * in / n, ceil((i + 1) * in / n)).
  * y = round(float(sum of (x - x_zero)) * ratio / float(elements of the window)). */
 struct pj_q_adaptive_avg_pool2d {
     int32_t n, ih, iw, c, oh, ow;

@@ -1,4 +1,4 @@
-/* q_linear: x u8 (rows, k), w s8 (oc, k), bias s32 (oc), multiplier f32 (oc). */
+/* q_linear: x u8 (rows, k), w s8 (oc, k), bias s32 (oc), multiplier f32 (oc). Two rows of differences lie in scratch. */
 struct pj_q_linear {
     int32_t rows, k, oc;
     int32_t x_zero, y_zero;
@@ -12,19 +12,20 @@ static void pj_q_linear(const struct pj_q_linear *p, const void *const *in, void
     const int32_t *bias = in[2];
     const float *multiplier = in[3];
     uint8_t *y = out[0];
-    const int32_t zero = p->x_zero;
-    int32_t row, o, i;
-    PJ_UNUSED(scratch);
+    int16_t *centred = scratch;
+    int32_t row, o, r, j;
 
-    for (row = 0; row < p->rows; row++)
-        for (o = 0; o < p->oc; o++) {
-            const uint8_t *from = x + (int64_t)row * p->k;
-            const int8_t *by = w + (int64_t)o * p->k;
-            int32_t acc = 0;
-            for (i = 0; i < p->k; i++) {
-                const int16_t d = (int16_t)(from[i] - zero);
-                acc += d * by[i];
-            }
-            y[(int64_t)row * p->oc + o] = pj_requantize(acc + bias[o], multiplier[o], p->y_zero, p->low, p->high);
+    for (row = 0; row < p->rows; row += 2) {
+        const int32_t rows = p->rows - row < 2 ? 1 : 2;
+        pj_centre(centred, x + (int64_t)row * p->k, rows * p->k, p->x_zero);
+        for (o = 0; o < p->oc; o += 4) {
+            const int32_t lanes = p->oc - o < 4 ? p->oc - o : 4;
+            int32_t acc[2][4];
+            pj_dots(acc, centred, w + (int64_t)o * p->k, p->k, rows, lanes);
+            for (r = 0; r < rows; r++)
+                for (j = 0; j < lanes; j++)
+                    y[(int64_t)(row + r) * p->oc + o + j] =
+                        pj_requantize(acc[r][j] + bias[o + j], multiplier[o + j], p->y_zero, p->low, p->high);
         }
+    }
 }

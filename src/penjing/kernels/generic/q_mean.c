@@ -1,4 +1,5 @@
-/* q_mean: x u8 (outer, reduce, inner), y u8 (outer, inner). y = round(float(sum of (x - x_zero)) * ratio / float(reduce)).
+/* q_mean: x u8 (outer, reduce, inner), y u8 (outer, inner).
+ * y = round(float(sum of (x - x_zero)) * ratio / float(reduce)).
  * The innermost axis runs in blocks, so that memory is read in order. */
 struct pj_q_mean {
     int32_t outer, reduce, inner;

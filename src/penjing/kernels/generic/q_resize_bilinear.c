@@ -29,9 +29,9 @@ static void pj_q_resize_bilinear(const struct pj_q_resize_bilinear *p, const voi
                 const uint8_t *below = x + ((int64_t)n * p->ih + row[1]) * p->iw * p->c;
                 const int64_t first = (int64_t)column[0] * p->c, second = (int64_t)column[1] * p->c;
                 for (c = 0; c < p->c; c++) {
-                    const int32_t near = (above[first + c] - p->x_zero) * up + (below[first + c] - p->x_zero) * down;
-                    const int32_t far = (above[second + c] - p->x_zero) * up + (below[second + c] - p->x_zero) * down;
-                    *y++ = pj_requantize(near * left + far * right, p->multiplier, p->y_zero, p->low, p->high);
+                    const int32_t a = (above[first + c] - p->x_zero) * up + (below[first + c] - p->x_zero) * down;
+                    const int32_t b = (above[second + c] - p->x_zero) * up + (below[second + c] - p->x_zero) * down;
+                    *y++ = pj_requantize(a * left + b * right, p->multiplier, p->y_zero, p->low, p->high);
                 }
             }
 }

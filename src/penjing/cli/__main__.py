@@ -1,0 +1,5 @@
+"""`python -m penjing.cli` is the `penjing` command."""
+
+from penjing.cli.app import main
+
+main()

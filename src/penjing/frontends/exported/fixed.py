@@ -1,0 +1,90 @@
+"""Tensors that are known before any input is: parameters, buffers, and what the module computes from those alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from penjing.core.errors import InvalidInput, UnsupportedOp
+from penjing.frontends.exported.places import source_of, stem_of
+from penjing.frontends.exported.trace import import_torch
+from penjing.ir.graph import Graph
+from penjing.ir.types import Constant, Names
+from penjing.ops.torch_call import Ref
+
+
+@dataclass(eq=False)
+class Fixed:
+    """A known tensor, the name of the constant it would become, and the place that computes it, if any does."""
+
+    tensor: Any
+    stem: str
+    where: str = ""
+
+
+def identity(tensor: Any) -> tuple[object, ...]:
+    """Equal for tensors that are the same numbers in the same memory."""
+    return (tensor.data_ptr() or id(tensor), tuple(tensor.shape), tuple(tensor.stride()), str(tensor.dtype))
+
+
+def fold(node: Any, held: Mapping[Any, object]) -> Fixed | tuple[Fixed, ...]:
+    """Evaluate a call whose inputs are all known; on clones, because it may write into them."""
+    torch = import_torch()
+
+    def now(n: Any) -> Any:
+        known = held[n]
+        return known.tensor.clone() if isinstance(known, Fixed) else n.meta["val"]
+
+    args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), now)
+    with torch.no_grad():
+        result = node.target(*args, **kwargs)
+    where = str(source_of(node))
+    if isinstance(result, torch.Tensor):
+        return Fixed(result, stem_of(node), where)
+    return tuple(Fixed(part, f"{stem_of(node)}.{i}", where) for i, part in enumerate(result))
+
+
+class Pool:
+    """The constants of the graph under construction: each known tensor becomes one at its first use."""
+
+    def __init__(self, graph: Graph, names: Names, faults: list[InvalidInput]) -> None:
+        self._graph = graph
+        self._names = names
+        self._faults = faults
+        self._made: dict[Fixed, Ref] = {}
+        self._origins: dict[str, Fixed] = {}
+
+    def constant(self, stem: str, array: np.ndarray) -> Ref:
+        """A new constant of the graph."""
+        name = self._graph.add_constant(self._names.fresh(stem), Constant(array))
+        return Ref(name, self._graph.types[name])
+
+    def made(self, fixed: Fixed) -> Ref:
+        """The constant of a known tensor."""
+        if fixed not in self._made:
+            self._made[fixed] = self.constant(fixed.stem, self._float32(fixed))
+            self._origins[self._made[fixed].name] = fixed
+        return self._made[fixed]
+
+    def origin(self, name: str) -> Fixed | None:
+        """The known tensor behind a constant."""
+        return self._origins.get(name)
+
+    def value(self, name: str) -> np.ndarray | None:
+        """The array of a constant; None for an activation."""
+        constant = self._graph.constants.get(name)
+        return None if constant is None else constant.array
+
+    def _float32(self, fixed: Fixed) -> np.ndarray:
+        tensor = fixed.tensor.detach().cpu()
+        if tensor.is_complex():
+            raise UnsupportedOp(f"the complex numbers of {fixed.stem} cannot be carried")
+        array: np.ndarray = tensor.float().numpy()
+        wrong = ~np.isfinite(array)
+        if wrong.any():
+            first = [int(i) for i in np.argwhere(wrong)[0]]
+            said = f"{int(wrong.sum())} of {array.size} numbers of {fixed.stem} are NaN or infinite in float32"
+            hint = "the training run that made them diverged: start from an earlier checkpoint"
+            self._faults.append(InvalidInput(f"{said}, the first at {first}", where=fixed.where or None, hint=hint))
+        return array

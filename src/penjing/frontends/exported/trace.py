@@ -1,0 +1,223 @@
+"""From a torch module to an exported program: one graph of whole ATen operators, for any batch or for a batch of one.
+
+The module is left as it was: modes are restored, parameters are shared and not copied, buffers are never written.
+"""
+
+import importlib
+import io
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from penjing.core.errors import InvalidInput, MissingDependency, UnsupportedOp
+from penjing.frontends.exported.places import user_frame
+
+FIXED_BATCH_HINT = (
+    "the model is written for one batch size: let it follow its input, with x.flatten(1) or x.view(x.size(0), ...), "
+    "and x.size(0) in place of len(x)"
+)
+
+# What torch and a user's forward raise when shapes or types do not fit; torch's own export errors are RuntimeErrors.
+_FAILURES = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+    NotImplementedError,
+    AssertionError,
+    KeyError,
+)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One export.
+
+    Attributes:
+        program: the `torch.export.ExportedProgram`; its `graph_module` may be rewritten.
+        batch: torch's symbol for the batch; None when the export holds for a batch of one only.
+        inputs: the example, as tensors of the module's own floating dtype and device.
+        fixed_because: why the batch is not symbolic, in torch's words; '' when it is.
+    """
+
+    program: Any
+    batch: str | None
+    inputs: tuple[Any, ...]
+    fixed_because: str = ""
+
+
+def import_torch() -> Any:
+    """The torch module; MissingDependency when it is not installed."""
+    try:
+        return importlib.import_module("torch")
+    except ImportError as error:
+        raise MissingDependency(
+            "a torch model cannot be read, because torch is not installed", hint="pip install 'penjing[compress]'"
+        ) from error
+
+
+@contextmanager
+def evaluation(module: Any) -> Iterator[None]:
+    """The module in evaluation mode without gradients; every submodule gets its own mode back."""
+    torch = import_torch()
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        module.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def run_module(module: Any, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """The module's outputs as a flat tuple; inputs and buffers are cloned first, so that none is written."""
+    torch = import_torch()
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    outputs = torch.func.functional_call(module, buffers, tuple(x.clone() for x in inputs))
+    return tuple(torch.utils._pytree.tree_leaves(outputs))
+
+
+def example_tensors(module: Any, example: object) -> tuple[Any, ...]:
+    """The example as tensors of the module's dtype and device.
+
+    Raises:
+        InvalidInput: not a module; not floats; a scalar; no elements; NaN or infinity; different leading extents.
+    """
+    torch = import_torch()
+    if not isinstance(module, torch.nn.Module):
+        raise InvalidInput(f"only a torch.nn.Module can be captured, not {type(module).__name__}")
+    items = tuple(example) if isinstance(example, tuple | list) else (example,)
+    if not items:
+        raise InvalidInput("the example holds no input", hint="give one array of the shape the model takes")
+    dtype, device = _floating_kind(torch, module)
+    tensors = tuple(_example_tensor(torch, i, item).to(device=device, dtype=dtype) for i, item in enumerate(items))
+    batches = {int(x.shape[0]) for x in tensors}
+    if len(batches) > 1:
+        raise InvalidInput(f"the inputs of the example have different batch sizes: {sorted(batches)}")
+    return tensors
+
+
+def _floating_kind(torch: Any, module: Any) -> tuple[Any, Any]:
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_meta:
+            raise InvalidInput(f"{name} is on the meta device: it has no numbers", hint="load the weights first")
+        if tensor.is_floating_point():
+            return tensor.dtype, tensor.device
+    return torch.float32, torch.device("cpu")
+
+
+def _example_tensor(torch: Any, position: int, item: object) -> Any:
+    where = f"input {position} of the example"
+    if isinstance(item, np.ndarray):
+        if item.dtype.kind not in "fiub":
+            raise InvalidInput(f"an array of {item.dtype} cannot be an input", where=where)
+        item = torch.from_numpy(np.ascontiguousarray(item))
+    if not isinstance(item, torch.Tensor):
+        raise InvalidInput(f"a tensor or numpy array is needed, not {type(item).__name__}", where=where)
+    tensor: Any = item.detach()
+    if not tensor.is_floating_point():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise InvalidInput(f"{kind} inputs are not supported, only floats", where=where, hint="convert with x.float()")
+    if tensor.dim() == 0:
+        raise InvalidInput("a scalar has no batch axis", where=where, hint="axis 0 of every input is the batch")
+    if tensor.numel() == 0:
+        raise InvalidInput(f"an array of shape {tuple(tensor.shape)} holds no numbers", where=where)
+    if not bool(torch.isfinite(tensor).all()):
+        raise InvalidInput("the array holds NaN or infinity", where=where)
+    return tensor
+
+
+def trace(module: Any, inputs: tuple[Any, ...]) -> Trace:
+    """Export with a symbolic batch where the module allows, else for a batch of one.
+
+    Args:
+        module: in evaluation mode, within `evaluation`.
+        inputs: from `example_tensors`.
+
+    Raises:
+        InvalidInput: the module cannot run on the example at all.
+        UnsupportedOp: torch.export cannot write the module down as a graph.
+    """
+    title = type(module).__name__
+    try:
+        run_module(module, inputs)
+    except _FAILURES as error:
+        shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
+        raise InvalidInput(
+            f"{title} cannot run on the example of shape {shapes}: {_first_line(error)}",
+            where=user_frame(error),
+            hint="the first axis of every input is the batch: (n, channels, height, width) for images",
+        ) from error
+    try:
+        return _dynamic(module, inputs)
+    except _FAILURES as error:
+        because = _first_line(error)
+    try:
+        return _static(module, inputs, because)
+    except _FAILURES as error:
+        raise UnsupportedOp(
+            f"torch.export cannot write {title} down as a graph: {_first_line(error)}",
+            where=user_frame(error),
+            hint="a decision in Python must not depend on the numbers in a tensor: use torch.where, or move it out",
+        ) from error
+
+
+def _dynamic(module: Any, inputs: tuple[Any, ...]) -> Trace:
+    torch = import_torch()
+    # torch takes a batch of one for a constant, so the example must have two samples or more
+    several = tuple((x.repeat(2, *[1] * (x.dim() - 1)) if x.shape[0] == 1 else x).clone() for x in inputs)
+    shapes = torch.export.ShapesCollection()
+    batch = torch.export.Dim("batch")
+    for x in several:
+        shapes[x] = {0: batch}
+    with _quiet():
+        program = torch.export.export(module, several, dynamic_shapes=shapes)
+    symbols = {_symbol(val.shape[0]) for val in _user_inputs(program)}
+    if len(symbols) != 1 or None in symbols:
+        raise ValueError("the batch became a constant")
+    return Trace(program, symbols.pop(), inputs)
+
+
+def _static(module: Any, inputs: tuple[Any, ...], because: str) -> Trace:
+    torch = import_torch()
+    with _quiet():
+        program = torch.export.export(module, tuple(x[:1].clone() for x in inputs))
+    return Trace(program, None, inputs, because)
+
+
+def _user_inputs(program: Any) -> list[Any]:
+    names = set(program.graph_signature.user_inputs)
+    return [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+
+
+def _symbol(extent: Any) -> str | None:
+    if isinstance(extent, int):
+        return None
+    expression = extent.node.expr
+    return str(expression) if expression.is_Symbol else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch from printing the failure of an attempt that has another attempt, or a clear error, after it."""
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stderr(io.StringIO()))
+        for name in ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes"):
+            logger = logging.getLogger(name)
+            stack.callback(setattr, logger, "disabled", logger.disabled)
+            logger.disabled = True
+        yield
+
+
+def _first_line(error: BaseException) -> str:
+    """What an exception says, without torch's advice on how to make it say more."""
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
+    lines = [line for line in lines if not line.startswith("Constraints violated")] or [type(error).__name__]
+    return re.sub(r" (For more information|If you're using).*", "", lines[0])[:300]

@@ -1,0 +1,316 @@
+"""One integer operator, compiled, against its definition: every sample, on any target, to the last byte.
+
+A generated C program holds the kernels and one constant struct per sample. It reads the inputs of all samples from
+standard input and writes what the kernels computed. Every array lies in a block of exactly its size, so that a
+sanitizer sees each access beside it. Each sample runs in up to three ways:
+
+    exact       blocks as malloc returns them, outputs filled with 0xA5
+    unaligned   activations one byte off, as the caller of a model may place them; outputs filled with 0x5A
+    in place    the output over the first input, for operators that allow it
+
+Inputs must come out unchanged, except in place.
+
+    python -m penjing.testing.op_suite q_add --target aarch64-linux --sample 3
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from penjing.core.errors import ToolchainError
+from penjing.emit.c.emit import kernel_text, struct_literal
+from penjing.ir.text import print_type
+from penjing.ir.types import Type
+from penjing.ops import integer_operators
+from penjing.ops.operator import IntegerOperator, Sample
+from penjing.testing.differences import describe_difference
+from penjing.toolchain import Target, compile_executable, find_target, run_executable
+
+SANITIZE = ("-fsanitize=address,undefined,float-divide-by-zero,float-cast-overflow", "-fno-sanitize-recover=all")
+
+_MODES = ("exact", "unaligned", "in place")
+_CRASHES_SHOWN = 3
+
+_MAIN = r"""
+#include <stdio.h>
+#include <stdlib.h>
+
+struct suite_case {
+    void (*run)(const void *params, const void *const *in, void *const *out, void *scratch);
+    const void *params;
+    int inputs, outputs, modes;
+    size_t scratch;
+    const size_t *bytes;      /* of the inputs, then of the outputs */
+    const size_t *activation; /* 1 for each input that is one, 0 for each constant */
+};
+@TABLES@
+enum { SUITE_CASES = sizeof suite_cases / sizeof *suite_cases };
+
+#if defined(__SANITIZE_ADDRESS__)
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "detect_leaks=0"; }
+#endif
+
+static uint8_t *suite_block(size_t bytes, int fill)
+{
+    uint8_t *block = malloc(bytes ? bytes : 1);
+    if (!block)
+        exit(3);
+    memset(block, fill, bytes);
+    return block;
+}
+
+static int suite_write(const uint8_t *from, size_t bytes)
+{
+    return fwrite(from, 1, bytes, stdout) == bytes ? 0 : 4;
+}
+
+/* Writes one byte, 1 if an input was changed, and the outputs. */
+static int suite_run(const struct suite_case *c, uint8_t *const *original, int mode)
+{
+    uint8_t *in[SUITE_MAX], *out[SUITE_MAX], *scratch = c->scratch ? suite_block(c->scratch, 0xA5) : 0;
+    const void *from[SUITE_MAX];
+    void *to[SUITE_MAX];
+    const size_t off = mode == 1;
+    uint8_t changed = 0;
+    int k, status;
+    for (k = 0; k < c->inputs; k++) {
+        const size_t shift = off * c->activation[k];
+        in[k] = suite_block(c->bytes[k] + shift, 0);
+        memcpy(in[k] + shift, original[k], c->bytes[k]);
+        from[k] = in[k] + shift;
+    }
+    for (k = 0; k < c->outputs; k++) {
+        out[k] = suite_block(c->bytes[c->inputs + k] + off, off ? 0x5A : 0xA5);
+        to[k] = mode == 2 ? in[k] : out[k] + off;
+    }
+    c->run(c->params, from, to, scratch);
+    for (k = 0; k < c->inputs; k++)
+        changed |= !(mode == 2 && k < c->outputs) && memcmp(from[k], original[k], c->bytes[k]) != 0;
+    status = suite_write(&changed, 1);
+    for (k = 0; k < c->outputs; k++) {
+        status |= suite_write(to[k], c->bytes[c->inputs + k]);
+        free(out[k]);
+    }
+    for (k = 0; k < c->inputs; k++)
+        free(in[k]);
+    free(scratch);
+    return status;
+}
+
+/* With an argument, only the case of that number runs. */
+int main(int argc, char **argv)
+{
+    const int only = argc > 1 ? atoi(argv[1]) : -1;
+    int i, k, mode, status = 0;
+    for (i = 0; i < SUITE_CASES; i++) {
+        const struct suite_case *c = &suite_cases[i];
+        uint8_t *original[SUITE_MAX];
+        for (k = 0; k < c->inputs; k++) {
+            original[k] = suite_block(c->bytes[k], 0);
+            if (fread(original[k], 1, c->bytes[k], stdin) != c->bytes[k])
+                return 5;
+        }
+        for (mode = 0; mode < c->modes; mode++)
+            if (only < 0 || only == i)
+                status |= suite_run(c, original, mode);
+        for (k = 0; k < c->inputs; k++)
+            free(original[k]);
+    }
+    return status;
+}
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class OpCase:
+    """One sample of an integer operator with the types of its outputs and what its definition makes of the inputs."""
+
+    name: str
+    index: int
+    sample: Sample
+    inputs: tuple[np.ndarray, ...]
+    outputs: tuple[Type, ...]
+    expected: tuple[np.ndarray, ...]
+
+    @property
+    def op(self) -> IntegerOperator:
+        """The operator with its attributes."""
+        assert isinstance(self.sample.op, IntegerOperator)
+        return self.sample.op
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The ways in which the sample runs."""
+        return _MODES if self.op.in_place else _MODES[:2]
+
+    def __str__(self) -> str:
+        types = ", ".join(print_type(t) for t in self.sample.types)
+        return f"{self.name} sample {self.index}: {self.op} on {types}"
+
+
+@lru_cache(maxsize=256)
+def op_cases(name: str) -> tuple[OpCase, ...]:
+    """Every sample of the integer operator `name`, with its expected outputs."""
+    return tuple(_case(name, i, sample) for i, sample in enumerate(integer_operators()[name].samples()))
+
+
+def _case(name: str, index: int, sample: Sample) -> OpCase:
+    op = sample.op
+    assert isinstance(op, IntegerOperator)
+    inputs = tuple(np.ascontiguousarray(x) for x in sample.inputs if x is not None)
+    outputs = op.infer(*sample.types)
+    expected = op.integer_reference(*inputs)
+    for type_, array in zip(outputs, expected, strict=True):
+        if (type_.bounds, type_.dtype.numpy) != (array.shape, array.dtype):
+            raise AssertionError(f"{name} sample {index}: {op} infers {type_} and computes {array.dtype}{array.shape}")
+    return OpCase(name, index, sample, inputs, outputs, expected)
+
+
+def op_suite_source(cases: Sequence[OpCase], kernels: Callable[[str], str] = kernel_text) -> str:
+    """The C program for `cases`; `kernels` gives the text of `pj.h` and of each operator's file."""
+    names = sorted({case.name for case in cases})
+    most = max(len(case.inputs) + len(case.outputs) for case in cases)
+    texts = [kernels("pj.h"), *(kernels(f"{name}.c") for name in names)]
+    tables = "\n".join(["", f"enum {{ SUITE_MAX = {most} }};", *map(_adapter, names), *_table(cases)])
+    return "\n".join([*texts, _MAIN.replace("@TABLES@", tables)])
+
+
+def _adapter(name: str) -> str:
+    return f"""
+static void suite_{name}(const void *params, const void *const *in, void *const *out, void *scratch)
+{{
+    pj_{name}(params, in, out, scratch);
+}}"""
+
+
+def _table(cases: Sequence[OpCase]) -> Iterator[str]:
+    rows = []
+    for i, case in enumerate(cases):
+        types = case.sample.types
+        activations = [int(k not in case.sample.constant) for k in range(len(types))]
+        scratch = case.op.scratch_bytes(types, case.outputs)
+        params = struct_literal(case.op.kernel_params(types, case.outputs))
+        yield f"static const struct pj_{case.name} suite_params_{i} = {params};"
+        yield _sizes(f"suite_bytes_{i}", [t.nbytes for t in (*types, *case.outputs)])
+        yield _sizes(f"suite_activation_{i}", activations)
+        counts = f"{len(types)}, {len(case.outputs)}, {len(case.modes)}, {scratch}"
+        rows.append(f"{{suite_{case.name}, &suite_params_{i}, {counts}, suite_bytes_{i}, suite_activation_{i}}}")
+    yield "static const struct suite_case suite_cases[] = {\n    " + ",\n    ".join(rows) + "\n};"
+
+
+def _sizes(name: str, values: Sequence[int]) -> str:
+    return f"static const size_t {name}[] = {{{', '.join(map(str, values))}}};"
+
+
+def run_op_suite(
+    name: str,
+    target: Target,
+    extra_flags: Sequence[str] = (),
+    *,
+    optimize: str = "-O3",
+    kernels: Callable[[str], str] = kernel_text,
+) -> list[str]:
+    """Mismatches of the integer operator `name` on `target`, described; empty when every byte agrees.
+
+    Raises:
+        CompileError: the compiler refuses the kernel.
+        ToolchainError: nothing here can build for `target` or run its programs.
+    """
+    return run_op_cases(op_cases(name), target, extra_flags, optimize=optimize, kernels=kernels)
+
+
+def run_op_cases(
+    cases: Sequence[OpCase],
+    target: Target,
+    extra_flags: Sequence[str] = (),
+    *,
+    optimize: str = "-O3",
+    kernels: Callable[[str], str] = kernel_text,
+    timeout_s: float = 300,
+) -> list[str]:
+    """As `run_op_suite`, for cases of any operators in one program."""
+    if not cases:
+        return []
+    source = op_suite_source(cases, kernels)
+    program = compile_executable({"op_suite.c": source}, target, optimize=optimize, extra=extra_flags)
+    stdin = b"".join(x.tobytes() for case in cases for x in case.inputs)
+    try:
+        written = run_executable(program, target, stdin=stdin, timeout_s=timeout_s)
+    except ToolchainError as error:
+        return _crashes(cases, program, target, stdin, timeout_s) or [str(error)]
+    problems = _Compared(target, written).problems(cases)
+    return problems
+
+
+def _crashes(cases: Sequence[OpCase], program: bytes, target: Target, stdin: bytes, timeout_s: float) -> list[str]:
+    """Which cases end the program, found by running one at a time."""
+    found = []
+    for i, case in enumerate(cases):
+        try:
+            run_executable(program, target, stdin=stdin, args=(str(i),), timeout_s=timeout_s)
+        except ToolchainError as error:
+            found.append("\n".join([str(case), *("  " + line for line in error.what.splitlines()), _repeat(case, target)]))
+        if len(found) == _CRASHES_SHOWN:
+            break
+    return found
+
+
+class _Compared:
+    """What the program wrote, read in the order in which it was written."""
+
+    def __init__(self, target: Target, written: bytes) -> None:
+        self._target = target
+        self._written = written
+        self._at = 0
+
+    def problems(self, cases: Sequence[OpCase]) -> list[str]:
+        found = [problem for case in cases for problem in self._of_case(case)]
+        if self._at != len(self._written):
+            found.append(f"the program wrote {len(self._written)} bytes, {self._at} were expected")
+        return found
+
+    def _of_case(self, case: OpCase) -> Iterator[str]:
+        for mode in case.modes:
+            lines = ["an input was changed"] if self._take(1) != b"\0" else []
+            for k, want in enumerate(case.expected):
+                got = np.frombuffer(self._take(want.nbytes).ljust(want.nbytes, b"\0"), want.dtype).reshape(want.shape)
+                difference = describe_difference(got, want)
+                lines += [f"output {k} {difference}"] if difference else []
+            if lines:
+                text = "\n".join(f"  {mode}: {line}" for line in lines)
+                yield f"{case}\n{text}\n{_repeat(case, self._target)}"
+
+    def _take(self, n: int) -> bytes:
+        part = self._written[self._at : self._at + n]
+        self._at += n
+        return part
+
+
+def _repeat(case: OpCase, target: Target) -> str:
+    command = f"python -m penjing.testing.op_suite {case.name} --target {target.name} --sample {case.index}"
+    return f"  repeat: {command}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 0 when every byte agrees."""
+    parser = argparse.ArgumentParser(prog="python -m penjing.testing.op_suite", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("name", choices=sorted(integer_operators()))
+    parser.add_argument("--target", default="host")
+    parser.add_argument("--sample", type=int, help="number of the only sample to run")
+    parser.add_argument("--optimize", default="-O3")
+    parser.add_argument("--sanitize", action="store_true", help="with the compiler's address and undefined sanitizers")
+    chosen = parser.parse_args(arguments)
+    cases = [case for case in op_cases(chosen.name) if chosen.sample in (None, case.index)]
+    flags = SANITIZE if chosen.sanitize else ()
+    problems = run_op_cases(cases, find_target(chosen.target), flags, optimize=chosen.optimize)
+    sys.stdout.write("\n".join([*problems, f"{len(cases)} samples, {len(problems)} problems", ""]))
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Operators refuse inputs that make no sense, and keep a symbolic batch."""
+
+import pytest
+
+from penjing.core.errors import InvalidGraph
+from penjing.ir.graph import Operation
+from penjing.ir.types import Dim, DType, Shape, Type
+from penjing.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool, QAdaptiveAvgPool2d, QAdaptiveMaxPool2d
+from penjing.ops.batch_norm import BatchNorm
+from penjing.ops.gelu import Gelu
+from penjing.ops.mean import Mean, QMean
+from penjing.ops.mul import Mul, QMul
+from penjing.ops.pool1d import AvgPool1d, MaxPool1d
+from penjing.ops.prelu import Prelu
+from penjing.ops.softmax import MAX_LENGTH, QSoftmax, Softmax
+
+BATCH = Dim("batch", 8)
+LENGTH = Dim("seq", 512)
+
+
+def floats(*shapes: Shape) -> tuple[Type, ...]:
+    return tuple(Type(shape) for shape in shapes)
+
+
+def codes(*shapes: Shape) -> tuple[Type, ...]:
+    return tuple(Type(shape, DType.U8) for shape in shapes)
+
+
+TABLE = Type((256,), DType.S32)
+
+REFUSED: list[tuple[Operation, tuple[Type, ...], str]] = [
+    (Gelu("fast"), floats((1, 2)), "fast"),
+    (Prelu(), floats((1, 3, 4, 4), (2,)), "3 channels"),
+    (Prelu(), floats((1, 3, 4, 4), (3, 1)), "slopes of shape"),
+    (BatchNorm(), floats((3,), (3,), (3,)), "rank"),
+    (BatchNorm(), floats((1, 3, 2, 2, 2), (3,), (3,)), "rank"),
+    (BatchNorm(), floats((1, 3, 4), (3,), (4,)), "3 channels"),
+    (Mul(), floats((1, 3, 4), (2, 1)), "broadcast"),
+    (Mean(()), floats((1, 3)), "ascending"),
+    (Mean((2, 1)), floats((1, 3, 4)), "ascending"),
+    (Mean((1, 1)), floats((1, 3, 4)), "ascending"),
+    (Mean((0, 1)), floats((1, 3, 4)), "mean over"),
+    (Mean((3,)), floats((1, 3, 4)), "mean over"),
+    (Mean((1,)), floats((1, LENGTH, 4)), "symbolic"),
+    (Mean((1,)), floats((1, 0)), "nothing"),
+    (Mean((1, 2)), floats((1, 4096, 4096)), "overflow"),
+    (Softmax(0), floats((1, 3)), "axis 0"),
+    (Softmax(2), floats((1, 3)), "axis 2"),
+    (Softmax(1), floats((1, LENGTH)), "symbolic"),
+    (Softmax(1), floats((1, MAX_LENGTH + 1)), "65535"),
+    (AdaptiveAvgPool((2,)), floats((1, 3, 4, 4)), "rank 4"),
+    (AdaptiveMaxPool((0, 2)), floats((1, 3, 4, 4)), "pool to"),
+    (AdaptiveMaxPool((2,)), floats((1, 3, LENGTH)), "no fixed windows"),
+    (MaxPool1d(2, 2), floats((1, 3, 4, 4)), "rank 3"),
+    (AvgPool1d(9, 2), floats((1, 3, 4)), "does not fit"),
+    (QMul(0, 0, 1.0, 0, 0, 255), floats((1, 2), (1, 2)), "u8"),
+    (QMean(1, 2, False, 0, 1.0, 0, 0, 255), codes((1, 2)), "q_mean over"),
+    (QMean(1, 1, False, 0, 1.0, 0, 0, 255), floats((1, 2)), "u8"),
+    (QSoftmax(), (*codes((1, 2)), Type((255,), DType.S32)), "table"),
+    (QSoftmax(), (*codes((1, 2)), Type((256,), DType.U8)), "s32"),
+    (QAdaptiveMaxPool2d((1, 1)), codes((1, 2, 3)), "rank 4"),
+    (QAdaptiveAvgPool2d((1, 1), 0, 1.0, 0, 0, 255), codes((1, 4096, 4096, 1)), "overflow"),
+]
+
+
+@pytest.mark.parametrize(("op", "inputs", "reason"), REFUSED, ids=[f"{i}-{r[0].name}" for i, r in enumerate(REFUSED)])
+def test_inputs_that_do_not_fit_are_refused(op: Operation, inputs: tuple[Type, ...], reason: str) -> None:
+    with pytest.raises(InvalidGraph, match=reason):
+        op.infer(*inputs)
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "shape"),
+    [
+        (Prelu(), floats((BATCH, 3, 4, 4), (3,)), (BATCH, 3, 4, 4)),
+        (BatchNorm(), floats((BATCH, 3), (3,), (3,)), (BATCH, 3)),
+        (Mul(), floats((BATCH, 3, 4, 4), (BATCH, 3, 1, 1)), (BATCH, 3, 4, 4)),
+        (Mean((2, 3)), floats((BATCH, 3, 4, 4)), (BATCH, 3)),
+        (Mean((2, 3), True), floats((BATCH, 3, 4, 4)), (BATCH, 3, 1, 1)),
+        (Softmax(1), floats((BATCH, 10)), (BATCH, 10)),
+        (AdaptiveAvgPool((2, 3)), floats((BATCH, 3, 7, 7)), (BATCH, 3, 2, 3)),
+        (AdaptiveMaxPool((2,)), floats((BATCH, 3, 7)), (BATCH, 3, 2)),
+        (MaxPool1d(2, 2), floats((BATCH, 3, 7)), (BATCH, 3, 3)),
+        (QMean(1, 2, False, 0, 1.0, 0, 0, 255), codes((BATCH, 4, 4, 3)), (BATCH, 3)),
+        (QSoftmax(), (*codes((BATCH, 10)), TABLE), (BATCH, 10)),
+        (QAdaptiveMaxPool2d((2, 3)), codes((BATCH, 7, 7, 3)), (BATCH, 2, 3, 3)),
+    ],
+    ids=lambda value: value.name if isinstance(value, Operation) else "",
+)
+def test_a_symbolic_batch_stays_symbolic(op: Operation, inputs: tuple[Type, ...], shape: Shape) -> None:
+    assert [t.shape for t in op.infer(*inputs)] == [shape]
