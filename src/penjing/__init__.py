@@ -10,7 +10,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from penjing.core.version import VERSION as __version__
+from penjing.core import version
 
 if TYPE_CHECKING:
     from penjing.api import BuildOptions, Port, build, capture, clean, lower, prune, quantize, save, trainable
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from penjing.ir.graph import Graph
     from penjing.runtime.load import load
     from penjing.runtime.model import Model
+
+__version__ = version.VERSION
 
 __all__ = [
     "BuildOptions",

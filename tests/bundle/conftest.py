@@ -5,16 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from penjing.bundle import (
-    Accuracy,
-    Golden,
-    InputSpec,
-    LibraryParts,
-    OutputSpec,
-    TrayParts,
-    VariantParts,
-    pack_tray,
-)
+from penjing.bundle import Accuracy, Golden, InputSpec, OutputSpec
+from penjing.bundle.pack import LibraryParts, TrayParts, VariantParts, pack_tray
 
 
 def _parts() -> TrayParts:

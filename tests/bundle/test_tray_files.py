@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from penjing.bundle import Limits, open_tray, save_tray
+from penjing.bundle import Limits, open_tray
+from penjing.bundle.pack import save_tray
 from penjing.core.errors import CorruptBundle, InvalidInput, OutputExists, WriteFailed
 
 

@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from penjing.bundle import Golden, LibraryParts, pack_tray, read_tray, without_debug
+from penjing.bundle import Golden, read_tray
+from penjing.bundle.pack import LibraryParts, pack_tray, without_debug
 from penjing.core.errors import InvalidInput
 
 
@@ -70,7 +71,7 @@ def test_the_order_of_parts_does_not_change_a_byte(parts, packed):
 def test_another_process_packs_the_same_bytes(packed, request, seed):
     script = (
         "import hashlib, runpy; parts = runpy.run_path('conftest.py')['_parts']();"
-        "from penjing.bundle import pack_tray; print(hashlib.sha256(pack_tray(parts)).hexdigest())"
+        "from penjing.bundle.pack import pack_tray; print(hashlib.sha256(pack_tray(parts)).hexdigest())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": "Asia/Kathmandu", "LC_ALL": "C"}
     folder = request.path.parent

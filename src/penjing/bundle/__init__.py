@@ -1,9 +1,11 @@
-"""The `.tray` file: packed, opened, verified. `docs/spec/bundle.md` is its specification."""
+"""The `.tray` file: opened, verified, packed. `docs/spec/bundle.md` is its specification.
+
+Packing is in `penjing.bundle.pack`, which a device that only opens trays never imports.
+"""
 
 from penjing.bundle.container import Limits, read_container, write_container
 from penjing.bundle.golden import Golden
 from penjing.bundle.manifest import FORMAT, dump_manifest, parse_manifest
-from penjing.bundle.pack import LibraryParts, TrayParts, VariantParts, pack_tray, save_tray, without_debug
 from penjing.bundle.schema import (
     Accuracy,
     GoldenMembers,
@@ -23,25 +25,19 @@ __all__ = [
     "Golden",
     "GoldenMembers",
     "InputSpec",
-    "LibraryParts",
     "Limits",
     "Manifest",
     "MemberInfo",
     "OutputSpec",
     "TargetBuild",
     "Tray",
-    "TrayParts",
     "Variant",
-    "VariantParts",
     "dump_manifest",
     "open_tray",
     "pack_tensor",
-    "pack_tray",
     "parse_manifest",
     "read_container",
     "read_tensor",
     "read_tray",
-    "save_tray",
-    "without_debug",
     "write_container",
 ]

@@ -5,7 +5,6 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 from types import UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -86,6 +85,7 @@ class _Parser:
         self._operators = operators
         self._graph = Graph("")
         self._inputs: list[str] = []
+        self._hints: dict[str, dict[str, Any]] = {}
 
     def graph(self) -> Graph:
         self._expect("graph")
@@ -183,7 +183,7 @@ class _Parser:
                 attributes[key] = self._attribute(0)
                 if not self._at("}"):
                     self._expect(",")
-        hints = _attribute_types(operator)
+        hints = self._attribute_types(operator)
         if attributes.keys() != hints.keys():
             raise self._error(f"the attributes of {operator.name} do not fit")
         for key, hint in hints.items():
@@ -192,6 +192,13 @@ class _Parser:
         made = operator(**attributes)
         assert isinstance(made, Operation)
         return made
+
+    def _attribute_types(self, operator: type[Operation]) -> dict[str, Any]:
+        if operator.name not in self._hints:
+            assert dataclasses.is_dataclass(operator)
+            hints = get_type_hints(operator)
+            self._hints[operator.name] = {field.name: hints[field.name] for field in dataclasses.fields(operator)}
+        return self._hints[operator.name]
 
     def _attribute(self, depth: int) -> object:
         if depth > MAX_DEPTH:
@@ -332,13 +339,6 @@ class _Parser:
 
     def _error(self, what: str) -> TextSyntaxError:
         return TextSyntaxError(what, where=f"line {self._token.line}")
-
-
-@cache
-def _attribute_types(operator: type[Operation]) -> dict[str, Any]:
-    assert dataclasses.is_dataclass(operator)
-    hints = get_type_hints(operator)
-    return {field.name: hints[field.name] for field in dataclasses.fields(operator)}
 
 
 def _fits(value: object, hint: Any) -> bool:

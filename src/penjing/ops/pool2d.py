@@ -122,7 +122,8 @@ class AvgPool2d(Operator):
         x = lowering.placed(node.inputs[0], channels_last(4))
         source, target = lowering.quant(node.inputs[0]), lowering.quant(epilogue.output)
         shape = (self.kernel, self.stride, self.padding, self.ceil, self.count_padding)
-        op = QAvgPool2d(*shape, source.zero_point, ratio(source.scale, target.scale), target.zero_point, *lowering.clamp_codes(epilogue))
+        codes_ = (source.zero_point, ratio(source.scale, target.scale), target.zero_point)
+        op = QAvgPool2d(*shape, *codes_, *lowering.clamp_codes(epilogue))
         lowering.finish(epilogue, op, (x,), channels_last(4))
 
     @classmethod
@@ -280,7 +281,8 @@ class QAvgPool2d(IntegerOperator):
         wide = cls((2, 2), (1, 2), (0, 0, 0, 0), False, True, 128, 8.0, 128, 0, 255)
         yield Sample(wide, (codes(rng, (1, 16, 16, 2)),))
         # 14 elements: multiplying by a rounded 1 / 14 instead of dividing would show
-        yield Sample(cls((2, 7), (1, 1), (0, 0, 0, 0), False, True, 128, 1.0, 128, 0, 255), (codes(rng, (1, 9, 40, 4)),))
+        division = cls((2, 7), (1, 1), (0, 0, 0, 0), False, True, 128, 1.0, 128, 0, 255)
+        yield Sample(division, (codes(rng, (1, 9, 40, 4)),))
         for ceil in (False, True):
             for count_padding in (False, True):
                 op = cls((3, 3), (2, 2), (1, 1, 1, 1), ceil, count_padding, 3, float(np.float32(1.7)), 7, 9, 200)

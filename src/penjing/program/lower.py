@@ -108,7 +108,7 @@ _NO_CLAMP = frozenset({"concat"})
 
 
 def _adds_residual(graph: Graph, node: Node, follower: Node, producers: dict[str, Node], order: dict[int, int]) -> bool:
-    """Whether `follower` adds to conv2d `node` a value of the same shape that is made before `follower`'s other input."""
+    """Whether conv2d `node` can add in passing what `follower` adds to it: a value of the same shape."""
     if not (isinstance(node.op, Conv2d) and isinstance(follower.op, Add)):
         return False
     other = [name for name in follower.inputs if name != node.output]

@@ -1,8 +1,8 @@
 """The static memory plan: where every value of a program lies in one arena that the caller owns.
 
 Values are placed largest first at the lowest offset where no value that is alive at the same time lies (greedy by size,
-as in Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020, section 5). An alias operator
-shares its input's bytes; an in-place operator takes over its first input's bytes when nothing else reads them.
+as in Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020, section 5). An alias
+operator shares its input's bytes; an in-place operator takes over its first input's bytes when nothing else reads them.
 """
 
 from dataclasses import dataclass
@@ -87,10 +87,10 @@ def peak_activation_bytes(graph: Graph) -> int:
     last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     end = len(graph.nodes)
     first = {name: i for i, node in enumerate(graph.nodes) for name in node.outputs}
-    spans = [
-        (first.get(name, 0), end if name in graph.outputs else last.get(name, first.get(name, 0)), graph.types[name].nbytes)
-        for name in graph.activations()
-    ]
+    spans = []
+    for name in graph.activations():
+        start = first.get(name, 0)
+        spans.append((start, end if name in graph.outputs else last.get(name, start), graph.types[name].nbytes))
     return max((sum(n for a, b, n in spans if a <= i <= b) for i in range(end)), default=0)
 
 

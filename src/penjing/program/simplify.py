@@ -37,7 +37,8 @@ class FoldTransposeIntoLinear(Pass):
                 continue
             weight = names.fresh(f"{linear.inputs[1]}.permuted")
             graph.add_constant(weight, Constant(_permuted_columns(graph, transpose, linear)))
-            graph.nodes[i] = Node(linear.op, (linear.inputs[0], weight, *linear.inputs[2:]), linear.outputs, linear.source)
+            inputs = (linear.inputs[0], weight, *linear.inputs[2:])
+            graph.nodes[i] = Node(linear.op, inputs, linear.outputs, linear.source)
             at = next(k for k, node in enumerate(graph.nodes) if node is reshape)
             graph.nodes[at] = Node(reshape.op, transpose.inputs, reshape.outputs, reshape.source)
             gone.append(transpose)

@@ -1,4 +1,4 @@
-"""The weights of a program as one block of bytes, each constant at the 64-byte aligned offset that the plan gives it."""
+"""The weights of a program as one block of bytes, each constant at the aligned offset that the plan gives it."""
 
 import numpy as np
 

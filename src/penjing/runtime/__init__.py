@@ -1,9 +1,9 @@
 """Run a tray on this machine. Needs numpy, nothing else; importing it loads neither numpy nor anything heavy.
 
-    import penjing.runtime
-    model = penjing.runtime.load("edgecnn.tray")
-    scores = model.run(x)                      # float32 in, float32 out
-    label, score = model.classify(image)[0]    # raw pixels in, names out
+import penjing.runtime
+model = penjing.runtime.load("edgecnn.tray")
+scores = model.run(x)                      # float32 in, float32 out
+label, score = model.classify(image)[0]    # raw pixels in, names out
 """
 
 from typing import TYPE_CHECKING, Any

@@ -49,8 +49,7 @@ class Model:
         """
         codes = self.run_codes(*(self._codes(x, spec) for x, spec in zip(inputs, self._specs(inputs), strict=True)))
         real = tuple(
-            dequantize(y, np.float32(spec.scale), spec.zero_point)
-            for y, spec in zip(codes, self.outputs, strict=True)
+            dequantize(y, np.float32(spec.scale), spec.zero_point) for y, spec in zip(codes, self.outputs, strict=True)
         )
         return real[0] if len(real) == 1 else real
 

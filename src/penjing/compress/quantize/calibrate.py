@@ -57,7 +57,7 @@ def calibrate(
         if progress is not None:
             progress(samples)
     if not samples:
-        raise CalibrationError("the calibration set is empty", hint="give at least one batch; 100 to 500 samples are usual")
+        raise CalibrationError("the calibration set is empty", hint="give at least one batch; 100 to 500 samples do")
     return Ranges({name: seen.range() for name, seen in observers.items()}, samples)
 
 

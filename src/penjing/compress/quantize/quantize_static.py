@@ -58,7 +58,7 @@ class QuantizeStatic(Pass):
 
     def _observed(self, name: str) -> Quant:
         if name not in self.ranges.ranges:
-            raise QuantizationError(f"%{name} was not calibrated", hint="calibrate this very graph, after all other passes")
+            raise QuantizationError(f"%{name} was not calibrated", hint="calibrate this graph, after all other passes")
         return _quant(*self.ranges.ranges[name])
 
 

@@ -66,7 +66,8 @@ def _fold(graph: Graph, norm: Node, layer: Node) -> None:
     weight = graph.constants[weight_name].array
     axis = layer.op.weight_axis
     channels = weight.shape[axis]
-    gamma, beta, mean, var = (_vector(graph, norm.inputs[i], channels, fill) for i, fill in ((1, 1), (2, 0), (3, 0), (4, 1)))
+    fills = (1, 0, 0, 1)  # of an absent gamma, beta, mean, variance
+    gamma, beta, mean, var = (_vector(graph, norm.inputs[1 + i], channels, fill) for i, fill in enumerate(fills))
     eps: float = norm.op.eps  # type: ignore[attr-defined]  # a batch_norm
     a = gamma / np.sqrt(var + eps)
     bias_name = layer.inputs[layer.op.bias_input] if len(layer.inputs) > layer.op.bias_input else ""

@@ -137,7 +137,7 @@ def _self_test(stem: str) -> Iterator[str]:
     """A sum that comes out one step apart when a compiler contracts it, and rounding at exact ties."""
     yield f"int {stem}_self_test(void)"
     yield "{"
-    yield "    /* equal products cancel when both are rounded; a fused multiply-add keeps the tail of one, +-1.5 * 2^-21 */"
+    yield "    /* equal products cancel when both are rounded; a fused multiply-add keeps the tail of one */"
     yield "    volatile int32_t acc = 60, d = -60;"
     yield "    volatile float multiplier = 0.3f, scale = 0.3f, half = 0.5f;"
     yield "    volatile float sum = pj_scaled_sum(acc, multiplier, d, scale);"

@@ -16,8 +16,8 @@ def header_text(program: Graph, plan: Plan, stem: str, digest: str, *, standalon
     return f"""\
 /* {stem}.h: made by penjing from a trained network; do not edit.
  *
- * One call computes one sample on integer codes, real = scale * (code - zero_point). The library has no state, allocates
- * nothing and does no I/O: the caller owns all memory, and calls with different arenas may run at the same time.
+ * One call computes one sample on integer codes, real = scale * (code - zero_point). The library has no state,
+ * allocates nothing and does no I/O: the caller owns all memory, and calls with different arenas may run at once.
  *
  *   weights  {weights_rule}
  *   in       {up}_INPUT_BYTES bytes, row-major in the layout of the original network
@@ -89,5 +89,4 @@ def _ports(program: Graph, plan: Plan, up: str, kind: str, names: tuple[str, ...
 
 def comment_text(text: str) -> str:
     """`text` as it may stand in a comment: one line of printable ASCII that neither opens nor closes a comment."""
-    plain = "".join(char if " " <= char <= "~" and char not in "*\\?" else "_" for char in text)
-    return plain
+    return "".join(char if " " <= char <= "~" and char not in "*\\?" else "_" for char in text)
