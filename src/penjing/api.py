@@ -241,7 +241,7 @@ def _library(emitted: Emitted, weights: bytes, target: Target, standalone: bool)
     )
 
 
-def _golden(program: Graph, real_inputs: Sequence[np.ndarray], random_samples: int = 4) -> Golden:
+def _golden(program: Graph, real_inputs: Sequence[np.ndarray], random_samples: int = 2) -> Golden:
     """Codes of a few real inputs, and random codes that reach the corners real data leaves out."""
     from penjing.core.arithmetic import quantize as to_codes
 

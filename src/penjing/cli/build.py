@@ -85,7 +85,7 @@ def build(
             ports=[port, *[api.Port()] * (len(program.inputs) - 1)],
             labels=label_names,
             card=_card(loaded, drawn.name, len(drawn.x), observer, prune),
-            golden_inputs=[drawn.x[:4]] if len(program.inputs) == 1 else [],
+            golden_inputs=[drawn.x[:2]] if len(program.inputs) == 1 else [],
             with_source=source,
         )
         bar.update(task, total=None)

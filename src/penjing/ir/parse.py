@@ -81,6 +81,7 @@ class _Parser:
     def __init__(self, text: str, constants: Mapping[str, np.ndarray], operators: Registry) -> None:
         self._stream = _tokens(text)
         self._token = next(self._stream)
+        self._line = self._token.line
         self._constants = constants
         self._operators = operators
         self._graph = Graph("")
@@ -102,7 +103,7 @@ class _Parser:
         self._graph.outputs = tuple(self._names())
         self._expect("}")
         if self._token.kind != "end":
-            raise self._error("text after the closing brace")
+            raise self._unexpected("nothing after the closing brace")
         return self._graph
 
     def _statement(self) -> None:
@@ -281,7 +282,7 @@ class _Parser:
             return self._string()
         if self._token.kind in ("int", "word"):
             return self._advance().text
-        raise self._error("expected a value name")
+        raise self._unexpected("a value name")
 
     def _define(self, name: str, type_: Type) -> None:
         if name in self._graph.types:
@@ -315,7 +316,7 @@ class _Parser:
 
     def _take(self, kind: str) -> _Token:
         if self._token.kind != kind:
-            raise self._error(f"expected a {kind}, found {self._token.text!r}")
+            raise self._unexpected(f"a {kind}")
         return self._advance()
 
     def _at(self, text: str) -> bool:
@@ -329,16 +330,22 @@ class _Parser:
 
     def _expect(self, text: str) -> None:
         if not self._accept(text):
-            raise self._error(f"expected {text!r}, found {self._token.text!r}")
+            raise self._unexpected(repr(text))
 
     def _advance(self) -> _Token:
         token = self._token
+        self._line = token.line
         if token.kind != "end":
             self._token = next(self._stream)
         return token
 
     def _error(self, what: str) -> TextSyntaxError:
-        return TextSyntaxError(what, where=f"line {self._token.line}")
+        """About what was read last."""
+        return TextSyntaxError(what, where=f"line {self._line}")
+
+    def _unexpected(self, wanted: str) -> TextSyntaxError:
+        """About the next token."""
+        return TextSyntaxError(f"expected {wanted}, found {self._token.text!r}", where=f"line {self._token.line}")
 
 
 def _fits(value: object, hint: Any) -> bool:

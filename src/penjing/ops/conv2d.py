@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from penjing.core.arithmetic import multiplier, ratio, round_clamped
+from penjing.core.arithmetic import accumulator_bound, multiplier, ratio, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.integer_samples import conv_samples, depthwise_samples
@@ -147,6 +147,15 @@ def convolve(x: np.ndarray, w: np.ndarray, window: Window, groups: int, fill: in
     return y
 
 
+def exact_dtype(w: np.ndarray) -> type[np.float32] | type[np.float64]:
+    """The float type in which sums of w[o] * (u8 - zero point) are exact in any order, for the sake of fast products.
+
+    No partial sum is larger than 255 * sum |w[o]|. float32 holds every integer up to 2^24, float64 every int32.
+    """
+    largest = accumulator_bound(w, np.zeros(1))
+    return np.float32 if largest <= 2**24 else np.float64
+
+
 Geometry = tuple[Pair, Pads, Pair, int]
 
 
@@ -219,9 +228,9 @@ class QConv2d(IntegerOperator):
 
     def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         x, w, bias, m = inputs[:4]
-        # float64 holds every int32 exactly, so the matrix products below are exact in any order
-        centred = x.astype(np.float64) - self.x_zero
-        acc = convolve(centred, w.astype(np.float64), self._window(w.shape), self.groups, 0).astype(np.int32) + bias
+        dtype = exact_dtype(w)
+        centred = x.astype(dtype) - dtype(self.x_zero)
+        acc = convolve(centred, w.astype(dtype), self._window(w.shape), self.groups, 0).astype(np.int32) + bias
         value = acc.astype(np.float32) * m
         if len(inputs) > 4:
             residual = (inputs[4].astype(np.int32) - self.residual_zero).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A whole program, compiled, against the interpreter: every output byte of every input, and every promise of its header.
+"""A whole program, compiled, against the interpreter: every output byte of every input, and each promise of its header.
 
 A generated `main` beside the emitted C reads the weights (none where they are linked in) and the inputs. It checks the
 self-test and the refusal of null and misaligned pointers, and then runs each input twice:
@@ -10,7 +10,7 @@ Both must give the same bytes: the arena needs no initialisation and carries no 
 come out unchanged. The highest arena byte that ever changed is reported, to be compared with the plan.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,9 @@ from penjing.program.interpret import interpret
 from penjing.program.plan import Plan, plan
 from penjing.program.weights import pack_weights
 from penjing.testing.differences import describe_difference
-from penjing.toolchain import Target, compile_executable, run_executable
+from penjing.toolchain import Compiler, Target, compile_executable, run_executable
+
+Sample = tuple[np.ndarray, ...]
 
 _CHUNK = 64  # samples that the interpreter takes at a time: bounds its memory
 _RUNS = 2
@@ -184,24 +186,25 @@ class ModelReport:
 
 def run_model_suite(
     program: Graph,
-    inputs: Sequence[np.ndarray],
+    samples: Sequence[Sample],
     target: Target,
     extra_flags: Sequence[str] = (),
     *,
     optimize: str = "-O3",
     standalone: bool = False,
+    compiler: Compiler | None = None,
     timeout_s: float = 300,
 ) -> ModelReport:
     """Compile `program` for `target` and compare it with the interpreter.
 
     Args:
         program: stage `lowered`.
-        inputs: codes, one array per program input; axis 0 holds the samples where the program's batch is symbolic,
-            else each array is one sample of exactly the input's shape.
+        samples: codes for one call each: one array per program input, of its shape at the bound.
         target: what to build for and run on.
         extra_flags: more compiler options.
         optimize: the optimisation option.
         standalone: link the weights in.
+        compiler: which compiler; by default the one that serves `target`.
         timeout_s: limit of the run.
 
     Raises:
@@ -210,8 +213,7 @@ def run_model_suite(
     """
     memory = plan(program)
     sources = model_sources(program, memory, target, standalone=standalone)
-    executable = compile_executable(sources, target, optimize=optimize, extra=extra_flags)
-    samples = split_samples(program, inputs)
+    executable = compile_executable(sources, target, optimize=optimize, extra=extra_flags, compiler=compiler)
     weights = b"" if standalone else pack_weights(program, memory).tobytes()
     stdin = weights + b"".join(_input_bytes(program, memory, sample) for sample in samples)
     planned = planned_arena_bytes(memory)
@@ -241,24 +243,11 @@ def planned_arena_bytes(memory: Plan) -> int:
     return max((place.offset + place.nbytes for place in places if place.base == "arena"), default=0)
 
 
-def corner_codes(program: Graph, rng: np.random.Generator, samples: int) -> list[np.ndarray]:
-    """Inputs of a program: all 0, all 255, and `samples` random ones, where its batch is symbolic; else one random one."""
-    columns = []
-    for name in program.inputs:
-        type_ = program.types[name]
-        if isinstance(type_.shape[0], int):
-            columns.append(rng.integers(0, 256, type_.bounds, np.uint8))
-            continue
-        flat = [np.full((1, *type_.bounds[1:]), code, np.uint8) for code in (0, 255)]
-        columns.append(np.concatenate([*flat, rng.integers(0, 256, (samples, *type_.bounds[1:]), np.uint8)]))
-    return columns
-
-
-def split_samples(program: Graph, inputs: Sequence[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
-    """One tuple of arrays, each of its input's shape, per call of the compiled program."""
-    if program.inputs and isinstance(program.types[program.inputs[0]].shape[0], int):
-        return [tuple(inputs)]
-    return [tuple(x[i : i + 1] for x in inputs) for i in range(len(inputs[0]))]
+def corner_samples(program: Graph, rng: np.random.Generator, count: int) -> list[Sample]:
+    """Inputs for one call each: all codes 0, all 255, and `count` random ones."""
+    shapes = [program.types[name].bounds for name in program.inputs]
+    flat = [tuple(np.full(shape, code, np.uint8) for shape in shapes) for code in (0, 255)]
+    return [*flat, *(tuple(rng.integers(0, 256, shape, np.uint8) for shape in shapes) for _ in range(count))]
 
 
 def _main(emitted: Emitted, standalone: bool) -> str:
@@ -273,7 +262,7 @@ def _main(emitted: Emitted, standalone: bool) -> str:
     return text
 
 
-def _input_bytes(program: Graph, memory: Plan, sample: tuple[np.ndarray, ...]) -> bytes:
+def _input_bytes(program: Graph, memory: Plan, sample: Sample) -> bytes:
     block = np.full(memory.input_bytes, 0xEE, np.uint8)  # 0xEE: gaps between inputs that nothing may read
     for name, array in zip(program.inputs, sample, strict=True):
         place = memory.places[name]
@@ -282,22 +271,27 @@ def _input_bytes(program: Graph, memory: Plan, sample: tuple[np.ndarray, ...]) -
     return block.tobytes()
 
 
-def _problems(
-    program: Graph, memory: Plan, samples: Sequence[tuple[np.ndarray, ...]], runs: np.ndarray
-) -> list[str]:
+def _problems(program: Graph, memory: Plan, samples: Sequence[Sample], runs: np.ndarray) -> list[str]:
     found: list[str] = []
-    for start in range(0, len(samples), _CHUNK):
-        chunk = samples[start : start + _CHUNK]
-        expected = interpret(program, *(np.concatenate(column) for column in zip(*chunk, strict=True)))
+    for start, expected in _expected(program, samples):
         for name, want in zip(program.outputs, expected, strict=True):
             place = memory.places[name]
-            end = place.offset + place.nbytes
-            want_each = np.asarray(want).reshape(len(chunk), -1)
+            rows = slice(start, start + len(want))
             for run, label in enumerate(("guarded", "exact")):
-                got = runs[start : start + len(chunk), run, place.offset : end].copy().view(want_each.dtype)
-                difference = describe_difference(got, want_each)
+                got = runs[rows, run, place.offset : place.offset + place.nbytes].copy().view(want.dtype)
+                difference = describe_difference(got, want)
                 if difference:
-                    found.append(f"samples {start}..{start + len(chunk) - 1}, {label}: output %{name} {difference}")
-            if len(found) >= _SHOWN:
-                return found
+                    found.append(f"from sample {start}, {label}: output %{name} {difference}")
+        if len(found) >= _SHOWN:
+            break
     return found
+
+
+def _expected(program: Graph, samples: Sequence[Sample]) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """(index of the first sample, one array (samples, elements) per output), chunk by chunk."""
+    fixed = any(isinstance(program.types[name].shape[0], int) for name in program.inputs)
+    step = 1 if fixed else _CHUNK
+    for start in range(0, len(samples), step):
+        chunk = samples[start : start + step]
+        outputs = interpret(program, *(np.concatenate(column) for column in zip(*chunk, strict=True)))
+        yield start, [y.reshape(len(chunk), -1) for y in outputs]

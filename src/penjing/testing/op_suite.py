@@ -28,7 +28,7 @@ from penjing.ir.types import Type
 from penjing.ops import integer_operators
 from penjing.ops.operator import IntegerOperator, Sample
 from penjing.testing.differences import describe_difference
-from penjing.toolchain import Target, compile_executable, find_target, run_executable
+from penjing.toolchain import Compiler, Target, compile_executable, find_target, run_executable
 
 SANITIZE = ("-fsanitize=address,undefined,float-divide-by-zero,float-cast-overflow", "-fno-sanitize-recover=all")
 
@@ -214,6 +214,7 @@ def run_op_suite(
     *,
     optimize: str = "-O3",
     kernels: Callable[[str], str] = kernel_text,
+    compiler: Compiler | None = None,
 ) -> list[str]:
     """Mismatches of the integer operator `name` on `target`, described; empty when every byte agrees.
 
@@ -221,7 +222,7 @@ def run_op_suite(
         CompileError: the compiler refuses the kernel.
         ToolchainError: nothing here can build for `target` or run its programs.
     """
-    return run_op_cases(op_cases(name), target, extra_flags, optimize=optimize, kernels=kernels)
+    return run_op_cases(op_cases(name), target, extra_flags, optimize=optimize, kernels=kernels, compiler=compiler)
 
 
 def run_op_cases(
@@ -231,20 +232,22 @@ def run_op_cases(
     *,
     optimize: str = "-O3",
     kernels: Callable[[str], str] = kernel_text,
+    compiler: Compiler | None = None,
     timeout_s: float = 300,
 ) -> list[str]:
     """As `run_op_suite`, for cases of any operators in one program."""
     if not cases:
         return []
     source = op_suite_source(cases, kernels)
-    program = compile_executable({"op_suite.c": source}, target, optimize=optimize, extra=extra_flags)
+    program = compile_executable(
+        {"op_suite.c": source}, target, optimize=optimize, extra=extra_flags, compiler=compiler
+    )
     stdin = b"".join(x.tobytes() for case in cases for x in case.inputs)
     try:
         written = run_executable(program, target, stdin=stdin, timeout_s=timeout_s)
     except ToolchainError as error:
         return _crashes(cases, program, target, stdin, timeout_s) or [str(error)]
-    problems = _Compared(target, written).problems(cases)
-    return problems
+    return _Compared(target, written).problems(cases)
 
 
 def _crashes(cases: Sequence[OpCase], program: bytes, target: Target, stdin: bytes, timeout_s: float) -> list[str]:
@@ -254,7 +257,9 @@ def _crashes(cases: Sequence[OpCase], program: bytes, target: Target, stdin: byt
         try:
             run_executable(program, target, stdin=stdin, args=(str(i),), timeout_s=timeout_s)
         except ToolchainError as error:
-            found.append("\n".join([str(case), *("  " + line for line in error.what.splitlines()), _repeat(case, target)]))
+            found.append(
+                "\n".join([str(case), *("  " + line for line in error.what.splitlines()), _repeat(case, target)])
+            )
         if len(found) == _CRASHES_SHOWN:
             break
     return found
@@ -298,7 +303,9 @@ def _repeat(case: OpCase, target: Target) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0 when every byte agrees."""
-    parser = argparse.ArgumentParser(prog="python -m penjing.testing.op_suite", description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m penjing.testing.op_suite", description="One integer operator, compiled, against its definition."
+    )
     parser.add_argument("name", choices=sorted(integer_operators()))
     parser.add_argument("--target", default="host")
     parser.add_argument("--sample", type=int, help="number of the only sample to run")

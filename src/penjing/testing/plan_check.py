@@ -61,7 +61,11 @@ def _inconsistent(memory: Plan) -> Iterator[str]:
     places = [*memory.places.values(), *memory.scratch.values()]
     end = max((p.offset + p.nbytes for p in places if p.base == "arena"), default=0)
     if not end <= memory.arena_bytes < end + ALIGNMENT:
-        yield f"the arena has {memory.arena_bytes} bytes, its last one ends at {end}"
+        yield f"the arena has {memory.arena_bytes} bytes, its last value ends at {end}"
+    for base, size in _sizes(memory).items():
+        end = max((place.offset + place.nbytes for place in places if place.base == base), default=0)
+        if base != "arena" and end != size:
+            yield f"{base} has {size} bytes, its last value ends at {end}"
 
 
 class _Walk:

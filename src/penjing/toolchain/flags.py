@@ -36,6 +36,9 @@ _LINK_LIBRARY = {
         f"-Wl,-z,stack-size={_WASM_STACK_BYTES}",
     ),
 }
+# GNU ld pads segments to whole pages for protections that code without data to write does not need; zig's linker is
+# compact as it is. Nothing runs at loading, and the manifest has the digest that a build id would repeat.
+_COMPACT_ELF = ("-nostartfiles", "-Wl,-z,noseparate-code", "-Wl,-z,norelro", "-Wl,--build-id=none")
 _LINK_EXECUTABLE = {
     "elf": ("-s", "-Wl,--gc-sections", "-Wl,--as-needed"),
     "macho": ("-Wl,-x", "-Wl,-dead_strip"),
@@ -61,6 +64,7 @@ def link_flags(compiler: Compiler, product: Product) -> tuple[str, ...]:
     """Options, before the objects, that make the product from them."""
     kind = compiler.target.kind
     if product == "library":
-        return (*compiler.target_flags(product), *_LINK_LIBRARY[kind])
+        compact = _COMPACT_ELF if kind == "elf" and compiler.family != "zig" else ()
+        return (*compiler.target_flags(product), *_LINK_LIBRARY[kind], *compact)
     static = ("-static",) if compiler.family == "zig" and kind == "elf" else ()
     return (*compiler.target_flags(product), *static, *_LINK_EXECUTABLE[kind])

@@ -84,8 +84,8 @@ def find(model: str, dataset: str) -> Recipe:
     raise InvalidInput(f"there is no recipe for {model!r} on {dataset!r}", hint=f"there are: {known}")
 
 
-# Seconds of one CPU core: edgecnn on digits 4, on MNIST 50; lenet5 60; lenet300 10. Seeds tried: 0 to 2 for edgecnn, 0 for
-# the LeNets.
+# Seconds of one CPU core: edgecnn on digits 4, on MNIST 50; lenet5 60; lenet300 10.
+# Seeds tried: 0 to 2 for edgecnn, 0 for the LeNets.
 RECIPES = (
     Recipe("edgecnn", "digits", epochs=10, batch_size=32, learning_rate=0.003, reached=0.980),
     Recipe("edgecnn", "mnist", epochs=2, batch_size=64, learning_rate=0.05, optimizer="sgd", reached=0.991),

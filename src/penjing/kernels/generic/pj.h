@@ -22,6 +22,13 @@
 
 #define PJ_UNUSED(x) ((void)(x))
 
+/* Large inner loops that several kernels share: one copy of each in the library. */
+#if defined(__GNUC__)
+#define PJ_SHARED static __attribute__((noinline, unused))
+#else
+#define PJ_SHARED static inline
+#endif
+
 /* x as 16-bit differences from its zero point: what the dot products below take. */
 static inline void pj_centre(int16_t *to, const uint8_t *x, int32_t n, int32_t zero)
 {
@@ -32,7 +39,7 @@ static inline void pj_centre(int16_t *to, const uint8_t *x, int32_t n, int32_t z
 
 /* acc[r][j] = sum over k of x[r * k + .] * w[j * k + .], for 2 rows and 4 channels: each weight is widened once for both
  * rows, and each difference is read once for four channels. */
-static inline void pj_dot_2x4(int32_t acc[2][4], const int16_t *x, const int8_t *w, int32_t k)
+PJ_SHARED void pj_dot_2x4(int32_t acc[2][4], const int16_t *x, const int8_t *w, int32_t k)
 {
     const int16_t *x0 = x, *x1 = x + k;
     const int8_t *w0 = w, *w1 = w + k, *w2 = w + 2 * k, *w3 = w + 3 * k;
@@ -53,7 +60,7 @@ static inline void pj_dot_2x4(int32_t acc[2][4], const int16_t *x, const int8_t 
 }
 
 /* The same for one row and one channel. */
-static inline int32_t pj_dot(const int16_t *x, const int8_t *w, int32_t k)
+PJ_SHARED int32_t pj_dot(const int16_t *x, const int8_t *w, int32_t k)
 {
     int32_t a = 0, i;
     for (i = 0; i < k; i++) {
@@ -64,7 +71,7 @@ static inline int32_t pj_dot(const int16_t *x, const int8_t *w, int32_t k)
 }
 
 /* acc[r][j] for `rows` <= 2 and `lanes` <= 4. */
-static inline void pj_dots(int32_t acc[2][4], const int16_t *x, const int8_t *w, int32_t k, int32_t rows, int32_t lanes)
+PJ_SHARED void pj_dots(int32_t acc[2][4], const int16_t *x, const int8_t *w, int32_t k, int32_t rows, int32_t lanes)
 {
     int32_t r, j;
     if (rows == 2 && lanes == 4) {
