@@ -8,6 +8,7 @@ from penjing.bundle.schema import InputSpec, OutputSpec
 from penjing.bundle.tray import Tray
 from penjing.core.arithmetic import dequantize, quantize
 from penjing.core.errors import InvalidInput
+from penjing.core.normalise import normalise
 from penjing.runtime.engines import Engine
 
 
@@ -63,21 +64,14 @@ class Model:
         uint8 pixels 0..255 are first scaled to the input's value range; floats must already lie in it.
         """
         spec = self.inputs[index]
-        low, high = spec.value_range
-        if raw.dtype == np.uint8:
-            x = raw.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
-        elif raw.dtype.kind == "f":
-            x = raw.astype(np.float32)
-            _check_finite(x, spec)
-        else:
+        if raw.dtype.kind == "f":
+            _check_finite(raw, spec)
+        elif raw.dtype != np.uint8:
             raise InvalidInput(f"raw input {spec.name} must be uint8 or float, not {raw.dtype}")
-        x = x if x.ndim == len(spec.shape) else x[None]
-        channel = (1, -1) + (1,) * (len(spec.shape) - 2)
-        if spec.mean is not None:
-            x = x - np.asarray(spec.mean, np.float32).reshape(channel)
-        if spec.std is not None:
-            x = x / np.asarray(spec.std, np.float32).reshape(channel)
-        return x
+        batch = raw if raw.ndim == len(spec.shape) else raw[None]
+        if batch.shape[1:] != spec.shape[1:]:
+            raise InvalidInput(f"raw input {spec.name} has shape {raw.shape}, expected (n, {str(spec.shape[1:])[1:]}")
+        return normalise(batch, spec.mean, spec.std, spec.value_range)
 
     def classify(self, raw: np.ndarray, top: int = 5) -> list[tuple[str, float]]:
         """The `top` most likely labels of one raw sample, with softmax probabilities of the first output."""

@@ -23,6 +23,7 @@ from penjing.program.interpret import interpret
 from penjing.program.plan import Plan, plan
 from penjing.program.weights import pack_weights
 from penjing.testing.differences import describe_difference
+from penjing.testing.op_suite import SANITIZER_REPORT
 from penjing.toolchain import Compiler, Target, compile_executable, run_executable
 
 Sample = tuple[np.ndarray, ...]
@@ -47,10 +48,7 @@ enum {
     WEIGHTS = SUITE_STANDALONE ? 0 : @UP@_WEIGHTS_BYTES
 };
 
-#if defined(__SANITIZE_ADDRESS__)
-const char *__asan_default_options(void);
-const char *__asan_default_options(void) { return "detect_leaks=0"; }
-#endif
+@SANITIZER@
 
 static int fail(const char *what)
 {
@@ -120,6 +118,7 @@ int main(void)
     size_t highest = 0, i;
     uint8_t tail[8];
 
+    SUITE_REPORT_ERRORS();
     if (@STEM@_self_test() != 0)
         return fail("the self-test failed");
     if (!in || !odd_in || !out || fread(weights, 1, WEIGHTS, stdin) != WEIGHTS)
@@ -252,6 +251,7 @@ def corner_samples(program: Graph, rng: np.random.Generator, count: int) -> list
 
 def _main(emitted: Emitted, standalone: bool) -> str:
     words: Mapping[str, str] = {
+        "@SANITIZER@": SANITIZER_REPORT,
         "@STEM@": emitted.stem,
         "@UP@": emitted.stem.upper(),
         "@STANDALONE@": str(int(standalone)),

@@ -32,6 +32,25 @@ from penjing.toolchain import Compiler, Target, compile_executable, find_target,
 
 SANITIZE = ("-fsanitize=address,undefined,float-divide-by-zero,float-cast-overflow", "-fno-sanitize-recover=all")
 
+# Says what the address sanitizer found once more, after its pages of details, of which only the last lines are shown.
+# Leaks are no concern of kernels, and looking for them fails under a debugger.
+SANITIZER_REPORT = r"""
+#if defined(__SANITIZE_ADDRESS__)
+const char *__asan_default_options(void);
+void __asan_set_error_report_callback(void (*callback)(const char *));
+const char *__asan_default_options(void) { return "detect_leaks=0"; }
+static void suite_found(const char *report)
+{
+    const char *what = strstr(report, "ERROR:");
+    if (what)
+        fprintf(stderr, "%.160s\n", what);
+}
+#define SUITE_REPORT_ERRORS() __asan_set_error_report_callback(suite_found)
+#else
+#define SUITE_REPORT_ERRORS() ((void)0)
+#endif
+"""
+
 _MODES = ("exact", "unaligned", "in place")
 _CRASHES_SHOWN = 3
 
@@ -50,10 +69,7 @@ struct suite_case {
 @TABLES@
 enum { SUITE_CASES = sizeof suite_cases / sizeof *suite_cases };
 
-#if defined(__SANITIZE_ADDRESS__)
-const char *__asan_default_options(void);
-const char *__asan_default_options(void) { return "detect_leaks=0"; }
-#endif
+@SANITIZER@
 
 static uint8_t *suite_block(size_t bytes, int fill)
 {
@@ -107,6 +123,7 @@ int main(int argc, char **argv)
 {
     const int only = argc > 1 ? atoi(argv[1]) : -1;
     int i, k, mode, status = 0;
+    SUITE_REPORT_ERRORS();
     for (i = 0; i < SUITE_CASES; i++) {
         const struct suite_case *c = &suite_cases[i];
         uint8_t *original[SUITE_MAX];
@@ -177,7 +194,7 @@ def op_suite_source(cases: Sequence[OpCase], kernels: Callable[[str], str] = ker
     most = max(len(case.inputs) + len(case.outputs) for case in cases)
     texts = [kernels("pj.h"), *(kernels(f"{name}.c") for name in names)]
     tables = "\n".join(["", f"enum {{ SUITE_MAX = {most} }};", *map(_adapter, names), *_table(cases)])
-    return "\n".join([*texts, _MAIN.replace("@TABLES@", tables)])
+    return "\n".join([*texts, _MAIN.replace("@SANITIZER@", SANITIZER_REPORT).replace("@TABLES@", tables)])
 
 
 def _adapter(name: str) -> str:

@@ -32,12 +32,15 @@ class PruneMagnitude(Pass):
         """A graph with zeros in its weights; shapes stay.
 
         Raises:
-            PruningError: neither or both options given, a ratio outside [0, 1), or a layer pruned away whole.
+            PruningError: neither or both options given, a ratio outside [0, 1), no layer to prune, or one pruned away
+                whole.
         """
         if (self.ratio is None) == (self.threshold is None):
             raise PruningError("pruning needs a ratio or a threshold, one of the two")
         graph = graph.copy()
         tensors = prunable_weights(graph)
+        if not tensors:
+            raise PruningError("no layer has a weight to prune", where=f"graph {graph.name}")
         masks = self._masks(tensors)
         changed, declined = [], []
         for name, array in tensors.items():

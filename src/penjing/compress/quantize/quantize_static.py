@@ -11,7 +11,7 @@ import numpy as np
 from penjing.compress.quantize.affine_map import symmetric_per_channel
 from penjing.compress.quantize.calibrate import Ranges
 from penjing.compress.quantize.observers import activation_parameters
-from penjing.core.errors import QuantizationError
+from penjing.core.errors import QuantizationError, UnsupportedOp
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant, DType, Names, Quant
@@ -19,6 +19,8 @@ from penjing.ops.operator import Operator, QuantRule
 
 # leaves room for the sum of products: at most 2^30 of the 2^31 - 1 may be bias
 _BIAS_LIMIT = 2.0**30
+_BIAS_ALONE = 2.0**23  # a bias up to here is exact in float32, and as fine as float32 itself
+_TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class QuantizeStatic(Pass):
                     case QuantRule.FIXED:
                         quants[output] = _quant(*node.op.fixed_range())
                     case QuantRule.SAME:
-                        quants[output] = quants[node.inputs[0]]
+                        source = graph.constants.get(node.inputs[0])
+                        quants[output] = quants[node.inputs[0]] if source is None else _operand_quant(source.array)
         return quants
 
     def _observed(self, name: str) -> Quant:
@@ -65,6 +68,11 @@ class QuantizeStatic(Pass):
 def _quant(low: float, high: float) -> Quant:
     scale, zero_point = activation_parameters(low, high)
     return Quant((float(scale),), zero_point)
+
+
+def _operand_quant(array: np.ndarray) -> Quant:
+    """Of a constant that takes part like an activation."""
+    return _quant(float(array.min()), float(array.max()))
 
 
 def _share_with_concat(graph: Graph, quants: dict[str, Quant]) -> None:
@@ -95,6 +103,7 @@ class _Constants:
         for i, node in enumerate(self._graph.nodes):
             assert isinstance(node.op, Operator)
             inputs = list(node.inputs)
+            self._check_layer(node)
             for position, name in enumerate(node.inputs):
                 constant = self._graph.constants.get(name)
                 if constant is None or position in node.op.parameter_inputs or constant.array.dtype != np.float32:
@@ -102,7 +111,7 @@ class _Constants:
                 if position == node.op.bias_input:
                     continue
                 if position == node.op.weight_input:
-                    inputs[position], bias = self._weight(node, name)
+                    inputs[position], bias = self._weight(node, name, inputs[0])
                     if bias:
                         inputs[node.op.bias_input or 0] = bias
                     remarks.append(Remark(str(node), f"weight {name} in {self._bits} bits"))
@@ -111,28 +120,37 @@ class _Constants:
             self._graph.nodes[i] = Node(node.op, tuple(inputs), node.outputs, node.source)
         return remarks
 
-    def _weight(self, node: Node, name: str) -> tuple[str, str]:
-        """Names of the integer weight and bias ('' when the layer has none) of a layer."""
+    def _check_layer(self, node: Node) -> None:
+        """A layer's weight and bias are multiplied and added as integers, so they must be known now."""
+        assert isinstance(node.op, Operator)
+        places = [place for place in (node.op.weight_input, node.op.bias_input) if place is not None]
+        for name in (node.inputs[place] for place in places if place < len(node.inputs)):
+            if name and name not in self._graph.constants:
+                raise UnsupportedOp(
+                    f"{node.op.name} with a computed weight or bias, %{name}",
+                    where=str(node),
+                    hint="make it a parameter of the layer, or compute it before the network is captured",
+                )
+
+    def _weight(self, node: Node, name: str, x: str) -> tuple[str, str]:
+        """Names of the integer weight and bias ('' when the layer has none) of a layer that reads `x`."""
         assert isinstance(node.op, Operator)
         axis = node.op.weight_axis
         array = self._graph.constants[name].array
         codes, scales = symmetric_per_channel(array, self._bits, axis)
         has_bias = node.op.bias_input is not None and len(node.inputs) > node.op.bias_input
         bias = node.inputs[node.op.bias_input] if has_bias and node.op.bias_input is not None else ""
-        source = self._graph.types[node.inputs[0]].quant
+        source = self._graph.types[x].quant
         assert source is not None
         if not bias:
             return self._add(name, codes, Quant(tuple(map(float, scales)), 0, axis)), ""
         real = self._graph.constants[bias].array.astype(np.float64)
-        # a channel whose weights all but vanish beside its bias gets coarser weights rather than a bias beyond int32
-        least = _per_scale(np.abs(real), scales) / (float(source.scale) * _BIAS_LIMIT)
-        if (least > scales).any():
-            scales = np.maximum(scales, np.nextafter(least.astype(np.float32), np.float32(np.inf)))
-            codes = _codes(array, scales, axis, self._bits)
+        scales = _fit_to_bias(scales, codes, axis, np.abs(real) / float(source.scale))
+        if not np.isfinite(scales).all():
+            raise QuantizationError(f"bias {bias} does not fit int32", where=str(node), hint="check its values")
+        codes = _codes(array, scales, axis, self._bits)
         step = float(source.scale) * np.resize(scales.astype(np.float64), real.shape)
         bias_codes = np.rint(real / step)
-        if np.abs(bias_codes).max(initial=0) > _BIAS_LIMIT * 1.01:
-            raise QuantizationError(f"bias {bias} does not fit int32", where=str(node), hint="check its values")
         weight = self._add(name, codes, Quant(tuple(map(float, scales)), 0, axis))
         return weight, self._add(bias, bias_codes.astype(np.int32), None)
 
@@ -140,7 +158,7 @@ class _Constants:
         """A constant that takes part like an activation: u8 codes over its own range."""
         if name not in self._operands:
             array = self._graph.constants[name].array
-            quant = _quant(float(array.min()), float(array.max()))
+            quant = _operand_quant(array)
             codes = np.clip(np.rint(array.astype(np.float64) / float(quant.scale)) + quant.zero_point, 0, 255)
             self._operands[name] = self._add(name, codes.astype(DType.U8.numpy), quant)
         return self._operands[name]
@@ -149,10 +167,20 @@ class _Constants:
         return self._graph.add_constant(self._names.fresh(f"{name}.q"), Constant(array, quant=quant))
 
 
-def _per_scale(values: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """The largest of the values that share each scale: all groups of a transposed convolution use the same scales."""
-    largest: np.ndarray = values.reshape(-1, scales.size).max(axis=0)
-    return largest
+def _fit_to_bias(scales: np.ndarray, codes: np.ndarray, axis: int, bias: np.ndarray) -> np.ndarray:
+    """Weight scales with which the bias, |b| / s_x, becomes an int32 that is fine enough.
+
+    A channel whose weights all but vanish beside its bias gets coarser weights rather than a bias beyond int32. One
+    without any weights, as pruning makes them, is all bias, and its scale follows from that alone.
+    """
+    # all groups of a transposed convolution share their scales
+    largest = bias.reshape(-1, scales.size).max(axis=0)
+    silent = ~codes.any(axis=tuple(i for i in range(codes.ndim) if i != axis)) & (largest > 0)
+    with np.errstate(over="ignore", under="ignore"):
+        alone = np.maximum((largest / _BIAS_ALONE).astype(np.float32), _TINY)
+        least = np.nextafter((largest / _BIAS_LIMIT).astype(np.float32), np.float32(np.inf))
+    fitted: np.ndarray = np.where(silent, alone, np.maximum(scales, np.where(largest > 0, least, np.float32(0))))
+    return fitted
 
 
 def _codes(array: np.ndarray, scales: np.ndarray, axis: int, bits: int) -> np.ndarray:

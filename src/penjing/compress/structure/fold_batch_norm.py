@@ -27,8 +27,10 @@ class FoldBatchNorm(Pass):
         """Fold every batch norm whose input is made by a layer with a constant weight that nothing else uses."""
         graph = graph.copy()
         changed, declined = [], []
-        for norm in [node for node in graph.nodes if node.op.name == "batch_norm"]:
-            layer = graph.producers().get(norm.inputs[0])
+        for output in [node.output for node in graph.nodes if node.op.name == "batch_norm"]:
+            producers = graph.producers()
+            norm = producers[output]  # looked up anew: folding one norm renames the input of the next
+            layer = producers.get(norm.inputs[0])
             reason = _reason_to_decline(graph, norm, layer)
             if reason is not None:
                 declined.append(Remark(str(norm), reason))
@@ -57,6 +59,9 @@ def _reason_to_decline(graph: Graph, norm: Node, layer: Node | None) -> str | No
         return "the weight is not a constant"
     if len(graph.users()[weight]) > 1:
         return "the weight is shared with another layer"
+    others = (*norm.inputs[1:], *layer.inputs[layer.op.bias_input :])
+    if any(name and name not in graph.constants for name in others):
+        return "its statistics or the layer's bias are computed"
     return None
 
 

@@ -22,15 +22,18 @@
 
 #define PJ_UNUSED(x) ((void)(x))
 
-/* Large inner loops that several kernels share: one copy of each in the library. */
+/* Functions of this file, of which a program may need none. PJ_SHARED: large inner loops, one copy of each in the library.
+ * The attribute silences a warning that clang has also for inline functions. */
 #if defined(__GNUC__)
+#define PJ_INLINE static inline __attribute__((unused))
 #define PJ_SHARED static __attribute__((noinline, unused))
 #else
+#define PJ_INLINE static inline
 #define PJ_SHARED static inline
 #endif
 
 /* x as 16-bit differences from its zero point: what the dot products below take. */
-static inline void pj_centre(int16_t *to, const uint8_t *x, int32_t n, int32_t zero)
+PJ_INLINE void pj_centre(int16_t *to, const uint8_t *x, int32_t n, int32_t zero)
 {
     int32_t i;
     for (i = 0; i < n; i++)
@@ -84,7 +87,7 @@ PJ_SHARED void pj_dots(int32_t acc[2][4], const int16_t *x, const int8_t *w, int
 }
 
 /* Round to nearest even after a clamp to [low, high], both within +-2^21: adding 1.5 * 2^23 leaves no fraction bits. */
-static inline int32_t pj_round(float value, float low, float high)
+PJ_INLINE int32_t pj_round(float value, float low, float high)
 {
     union {
         float f;
@@ -97,13 +100,13 @@ static inline int32_t pj_round(float value, float low, float high)
 }
 
 /* acc * multiplier: one conversion, one multiplication. */
-static inline uint8_t pj_requantize(int32_t acc, float multiplier, int32_t zero, float low, float high)
+PJ_INLINE uint8_t pj_requantize(int32_t acc, float multiplier, int32_t zero, float low, float high)
 {
     return (uint8_t)(pj_round((float)acc * multiplier, low, high) + zero);
 }
 
 /* acc * multiplier + d * scale, in this order; a contracted build differs in the last bit (see the self-test). */
-static inline float pj_scaled_sum(int32_t acc, float multiplier, int32_t d, float scale)
+PJ_INLINE float pj_scaled_sum(int32_t acc, float multiplier, int32_t d, float scale)
 {
     const float a = (float)acc * multiplier;
     const float b = (float)d * scale;

@@ -1,0 +1,106 @@
+"""Generated C is plain C99: no warning at the pedantic level, from two compilers; its header serves C and C++."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from penjing.emit.c.emit import Emitted, emit_c, kernel_text
+from penjing.ops import integer_operators
+from penjing.program.plan import plan
+from penjing.program.weights import pack_weights
+
+STRICT = ("-Wall", "-Wextra", "-Werror", "-pedantic")
+C99 = ("-std=c99", *STRICT, "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes", "-Wvla", "-Wcast-qual")
+LANGUAGES = {
+    "c99": ("-x", "c", "-std=c99", *STRICT),
+    "c11": ("-x", "c", "-std=c11", *STRICT),
+    "c++98": ("-x", "c++", "-std=c++98", *STRICT, "-Wno-c++11-long-long"),
+    "c++11": ("-x", "c++", "-std=c++11", *STRICT),
+    "c++17": ("-x", "c++", "-std=c++17", *STRICT),
+}
+
+
+@pytest.fixture(params=["edge_program", "every_operator_program"])
+def program(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["gcc", "zig"])
+def command(request, require, zig) -> tuple[str, ...]:
+    """The words that start a compiler."""
+    return (str(require("gcc")),) if request.param == "gcc" else zig.command
+
+
+def emitted_into(folder: Path, program, *, standalone: bool) -> Emitted:
+    memory = plan(program)
+    emitted = emit_c(program, memory, pack_weights(program, memory).tobytes(), standalone=standalone)
+    for name, text in emitted.sources.items():
+        (folder / name).write_text(text)
+    return emitted
+
+
+def complaints(command: tuple[str, ...], folder: Path, name: str) -> str:
+    found = subprocess.run(
+        [*command, "-I.", "-c", name, "-o", "out.o"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stderr
+
+
+@pytest.mark.parametrize("standalone", [False, True])
+@pytest.mark.parametrize("optimize", ["-O0", "-O3"])
+def test_no_compiler_warns_about_generated_code(optimize, standalone, program, command, tmp_path):
+    emitted = emitted_into(tmp_path, program, standalone=standalone)
+    assert complaints((*command, *C99, "-ffp-contract=off", optimize), tmp_path, f"{emitted.stem}.c") == ""
+
+
+def test_no_compiler_warns_about_a_program_of_one_operator(command, tmp_path):
+    names = integer_operators()
+    for name in names:
+        (tmp_path / f"{name}.c").write_text(f"{kernel_text('pj.h')}\n{kernel_text(f'{name}.c')}\n{use_of(name)}")
+    words = (*command, *C99, "-fsyntax-only", *(f"{name}.c" for name in names))
+    found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def use_of(name: str) -> str:
+    arguments = "const void *const *in, void *const *out, void *scratch"
+    head = f"void use(const struct pj_{name} *p, {arguments})"
+    return f"{head};\n{head} {{ pj_{name}(p, in, out, scratch); }}\n"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_header_alone_is_valid(language, edge_program, zig, tmp_path):
+    emitted = emitted_into(tmp_path, edge_program, standalone=False)
+    up = emitted.stem.upper()
+    (tmp_path / "user.txt").write_text(
+        f'#include "{emitted.stem}.h"\n#include "{emitted.stem}.h"\n'
+        f"int use(void);\nint use(void) {{ return {emitted.stem}_self_test() + {up}_ARENA_BYTES + {up}_OK; }}\n"
+    )
+    # zig brings both languages along; gcc's C++ is a package of its own
+    assert complaints((*zig.command, *LANGUAGES[language]), tmp_path, "user.txt") == ""
+
+
+def test_the_header_states_the_sizes_of_the_plan(edge_program, tmp_path):
+    emitted, memory = emitted_into(tmp_path, edge_program, standalone=False), plan(edge_program)
+    header = emitted.sources[f"{emitted.stem}.h"]
+    for name, size in (
+        ("INPUT", memory.input_bytes),
+        ("OUTPUT", memory.output_bytes),
+        ("ARENA", memory.arena_bytes),
+        ("WEIGHTS", memory.weights_bytes),
+    ):
+        assert f"#define {emitted.stem.upper()}_{name}_BYTES {size}\n" in header
+
+
+def test_the_same_program_gives_the_same_text(program):
+    memory = plan(program)
+    weights = pack_weights(program, memory).tobytes()
+    assert emit_c(program, memory, weights).sources == emit_c(program, plan(program), weights).sources
+
+
+def test_no_generated_file_names_a_place_of_this_machine(program, tmp_path):
+    for text in emitted_into(tmp_path, program, standalone=True).sources.values():
+        assert str(Path.home()) not in text
+        assert str(Path(__file__).parents[2]) not in text

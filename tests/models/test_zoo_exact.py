@@ -1,0 +1,106 @@
+"""Every network of the zoo: the library of a tray equals the interpreter, within the memory that was foretold.
+
+The weights are random, with batch norms that keep activations in the ranges of a trained network; where trained
+weights matter, see test_accuracy.py. Inputs are random codes, the two extremes, smooth images and normalised values.
+"""
+
+import re
+
+import numpy as np
+import pytest
+
+from penjing import api
+from penjing.bundle.tray import read_tray
+from penjing.core.arithmetic import quantize
+from penjing.ir.graph import Graph
+from penjing.program.interpret import interpret
+from penjing.program.plan import align, plan
+from penjing.runtime.load import from_tray
+from penjing.testing.differences import describe_difference
+from penjing.testing.model_suite import corner_samples, run_model_suite
+from penjing.testing.plan_check import plan_problems
+from penjing.zoo import catalog
+
+N_INPUTS = {"edgecnn": 10_000}  # all others: 500
+SLOW = ("edgecnn", "mobilenetv2", "resnet56")
+
+_CHUNK_ELEMENTS = 2**22  # of the largest activation: what the interpreter takes at a time stays in tens of MB
+
+
+def zoo_names():
+    return [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in catalog.names()]
+
+
+def input_codes(program: Graph, name: str, count: int) -> np.ndarray:
+    """u8 (count, ...): all 0, all 255; then a third each of random codes, smooth images and real inputs as codes."""
+    type_ = program.types[program.inputs[0]]
+    shape = type_.bounds[1:]
+    rng = np.random.default_rng(0)
+    flat = np.stack([np.full(shape, code, np.uint8) for code in (0, 255)])
+    third = count // 3
+    real = catalog.find(name).random_inputs(third, seed=2)
+    random_codes = rng.integers(0, 256, (count - 2 - 2 * third, *shape), np.uint8)
+    parts = [
+        flat,
+        random_codes,
+        smooth_codes(rng, (third, *shape)),
+        quantize(real, type_.quant.scale, type_.quant.zero_point),
+    ]
+    return np.concatenate(parts)
+
+
+def smooth_codes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Patches of even colour and a little noise: neighbours are alike, as in images, and sums grow large."""
+    patch = [6 if axis >= max(1, len(shape) - 2) else 1 for axis in range(len(shape))]
+    coarse = [-(-size // step) for size, step in zip(shape, patch, strict=True)]
+    values = rng.integers(0, 256, coarse)
+    for axis, step in enumerate(patch):
+        values = values.repeat(step, axis=axis)
+    values = values[tuple(slice(size) for size in shape)] + rng.integers(-8, 9, shape)
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_the_library_of_a_tray_equals_the_interpreter(name, zoo_program):
+    program = zoo_program(name)
+    model = from_tray(read_tray(api.build(program, api.BuildOptions(with_source=False))), engine="library")
+    codes = input_codes(program, name, N_INPUTS.get(name, 500))
+    largest = max(program.types[value].elements for value in program.activations())
+    chunk = max(1, _CHUNK_ELEMENTS // largest)
+    outputs = []
+    for start in range(0, len(codes), chunk):
+        part = codes[start : start + chunk]
+        (got,), (want,) = model.run_codes(part), interpret(program, part)
+        difference = describe_difference(got, want)
+        assert not difference, f"{name}, from input {start}: output {difference}"
+        outputs.append(want.reshape(len(want), -1))
+    n_different = len(np.unique(np.concatenate(outputs), axis=0))
+    assert n_different > 0.9 * len(codes), f"only {n_different} of {len(codes)} outputs differ: the network is dead"
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_the_foretold_arena_and_weights_are_those_that_are_used(name, zoo_program, host, sanitize):
+    """Compiled with sanitizers and run on blocks of exactly the foretold sizes, whose every arena byte is then used."""
+    program = zoo_program(name)
+    memory = plan(program)
+    report = run_model_suite(
+        program, corner_samples(program, np.random.default_rng(0), 1), host, sanitize, optimize="-O1"
+    )
+    assert not report.problems, "\n".join(report.problems)
+    assert report.touched_bytes == report.planned_bytes
+    assert memory.arena_bytes == align(report.touched_bytes)
+    sizes = [constant.array.nbytes for constant in program.constants.values()]
+    assert memory.weights_bytes == sum(align(size) for size in sizes[:-1]) + sizes[-1]
+    assert not plan_problems(program, memory)
+
+
+@pytest.mark.parametrize("name", ["edgecnn", "resnet20"])
+def test_manifest_header_and_plan_state_the_same_sizes(name, zoo_program):
+    program = zoo_program(name)
+    memory = plan(program)
+    tray = read_tray(api.build(program))
+    variant = tray.variant("default")
+    assert (variant.arena_bytes, variant.weights_bytes) == (memory.arena_bytes, memory.weights_bytes)
+    header = tray.source()[f"penjing_{name}.h"].decode()
+    stated = {key: int(value) for key, value in re.findall(r"#define \w+_(ARENA|WEIGHTS)_BYTES (\d+)", header)}
+    assert stated == {"ARENA": memory.arena_bytes, "WEIGHTS": memory.weights_bytes}
