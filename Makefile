@@ -28,6 +28,9 @@ setup: $(STAMP) ## make .venv with penjing and every tool in it
 demo: $(STAMP) ## train, compress, compile, pack and verify a small network on real digits
 	$(BIN)/penjing demo $(ARGS)
 
+test test-quick: export OMP_NUM_THREADS := 1
+test test-quick: export OPENBLAS_NUM_THREADS := 1
+# one thread a worker: workers fill the cores already
 test: $(STAMP) ## every test, on all cores
 	$(BIN)/pytest -n auto --hypothesis-profile=ci $(ARGS)
 

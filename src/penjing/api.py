@@ -43,6 +43,8 @@ from penjing.toolchain.embed import assembly_for_blob
 if TYPE_CHECKING:
     import torch
 
+    from penjing.train.module import TrainableGraph
+
 __all__ = [
     "BuildOptions",
     "Port",
@@ -67,7 +69,7 @@ def capture(module: "torch.nn.Module", example: Any, *, name: str | None = None)
     return capture_torch(module, example, name=name)
 
 
-def trainable(graph: Graph, *, keep_zeros: bool = True) -> "torch.nn.Module":
+def trainable(graph: Graph, *, keep_zeros: bool = True) -> "TrainableGraph":
     """The graph as a torch module for fine-tuning; `.to_graph()` on it leads back. Zeros stay zero by default."""
     from penjing.train.module import trainable as make_trainable
 

@@ -10,6 +10,7 @@ from penjing.core.errors import PruningError
 from penjing.ir.graph import Graph
 from penjing.ir.passes import Remark, run_passes
 from penjing.ir.text import print_graph
+from penjing.ir.types import Constant
 from penjing.ops.add import Add
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.conv1d import Conv1d
@@ -151,42 +152,28 @@ def test_a_ratio_or_a_threshold_is_needed_and_not_both(options):
 def test_a_request_that_makes_no_sense_or_removes_a_whole_layer_is_refused(options, what):
     graph = edge_cnn()
     if options.get("scope") == "global":
-        tiny = Network()
-        tiny.graph = graph
-        tiny.graph.constants["conv1.weight"] = type(graph.constants["conv1.weight"])(
-            graph.constants["conv1.weight"].array * np.float32(1e-6)
-        )
+        graph.constants["conv1.weight"] = Constant(graph.constants["conv1.weight"].array * np.float32(1e-6))
     with pytest.raises(PruningError, match=what) as caught:
         run_passes(graph, [PruneMagnitude(**options)])
     if "removes all" in what:
         assert caught.value.where == "conv1.weight"
 
 
-def test_nan_weights_are_refused_with_their_name(monkeypatch):
+def test_nan_weights_are_refused_with_their_name():
     net = Network()
     net.linear(net.input(3), 2, out="fc")
     array = np.ones((2, 3), np.float32)
     array[1, 2] = np.nan
     net.constant("fc.weight", array)
     net.graph.outputs = ("fc",)
-    with pytest.raises(
-        PruningError, match=r"1 of 6 weights are NaN or infinite, the first at index \[1, 2\]"
-    ) as caught:
+    with pytest.raises(PruningError, match=r"1 of 6 weights are NaN .* first at index \[1, 2\]") as caught:
         PruneMagnitude(ratio=0.5).run(net.graph)
     assert caught.value.where == "fc.weight"
 
 
-def test_a_network_without_layers_has_nothing_to_prune():
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_a_network_without_layers_has_nothing_to_prune(scope):
     net = Network()
     graph = net.done(net.node(Add(), net.input(3), net.constant("c", [[1.0] * 3]), out="y"))
-    got, log = prune(graph, ratio=0.5)
-    assert (log.changed, log.declined) == ((), ())
-    assert print_graph(got) == print_graph(graph)
-
-
-def test_a_network_without_layers_has_nothing_to_prune_globally_either():
-    net = Network()
-    graph = net.done(net.node(Add(), net.input(3), net.constant("c", [[1.0] * 3]), out="y"))
-    got, log = prune(graph, ratio=0.5, scope="global")
-    assert (log.changed, log.declined) == ((), ())
-    assert print_graph(got) == print_graph(graph)
+    with pytest.raises(PruningError, match="no layer has a weight to prune"):
+        prune(graph, ratio=0.5, scope=scope)

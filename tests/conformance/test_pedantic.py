@@ -56,12 +56,10 @@ def test_no_compiler_warns_about_generated_code(optimize, standalone, program, c
 
 
 def test_no_compiler_warns_about_a_program_of_one_operator(command, tmp_path):
-    names = integer_operators()
-    for name in names:
-        (tmp_path / f"{name}.c").write_text(f"{kernel_text('pj.h')}\n{kernel_text(f'{name}.c')}\n{use_of(name)}")
-    words = (*command, *C99, "-fsyntax-only", *(f"{name}.c" for name in names))
-    found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stderr) == (0, "")
+    for name in integer_operators():
+        text = f"{kernel_text('pj.h')}\n{kernel_text(f'{name}.c')}\n{use_of(name)}"
+        (tmp_path / f"{name}.c").write_text(text)
+        assert complaints((*command, *C99), tmp_path, f"{name}.c") == ""
 
 
 def use_of(name: str) -> str:

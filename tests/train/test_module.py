@@ -95,6 +95,17 @@ def test_gradients_reach_every_constant():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all() and parameter.grad.any()
 
 
+def test_a_batch_norm_keeps_its_running_statistics_and_trains_the_rest():
+    net = Network()
+    names = [net.constant(name, np.full(4, 1.5)) for name in ("gamma", "beta", "mean", "var")]
+    graph = net.done(net.node(BatchNorm(), net.conv(net.input(2, 3, 3), 4, out="conv"), *names, out="y"))
+    module = trainable(graph)
+    step(module, graph)
+    got = module.to_graph()
+    moved = {name for name in graph.constants if (got.constants[name].array != graph.constants[name].array).any()}
+    assert moved == {"conv.weight", "conv.bias", "gamma", "beta"}
+
+
 def test_a_shared_weight_is_one_parameter_with_both_gradients():
     net = Network()
     x, w = net.input(3), net.weight("w", 3, 3)

@@ -8,8 +8,9 @@ from torch import nn
 
 from penjing import zoo
 from penjing.core.errors import InvalidInput
+from penjing.core.normalise import normalise
 from penjing.zoo import data, recipes, weights
-from penjing.zoo.inputs import InputKind, normalise
+from penjing.zoo.inputs import InputKind
 
 WITH_BATCHNORM = ["resnet8", "resnet20", "resnet56", "dscnn", "mobilenetv1", "autoencoder"]
 

@@ -1,5 +1,5 @@
 """`python -m penjing.cli` is the `penjing` command."""
 
-from penjing.cli.app import main
+from penjing.cli import main
 
 main()

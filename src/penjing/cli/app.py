@@ -1,50 +1,64 @@
-"""Entry point: one subcommand per verb, errors as text or JSON, exit codes.
+"""The commands, and what becomes of their errors.
 
-Exit codes: 0 done, 1 a penjing error, 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 a penjing error or a check that failed, 2 wrong usage, 130 interrupted.
 """
 
-import json
 import sys
+import warnings
 from typing import Annotated, Any
 
-import typer
+from penjing.core.errors import MissingDependency
 
-from penjing.cli import bench, build, demo, inspect, ops, run
-from penjing.cli.output import console, error_console
-from penjing.core import knobs
+try:
+    import rich  # noqa: F401  # only asked whether it is there
+    import typer
+except ImportError as error:
+    raise MissingDependency(
+        f"the command line needs typer and rich, and {error.name} is not installed",
+        hint="pip install penjing, without --no-deps; for the Python API, penjing.load(...), numpy is enough",
+    ) from error
+
+from penjing.cli import bench, build, demo, inspect, knobs, ops, run
+from penjing.cli.arguments import Examples, epilog
+from penjing.cli.failures import INTERRUPTED, explain, explain_usage, finish, prepare_streams
+from penjing.cli.output import as_note, write_text
 from penjing.core.errors import PenjingError
 from penjing.core.version import VERSION
 
+# typer's own class for wrong usage has no public name; it has moved from click into typer, this one leads to either.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+_ROOT_EXAMPLES: Examples = (
+    ("see it all at work: train, compress, compile and verify a small network", "penjing demo"),
+    ("then run what it left", "penjing run edgecnn.tray digit.png"),
+    ("what a command does, with examples", "penjing build --help"),
+)
+_COMMANDS: tuple[tuple[Any, Examples], ...] = (
+    (demo.demo, demo.EXAMPLES),
+    (build.build, build.EXAMPLES),
+    (inspect.inspect, inspect.EXAMPLES),
+    (run.run, run.EXAMPLES),
+    (bench.bench, bench.EXAMPLES),
+    (ops.ops, ops.EXAMPLES),
+    (knobs.knobs, knobs.EXAMPLES),
+)
+
 app = typer.Typer(
     name="penjing",
-    no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
-        "Makes a trained model small enough for the device that must carry it, and proves what that cost.\n\n"
-        "Try [bold]penjing demo[/bold] first: it trains, compresses, compiles and verifies a small network."
+        "Make a trained model small enough for the device that must carry it, and prove what that cost.\n\n"
+        "A model comes from torch, is quantized to 8-bit integers, compiled to a C library without dependencies, "
+        "and packed into one file, a .tray, which runs with the same bytes everywhere.\n\n"
+        "Exit codes: 0 done, 1 an error or a failed check, 2 wrong usage, 130 interrupted."
     ),
-    epilog="Knobs (environment variables): penjing knobs. Documentation: docs/README.md.",
+    epilog=epilog(_ROOT_EXAMPLES),
 )
-app.command("demo")(demo.demo)
-app.command("build")(build.build)
-app.command("inspect")(inspect.inspect)
-app.command("run")(run.run)
-app.command("bench")(bench.bench)
-app.command("ops")(ops.ops)
-
-
-@app.command("knobs")
-def show_knobs(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the environment variables that penjing reads."""
-    if as_json:
-        entries: list[dict[str, Any]] = [vars(knob) | {"value": knob.text()} for knob in knobs.ALL]
-        print(json.dumps(entries, indent=2))
-        return
-    for knob in knobs.ALL:
-        console.print(f"[bold]{knob.name}[/bold]  {knob.meaning}  [dim]now: {knob.text() or 'unset'}[/dim]")
+for _function, _examples in _COMMANDS:
+    app.command(_function.__name__, epilog=epilog(_examples))(_function)
 
 
 @app.callback(invoke_without_command=True)
@@ -52,24 +66,33 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     if version:
-        print(f"penjing {VERSION}")
+        write_text(f"penjing {VERSION}\n")
         raise typer.Exit
 
 
 def main() -> None:
-    """Run the command line; never returns."""
-    wants_json = "--json" in sys.argv[1:]
+    """Run the command line on `sys.argv`; never returns."""
+    arguments = sys.argv[1:]
+    as_json = "--json" in arguments
+    prepare_streams()
+    with warnings.catch_warnings():
+        warnings.showwarning = as_note
+        code = _run(arguments or ["--help"], as_json=as_json)
+    sys.exit(finish(code, as_json=as_json))
+
+
+def _run(arguments: list[str], *, as_json: bool) -> int:
     try:
-        app()
+        code = app(args=arguments, prog_name="penjing", standalone_mode=False)
     except PenjingError as error:
-        if wants_json:
-            print(json.dumps(error.as_dict(), indent=2))
-        else:
-            error_console.print(f"[bold red]{type(error).__name__}[/bold red]: ", end="")
-            error_console.print(str(error), markup=False, highlight=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        error_console.print("interrupted; nothing was left half-written")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(1)
+        return explain(error, as_json=as_json)
+    except OSError as error:
+        return explain(error, as_json=as_json)
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "penjing"
+        return explain_usage(error.format_message(), command, as_json=as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED  # typer turns Ctrl-C into this code itself, older releases into Abort
+    if code == INTERRUPTED:
+        return explain(KeyboardInterrupt(), as_json=as_json)
+    return code if isinstance(code, int) else 0

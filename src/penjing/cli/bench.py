@@ -2,49 +2,78 @@
 
 import resource
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import numpy as np
 import typer
 
-from penjing.cli.output import console, print_json
-from penjing.measure.timing import time_interleaved
-from penjing.runtime.load import load
+from penjing.cli.arguments import AsJson, Engine, EngineName, Examples, TrayPath
+from penjing.cli.output import facts, phases, print_json, say, show
+from penjing.cli.verify import random_codes
+from penjing.measure.timing import Timing, time_interleaved
+from penjing.runtime.load import EngineChoice, load
+
+EXAMPLES: Examples = (
+    ("the library in the tray", "penjing bench edgecnn.tray"),
+    ("steadier figures on a busy machine", "penjing bench edgecnn.tray --rounds 200"),
+    ("what the interpreter takes", "penjing bench edgecnn.tray --engine interpreter --rounds 3"),
+)
 
 
 def bench(
-    tray: Annotated[Path, typer.Argument(help="The .tray file.")],
-    rounds: Annotated[int, typer.Option(help="Rounds; the median over them is reported.", min=1)] = 30,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    tray: TrayPath,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Rounds; the median over them is reported.", min=1)] = 30,
+    engine: Engine = EngineName.AUTO,
+    as_json: AsJson = False,
 ) -> None:
-    """Time one sample, batch 1, one thread: codes in and out, and real numbers in and out.
+    """Time one sample: batch 1, one thread, codes in and out, and floats in and out.
 
-    Rounds are interleaved, so that a busy moment of the machine hits both alike.
+    Both are timed in turns, so that a busy moment of the machine hits both alike. The call from Python is included.
     """
-    model = load(tray)
+    model = load(tray, engine=cast(EngineChoice, engine.value))
     rng = np.random.default_rng(0)
-    codes = [rng.integers(0, 256, size=spec.shape, dtype=np.uint8) for spec in model.inputs]
+    codes = random_codes(model, 1, rng)
     reals = [rng.normal(size=spec.shape).astype(np.float32) for spec in model.inputs]
-    timings = time_interleaved(
-        {"codes": lambda: model.run_codes(*codes), "float": lambda: model.run(*reals)}, rounds=rounds
-    )
+    calls = {"codes": lambda: model.run_codes(*codes), "float": lambda: model.run(*reals)}
+    with phases(quiet=as_json) as shown:
+        shown.start(f"timing {rounds} rounds")
+        timings = time_interleaved(calls, rounds=rounds)
     variant = model.tray.variant(model.variant)
-    result = {
-        "model": model.tray.manifest.name,
-        "engine": model.engine.name,
-        "macs": variant.macs,
-        "peak_rss_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1),
-        "timings": {
-            name: {"median_us": t.median_us, "p10_us": t.p10_us, "p90_us": t.p90_us, "rounds": t.n}
-            for name, t in timings.items()
-        },
-    }
+    rate = variant.macs / timings["codes"].median_us / 1000
     if as_json:
-        print_json(result)
+        print_json(
+            {
+                "model": model.tray.manifest.name,
+                "engine": model.engine.name,
+                "macs": variant.macs,
+                "gmacs_per_s": rate,
+                "peak_rss_kib": _peak_rss_kib(),
+                "timings": {name: _as_dict(timing) for name, timing in timings.items()},
+            }
+        )
         return
-    console.print(f"[bold]{result['model']}[/bold] by {model.engine.name}, {variant.macs / 1e6:.2f} M MACs, batch 1")
-    for name, t in timings.items():
-        kind = "codes in and out" if name == "codes" else "float in and out"
-        console.print(f"  {kind}: {t.median_us:9.1f} us median  ({t.p10_us:.1f} .. {t.p90_us:.1f}, {t.n} rounds)")
-    console.print(f"  {variant.macs / timings['codes'].median_us / 1000:.2f} GMAC/s, Python's call overhead included")
+    say(f"{model.tray.manifest.name} by {model.engine.name}, batch 1, {rounds} rounds", style="bold")
+    show(
+        facts(
+            [
+                ("codes in and out", _text(timings["codes"])),
+                ("floats in and out", _text(timings["float"])),
+                ("work", f"{variant.macs / 1e6:.2f} million MACs, {rate:.2f} GMAC/s"),
+                ("memory of this process", f"{_peak_rss_kib() / 1024:.0f} MiB at most, Python and numpy included"),
+            ]
+        )
+    )
+
+
+def _text(timing: Timing) -> str:
+    return f"{timing.median_us:.1f} us  (80 % of rounds: {timing.p10_us:.1f} .. {timing.p90_us:.1f})"
+
+
+def _as_dict(timing: Timing) -> dict[str, Any]:
+    return {"median_us": timing.median_us, "p10_us": timing.p10_us, "p90_us": timing.p90_us, "rounds": timing.n}
+
+
+def _peak_rss_kib() -> int:
+    """macOS counts bytes, others KiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // 1024 if sys.platform == "darwin" else peak

@@ -1,72 +1,162 @@
 """`penjing run`: a tray and files in, labels or arrays out."""
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import typer
 
-from penjing.cli.images import read_raw
-from penjing.cli.output import console, print_json
+from penjing.api import Port
+from penjing.bundle.schema import InputSpec
+from penjing.cli.arguments import AsJson, Engine, EngineName, Examples, Force, Raw, TrayPath
+from penjing.cli.arrays import ARRAYS, check_samples, read_array
+from penjing.cli.images import IMAGES, read_image
+from penjing.cli.output import phases, print_json, say
+from penjing.cli.samples import prepared
+from penjing.cli.writing import claim
 from penjing.core.errors import InvalidInput
-from penjing.core.files import refuse_to_overwrite, write_atomically
+from penjing.core.files import write_atomically
 from penjing.runtime.load import EngineChoice, load
 from penjing.runtime.model import Model
 
+EXAMPLES: Examples = (
+    ("an image: resized, converted and normalised as the tray says", "penjing run edgecnn.tray digit.png"),
+    ("many files, the five best labels of each", "penjing run edgecnn.tray scans/*.png --top 5"),
+    ("a batch of raw samples, all scores kept", "penjing run edgecnn.tray samples.npy -o scores.npy"),
+    ("for a program", "penjing run edgecnn.tray digit.png --json"),
+)
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What one file gave: per output of the model, one array (n, ...)."""
+
+    file: str
+    outputs: tuple[np.ndarray, ...]
+
 
 def run(
-    tray: Annotated[Path, typer.Argument(help="The .tray file.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Images (png, jpg, ...) or .npy arrays, one sample or batch each.")],
-    top: Annotated[int, typer.Option(help="How many labels to show.", min=1)] = 3,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write raw float outputs to this .npy.")] = None,
-    engine: Annotated[str, typer.Option(help="auto, library or interpreter.")] = "auto",
-    raw: Annotated[bool, typer.Option(help="Raw input: scale and normalise it. --no-raw: .npy holds real inputs.")] = True,
-    force: Annotated[bool, typer.Option(help="Overwrite --output.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    tray: TrayPath,
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Images, or .npy arrays of one sample or many.", show_default=False),
+    ],
+    top: Annotated[int, typer.Option(metavar="N", help="How many labels to show.", min=1)] = 3,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write all scores: .npy, or .npz for several outputs."),
+    ] = None,
+    engine: Engine = EngineName.AUTO,
+    raw: Raw = True,
+    force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Run a model on files.
+    """Run a model on files: images or arrays in, labels out.
 
-    Images are converted to the model's size and colour, scaled and normalised as the tray says; labels come out.
-
-        penjing run edgecnn.tray digit.png
-        penjing run edgecnn.tray samples.npy -o scores.npy --json
+    Images are scaled to the model's size and colours, and normalised as the tray says. In arrays, uint8 is taken as
+    pixels of 0..255, floats as raw values in the model's range.
     """
     if output is not None:
-        refuse_to_overwrite(output, force=force)
-    model = load(tray, engine=_choice(engine))
+        claim(output, force=force)
+    model = load(tray, engine=cast(EngineChoice, engine.value))
     if len(model.inputs) != 1:
-        raise InvalidInput(f"the model takes {len(model.inputs)} inputs; the command line runs models with one")
-    results = [_run_one(model, path, raw, top) for path in inputs]
+        what = f"the model takes {len(model.inputs)} inputs; the command line runs models with one"
+        raise InvalidInput(what, where=str(tray), hint="in Python: penjing.load(FILE).run(a, b)")
     if output is not None:
-        stream = io.BytesIO()
-        np.save(stream, np.concatenate([result["array"] for result in results]))
-        write_atomically(output, stream.getvalue(), force=force)
+        _check_suffix(output, len(model.outputs))
+    with phases(quiet=as_json) as shown:
+        results = []
+        for path in inputs:
+            samples = _read(path, model.inputs[0], raw=raw)
+            shown.start(f"running {path.name}", total=len(samples))
+            results.append(_Result(str(path), _outputs(model, samples, shown.reached)))
+    if output is not None:
+        write_atomically(output, _file(model, results, output), force=force)
     if as_json:
-        for result in results:
-            result["scores"] = result.pop("array").tolist()
-        print_json({"engine": model.engine.name, "results": results})
+        print_json({"engine": model.engine.name, "results": [_as_dict(model, result, top) for result in results]})
         return
     for result in results:
-        for i, sample in enumerate(result["labels"]):
-            name = result["file"] if len(result["labels"]) == 1 else f"{result['file']}[{i}]"
-            text = ", ".join(f"[bold]{label}[/bold] {100 * p:.1f} %" for label, p in sample)
-            console.print(f"{name}: {text}", highlight=False)
+        _show(model, result, top)
 
 
-def _choice(text: str) -> EngineChoice:
-    if text == "library":
-        return "library"
-    if text == "interpreter":
-        return "interpreter"
-    if text == "auto":
-        return "auto"
-    raise InvalidInput(f"there is no engine {text!r}", hint="choose auto, library or interpreter")
+def _read(path: Path, spec: InputSpec, *, raw: bool) -> np.ndarray:
+    """The samples of a file as real inputs (n, ...)."""
+    shape = spec.shape[1:]
+    suffix = path.suffix.lower()
+    port = Port(spec.mean, spec.std, spec.value_range)
+    if suffix in IMAGES:
+        return prepared(read_image(path, shape), port, raw=True, where=str(path))
+    if suffix not in ARRAYS and path.exists():
+        known = ", ".join((*ARRAYS, *IMAGES))
+        raise InvalidInput(f"the kind of {path} is not known", where=str(path), hint=f"known are {known}")
+    samples = check_samples(read_array(path), shape, str(path))
+    if not len(samples):
+        raise InvalidInput("there is no sample in it", where=str(path))
+    bad = int(samples.size - np.isfinite(samples).sum())
+    if bad:
+        raise InvalidInput(
+            f"{bad} of {samples.size} values are NaN or infinite", where=str(path), hint="check what wrote the file"
+        )
+    return prepared(samples, port, raw=raw, where=str(path))
 
 
-def _run_one(model: Model, path: Path, raw: bool, top: int) -> dict[str, Any]:
-    array = read_raw(path, model.inputs[0])
-    real = model.prepare(array) if raw else array
-    scores = model.run(real)
-    first = scores if isinstance(scores, np.ndarray) else scores[0]
-    return {"file": str(path), "labels": [model.top_labels(row, top) for row in first], "array": first}
+def _outputs(model: Model, samples: np.ndarray, progress: Any) -> tuple[np.ndarray, ...]:
+    parts = []
+    for start in range(0, len(samples), _CHUNK):
+        found = model.run(samples[start : start + _CHUNK])
+        parts.append(found if isinstance(found, tuple) else (found,))
+        progress(min(start + _CHUNK, len(samples)), len(samples))
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+
+
+def _check_suffix(output: Path, n_outputs: int) -> None:
+    wanted = ".npy" if n_outputs == 1 else ".npz"
+    if output.suffix.lower() not in (wanted, ".npz"):
+        raise InvalidInput(
+            f"{n_outputs} {'output goes' if n_outputs == 1 else 'outputs go'} into a {wanted} file",
+            where=str(output),
+            hint=f"-o {output.with_suffix(wanted)}",
+        )
+
+
+def _file(model: Model, results: list[_Result], output: Path) -> bytes:
+    stream = io.BytesIO()
+    arrays = [np.concatenate(parts) for parts in zip(*(result.outputs for result in results), strict=True)]
+    if output.suffix.lower() == ".npz":
+        named: dict[str, Any] = dict(zip((spec.name for spec in model.outputs), arrays, strict=True))
+        np.savez(stream, **named)
+    else:
+        np.save(stream, arrays[0])
+    return stream.getvalue()
+
+
+def _as_dict(model: Model, result: _Result, top: int) -> dict[str, Any]:
+    labels = [model.top_labels(row, top) for row in result.outputs[0]] if model.outputs[0].labels else None
+    return {
+        "file": result.file,
+        "labels": labels,
+        "scores": result.outputs[0].tolist(),
+        "outputs": {spec.name: array.tolist() for spec, array in zip(model.outputs, result.outputs, strict=True)},
+    }
+
+
+def _show(model: Model, result: _Result, top: int) -> None:
+    first = result.outputs[0]
+    for i, row in enumerate(first):
+        name = result.file if len(first) == 1 else f"{result.file}[{i}]"
+        if model.outputs[0].labels:
+            found = ", ".join(f"{label} {100 * share:.1f} %" for label, share in model.top_labels(row, top))
+        else:
+            found = _largest(row, top)
+        say(f"{name}: {found}")
+
+
+def _largest(row: np.ndarray, top: int) -> str:
+    """Without labels nothing tells what a number means, so the numbers are shown as they are."""
+    best = np.argsort(-row, axis=None, kind="stable")[:top]
+    places = [list(map(int, np.unravel_index(i, row.shape))) for i in best]
+    values = ", ".join(f"{place} {row[tuple(place)]:.4g}" for place in places)
+    return f"largest of {'x'.join(map(str, row.shape))}: {values}"

@@ -1,4 +1,8 @@
-"""What the command line takes as samples: a data set's name, an array file, or a folder of images."""
+"""What the command line takes as samples: a data set's name, an array file, or a folder of images.
+
+Samples are raw: uint8 of 0..255, or floats in the model's value range. They are normalised here as the tray will do it
+on the device. Arrays that are normalised already say so by --no-raw.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,105 +11,129 @@ from pathlib import Path
 import numpy as np
 
 from penjing.api import Port
-from penjing.bundle.schema import InputSpec
-from penjing.cli.images import IMAGES, read_raw
+from penjing.cli.arrays import ARRAYS, check_samples, read_array, require_file
+from penjing.cli.images import IMAGES, read_image
+from penjing.cli.output import note
 from penjing.core.errors import CalibrationError, InvalidInput
+from penjing.core.normalise import normalise
 from penjing.zoo import data
 
-BATCH = 32
-SOURCES = "a data set (digits, mnist, cifar10), an .npy or .npz file, a folder of images, or 'random'"
+SOURCES = "digits, mnist, cifar10, an .npy or .npz file, a folder of images, or 'random'"
+_BATCH = 32
+_OUTSIDE = 0.01  # a float outside the value range by more than this share of it was hardly meant as raw
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Real inputs (n, ...), normalised; `y` where the source has labels."""
+    """Real inputs (n, ...), normalised; `y` (n,) where the source has labels."""
 
     name: str
     x: np.ndarray
-    y: np.ndarray | None
+    y: np.ndarray | None = None
 
     def batches(self) -> Iterator[np.ndarray]:
         """In pieces that bound memory."""
-        for start in range(0, len(self.x), BATCH):
-            yield self.x[start : start + BATCH]
+        for start in range(0, len(self.x), _BATCH):
+            yield self.x[start : start + _BATCH]
 
 
-def calibration_samples(source: str, shape: tuple[int, ...], port: Port, count: int, seed: int = 0) -> Samples:
+def calibration_samples(
+    source: str, shape: tuple[int, ...], port: Port, count: int, *, raw: bool = True, seed: int = 0
+) -> Samples:
     """At most `count` samples for calibration, drawn at random where there are more.
 
     Args:
-        source: see SOURCES. uint8 values and images are normalised by `port`; floats are taken as they are.
+        source: see SOURCES.
         shape: of one sample, without batch.
         port: the input's normalisation.
         count: the limit.
+        raw: whether an array is still to be normalised.
         seed: of the draw.
 
     Raises:
         CalibrationError: no sample.
-        InvalidInput, MissingData: the source cannot be read.
+        InvalidInput, MissingData, MissingDependency: the source cannot be read, or does not fit.
     """
+    rng = np.random.default_rng(seed)
+    path = Path(source)
+    if source == "random":
+        values = rng.uniform(*port.value_range, (count, *shape)).astype(np.float32)
+        return Samples("random values", _normal(values, port))
     if source in data.names():
         dataset = data.load(source, image_size=shape[-1])
-        return Samples(f"{dataset.name}, training part", _draw(dataset.train_x, count, seed, port), None)
-    if source == "random":
-        rng = np.random.default_rng(seed)
-        low, high = port.value_range
-        raw = rng.uniform(low, high, (count, *shape)).astype(np.float32)
-        return Samples("random values", normalise(raw, port), None)
-    path = Path(source)
+        drawn = _draw(check_samples(dataset.train_x, shape, dataset.name), count, rng)
+        return Samples(f"{dataset.name}, training part", _normal(drawn, port))
     if path.is_dir():
-        return Samples(path.name, _folder(path, shape, port, count), None)
-    if path.suffix in (".npy", ".npz"):
-        return Samples(path.name, _draw(_array(path), count, seed, port), None)
-    raise InvalidInput(f"{source!r} is not a source of samples", hint=f"give {SOURCES}")
+        return Samples(path.name, _normal(_folder(path, shape, count), port))
+    if path.suffix.lower() in ARRAYS:
+        drawn = _draw(check_samples(read_array(path), shape, source), count, rng)
+        return Samples(path.name, prepared(drawn, port, raw=raw, where=source))
+    raise _no_source(source, SOURCES)
 
 
-def test_samples(source: str, shape: tuple[int, ...]) -> tuple[data.Dataset, Samples]:
-    """The labelled test part of a data set, normalised."""
-    if source not in data.names():
-        raise InvalidInput(f"{source!r} is not a labelled data set", hint=f"choose one of {', '.join(data.names())}")
-    dataset = data.load(source, image_size=shape[-1])
-    return dataset, Samples(dataset.name, dataset.normalise(dataset.test_x), dataset.test_y)
+def labelled_samples(source: str, shape: tuple[int, ...], port: Port, *, raw: bool = True) -> Samples:
+    """The test part of a data set, or the arrays x and y of an .npz; arguments and errors as above."""
+    if source in data.names():
+        dataset = data.load(source, image_size=shape[-1])
+        return Samples(
+            dataset.name, _normal(check_samples(dataset.test_x, shape, dataset.name), port), dataset.test_y
+        )
+    path = Path(source)
+    if path.suffix.lower() != ".npz":
+        raise _no_source(source, f"{', '.join(data.names())}, or an .npz file with arrays x and y")
+    x, y = check_samples(read_array(path), shape, source), read_array(path, "y")
+    if y.shape != (len(x),) or y.dtype.kind not in "iu" or not len(y):
+        raise InvalidInput(
+            f"y has the type {y.dtype} and shape {y.shape}, not one class number for each of {len(x)} samples",
+            where=source,
+        )
+    return Samples(path.name, prepared(x, port, raw=raw, where=source), y.astype(np.int64))
 
 
-def normalise(raw: np.ndarray, port: Port) -> np.ndarray:
-    """(x - mean) / std per channel; uint8 is scaled to the value range first, floats are taken to lie in it."""
+def prepared(x: np.ndarray, port: Port, *, raw: bool, where: str) -> np.ndarray:
+    """Samples of an array file as real inputs."""
+    if not raw:
+        if x.dtype.kind != "f":
+            raise InvalidInput("normalised samples are floats; these are raw", where=where, hint="leave out --no-raw")
+        return np.asarray(x, np.float32)
+    if x.dtype.kind == "f":
+        _doubt(x, port, where)
+    return _normal(x, port)
+
+
+def _normal(x: np.ndarray, port: Port) -> np.ndarray:
+    return normalise(x, port.mean, port.std, port.value_range)
+
+
+def _doubt(x: np.ndarray, port: Port, where: str) -> None:
+    """Say so when raw floats look as if they were normalised already, or not yet divided by 255."""
+    if (port.mean is None and port.std is None) or not x.size:
+        return
     low, high = port.value_range
-    x = raw.astype(np.float32)
-    if raw.dtype == np.uint8:
-        x = x * np.float32((high - low) / 255) + np.float32(low)
-    channel = (1, -1) + (1,) * (raw.ndim - 2)
-    if port.mean is not None:
-        x = x - np.asarray(port.mean, np.float32).reshape(channel)
-    if port.std is not None:
-        x = x / np.asarray(port.std, np.float32).reshape(channel)
-    return x
+    margin = _OUTSIDE * (high - low)
+    least, most = float(x.min()), float(x.max())
+    if least < low - margin or most > high + margin:
+        note(
+            f"{where} holds values of {least:.3g} .. {most:.3g}, and raw values lie in {low:g} .. {high:g}; "
+            "give --no-raw if they are normalised already"
+        )
 
 
-def _draw(x: np.ndarray, count: int, seed: int, port: Port) -> np.ndarray:
+def _draw(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     if not len(x):
         raise CalibrationError("the calibration set is empty", hint="100 to 500 samples are usual")
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(x))[:count])
-    picked = x[chosen]
-    return normalise(picked, port) if picked.dtype == np.uint8 else picked.astype(np.float32)
+    return x[np.sort(rng.permutation(len(x))[:count])]
 
 
-def _array(path: Path) -> np.ndarray:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InvalidInput(f"{path} is not a numpy file: {error}", where=str(path)) from error
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    if "x" not in loaded.files:
-        raise InvalidInput(f"{path} has no array 'x'", where=str(path), hint=f"it has {', '.join(loaded.files)}")
-    array: np.ndarray = loaded["x"]
-    return array
-
-
-def _folder(path: Path, shape: tuple[int, ...], port: Port, count: int) -> np.ndarray:
-    spec = InputSpec("image", (1, *shape), "f32", "NCHW", 1.0, 0, "u8", port.mean, port.std, port.value_range, port.color)
+def _folder(path: Path, shape: tuple[int, ...], count: int) -> np.ndarray:
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)[:count]
     if not files:
-        raise CalibrationError(f"no images in {path}", hint=f"looked for {', '.join(IMAGES)}")
-    return normalise(np.concatenate([read_raw(file, spec) for file in files]), port)
+        raise CalibrationError(f"there are no images in {path}", where=str(path), hint=f"looked for {', '.join(IMAGES)}")
+    return np.concatenate([read_image(file, shape) for file in files])
+
+
+def _no_source(source: str, choices: str) -> InvalidInput:
+    path = Path(source)
+    if path.suffix.lower() in (*ARRAYS, *IMAGES) and not path.exists():
+        require_file(path)
+    return InvalidInput(f"{source!r} is no source of samples", where=source, hint=f"give {choices}")

@@ -118,5 +118,6 @@ def _adds_residual(graph: Graph, node: Node, follower: Node, producers: dict[str
         return False
     rival = producers.get(other[0])
     if rival is not None and isinstance(rival.op, Conv2d) and order[id(rival)] > order[id(node)]:
-        return len(graph.users()[other[0]]) > 1  # of two convolutions that could add, the later one does
+        # of two convolutions that could add, the later one does, unless its own sum is needed elsewhere
+        return len(graph.users()[other[0]]) > 1 or other[0] in graph.sinks()
     return True

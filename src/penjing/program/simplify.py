@@ -53,19 +53,26 @@ def _reason_to_decline(
 ) -> str | None:
     if len(users[transpose.output]) > 1 or len(users[reshape.output]) > 1:
         return "the transposed value has other users"
+    if {transpose.output, reshape.output} & graph.sinks():
+        return "the transposed value leaves the program"
     if len(users[linear.inputs[1]]) > 1:
         return "the weight has other users"
     source = graph.types[transpose.inputs[0]]
     flat = graph.types[reshape.output]
     if flat.rank != 2 or source.shape[0] != flat.shape[0]:
         return "the reshape does not flatten whole samples"
+    if _perm(transpose)[0] != 0:
+        return "the transpose moves the batch axis"
     return None
 
 
-def _permuted_columns(graph: Graph, transpose: Node, linear: Node) -> np.ndarray:
+def _perm(transpose: Node) -> tuple[int, ...]:
     perm: tuple[int, ...] = transpose.op.perm  # type: ignore[attr-defined]  # a q_transpose
-    if perm[0] != 0:
-        raise AssertionError("the batch axis stays in front")
+    return perm
+
+
+def _permuted_columns(graph: Graph, transpose: Node, linear: Node) -> np.ndarray:
+    perm = _perm(transpose)
     shape = graph.types[transpose.inputs[0]].bounds[1:]
     # columns[j] = where the j-th element of the transposed sample lies in the sample as it is stored
     columns = np.arange(int(np.prod(shape))).reshape(shape).transpose([axis - 1 for axis in perm[1:]]).reshape(-1)

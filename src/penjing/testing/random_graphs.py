@@ -12,12 +12,17 @@ from penjing.ir.text import print_graph
 from penjing.ir.types import Extent, Type
 from penjing.ops import operators
 from penjing.testing.growth import BATCH, Growth
-from penjing.testing.random_layers import grow
+from penjing.testing.random_layers import batch_norm_of, flattened, grow, linear_of
 
 MAX_LAYERS = 20
 # drawn more often than others: what networks are made of, and what lowering fuses
 _FREQUENT = ("conv2d",) * 5 + ("add",) * 4 + ("linear", "relu", "conv1d", "max_pool2d", "concat", "mul") * 2
-FOLDABLE = ("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "linear")
+# layers that take an input of each rank
+_WITH_WEIGHTS = {
+    2: ("linear",),
+    3: ("conv1d", "conv_transpose1d", "linear"),
+    4: ("conv2d", "conv2d", "conv_transpose2d", "linear"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,20 +57,39 @@ def float_graphs(draw: Any, names: Sequence[str] = (), max_layers: int = MAX_LAY
 
 @st.composite
 def batch_norm_graphs(draw: Any) -> RandomGraph:
-    """Chains of layers with weights, each followed by a batch norm, with rectifiers and short cuts between."""
+    """Layers with weights, each followed by a batch norm, with rectifiers, pools and short cuts between."""
     growth = _seedling(draw)
     for _ in range(growth.number(1, 5)):
-        for name in (growth.choose(FOLDABLE), "batch_norm", growth.choose(("relu", "add", "max_pool2d"))):
-            grow(growth, name)
+        made = grow(growth, growth.choose(_WITH_WEIGHTS[growth.type(growth.pool[-1]).rank]))
+        if made:
+            batch_norm_of(growth, growth.choose([made[0]] * 4 + growth.pool[-2:]))
+        grow(growth, growth.choose(("relu", "add", "max_pool2d")))
     _choose_outputs(growth)
     return RandomGraph(growth.graph, _batch(growth))
 
 
-def _seedling(draw: Any) -> Growth:
+@st.composite
+def flatten_graphs(draw: Any) -> RandomGraph:
+    """Convolutions and pools, then one or two linear layers on all that they computed."""
+    growth = _seedling(draw, ranks=(4, 3))
+    for _ in range(growth.number(1, 3)):
+        grow(
+            growth,
+            growth.choose(("conv2d", "conv1d", "conv2d", "conv1d", "max_pool2d", "permute", "adaptive_avg_pool")),
+        )
+    flat = flattened(growth, growth.pool[-1])
+    for _ in range(growth.choose((1, 1, 2))):
+        linear_of(growth, flat)
+        grow(growth, growth.choose(("relu", "linear")))
+    _choose_outputs(growth)
+    return RandomGraph(growth.graph, _batch(growth))
+
+
+def _seedling(draw: Any, ranks: tuple[int, ...] = (4, 3, 2)) -> Growth:
     growth = Growth(draw, Graph("random"))
     batches: list[Extent] = [BATCH, BATCH, BATCH, 2]
     batch = growth.choose(batches)
-    rank = growth.choose((4, 3, 2))
+    rank = growth.choose(ranks)
     extents = tuple(growth.number(1, high) for high in (18, 9, 9)[: rank - 1])
     for i in range(growth.choose((1, 1, 1, 2, 3))):
         growth.pool.append(growth.graph.add_input(f"x{i}", Type((batch, *extents))))

@@ -140,8 +140,19 @@ def _linear(growth: Growth) -> tuple[str, ...]:
     x = growth.value()
     if x is None:
         return ()
-    if growth.type(x).rank > 2 and growth.flag():
-        (x,) = growth.add(Reshape((growth.type(x).shape[0], _per_sample(growth, x))), x) or (x,)
+    return linear_of(growth, flattened(growth, x) if growth.flag() else x)
+
+
+def flattened(growth: Growth, x: str) -> str:
+    """`x` with all axes but the batch in one."""
+    if growth.type(x).rank == 2:
+        return x
+    (flat,) = growth.add(Reshape((growth.type(x).shape[0], _per_sample(growth, x))), x) or (x,)
+    return flat
+
+
+def linear_of(growth: Growth, x: str) -> tuple[str, ...]:
+    """Append a linear layer on `x`."""
     k, outputs = growth.type(x).bounds[-1], growth.number(1, MAX_CHANNELS)
     weight = growth.constant((outputs, k), fan_in=k)
     return growth.add(Linear(), x, weight, *_bias(growth, outputs))
@@ -153,8 +164,11 @@ def _per_sample(growth: Growth, x: str) -> int:
 
 def _batch_norm(growth: Growth) -> tuple[str, ...]:
     x = growth.value(2, 3, 4)
-    if x is None:
-        return ()
+    return batch_norm_of(growth, x) if x else ()
+
+
+def batch_norm_of(growth: Growth, x: str) -> tuple[str, ...]:
+    """Append a batch norm of `x`, of rank 2 to 4."""
     c = growth.type(x).bounds[1]
     gamma, beta = (growth.constant((c,)) if growth.flag() else "" for _ in range(2))
     mean, var = growth.constant((c,)), growth.constant((c,), positive=True)

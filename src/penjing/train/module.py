@@ -7,13 +7,15 @@ from torch import nn
 from penjing.core.errors import InvalidGraph
 from penjing.ir.graph import Graph
 from penjing.ir.types import Constant
+from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.operator import Operator
 
 
 class TrainableGraph(nn.Module):
     """The same computation as `graph`, differentiable; its float constants are the parameters.
 
-    With `keep_zeros`, weights that are zero stay zero through training, so that pruning survives fine-tuning.
+    With `keep_zeros`, weights that are zero stay zero through training, so that pruning survives fine-tuning. A batch
+    norm that was not folded keeps its running statistics: they are measured, not trained.
     """
 
     def __init__(self, graph: Graph, *, keep_zeros: bool = True) -> None:
@@ -22,10 +24,10 @@ class TrainableGraph(nn.Module):
             raise InvalidGraph(f"a graph in stage {graph.stage} holds integers and cannot be trained as floats")
         self._graph = graph
         self._keys = {name: f"p{i}" for i, name in enumerate(graph.constants)}
-        weights = set(_weights(graph))
+        weights, measured = set(_weights(graph)), _running_statistics(graph)
         for name, constant in graph.constants.items():
             tensor = torch.from_numpy(constant.array.copy())
-            if constant.array.dtype != np.float32:
+            if constant.array.dtype != np.float32 or name in measured:
                 self.register_buffer(self._keys[name], tensor)
                 continue
             self.register_parameter(self._keys[name], nn.Parameter(tensor))
@@ -70,3 +72,8 @@ def _weights(graph: Graph) -> list[str]:
         for node in graph.nodes
         if isinstance(node.op, Operator) and node.op.weight_input is not None
     ]
+
+
+def _running_statistics(graph: Graph) -> set[str]:
+    """Mean and variance of every batch norm, for which torch has no gradient."""
+    return {name for node in graph.nodes if isinstance(node.op, BatchNorm) for name in node.inputs[3:5]}

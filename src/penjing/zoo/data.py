@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from penjing.core import files, knobs
 from penjing.core.digests import digest_bytes
 from penjing.core.errors import InvalidInput, MissingDependency
+from penjing.core.normalise import normalise
 from penjing.zoo.archive import damaged, data_file, read_arrays
-from penjing.zoo.inputs import GRAY_DIGITS, RGB, InputKind, normalise
+from penjing.zoo.inputs import GRAY_DIGITS, RGB, InputKind
 
 DIGIT_LABELS = tuple("0123456789")
 CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

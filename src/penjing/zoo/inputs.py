@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from penjing.core.normalise import normalise
+
 
 @dataclass(frozen=True)
 class InputKind:
@@ -25,7 +27,7 @@ class InputKind:
 
     def normalise(self, x: np.ndarray) -> NDArray[np.float32]:
         """(x - mean) / std in float32, for x of shape (n, channels, ...)."""
-        return normalise(x, self.mean, self.std)
+        return normalise(x, self.mean, self.std, self.value_range)
 
 
 # Mean and deviation of the MNIST training pixels. Both digit sets use them, so that one network takes either.
@@ -37,22 +39,3 @@ RGB_PLAIN = InputKind("rgb", (0.0, 1.0), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 # and machine noise (log-mel energies in dB); they only bound random inputs.
 MFCC = InputKind("features", (-128.0, 32.0), (0.0,), (1.0,))
 LOG_MEL = InputKind("features", (-90.0, 20.0), (0.0,), (1.0,))
-
-
-def normalise(x: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
-    """(x - mean) / std in float32; 8-bit values are first divided by 255.
-
-    Args:
-        x: (n, channels, ...), uint8 of 0..255 or float.
-        mean: one value per channel, or one for all.
-        std: likewise.
-    """
-    shape = (-1,) + (1,) * (x.ndim - 2)  # (channels, 1, 1), against axis 1 of x
-    shift = np.asarray(mean, np.float32).reshape(shape)
-    scale = np.asarray(std, np.float32).reshape(shape)
-    values = x.astype(np.float32)
-    if x.dtype == np.uint8:
-        values /= np.float32(255)
-    values -= shift
-    values /= scale
-    return values

@@ -1,0 +1,54 @@
+"""Whether a tray computes here, byte for byte, what its program defines."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from penjing.bundle.tray import Tray
+from penjing.runtime.load import from_tray
+from penjing.runtime.model import Model
+
+_CHUNK = 64
+_CODE_DTYPES = {"u8": np.uint8, "s8": np.int8, "s16": np.int16}
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """How many golden and random inputs were run by `engine`, and how many bytes of their outputs are wrong."""
+
+    engine: str
+    golden: int
+    random: int
+    differing_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def self_test(
+    tray: Tray, samples: int, *, seed: int = 0, progress: Callable[[int, int], None] | None = None
+) -> SelfTest:
+    """Run the golden vectors, and compare the engine with the interpreter on random codes."""
+    model, oracle = from_tray(tray), from_tray(tray, engine="interpreter")
+    rng = np.random.default_rng(seed)
+    differing = model.self_test()
+    for start in range(0, samples, _CHUNK):
+        codes = random_codes(model, min(_CHUNK, samples - start), rng)
+        pairs = zip(model.run_codes(*codes), oracle.run_codes(*codes), strict=True)
+        differing += sum(int((got.view(np.uint8) != want.view(np.uint8)).sum()) for got, want in pairs)
+        if progress is not None:
+            progress(min(start + _CHUNK, samples), samples)
+    return SelfTest(model.engine.name, tray.golden(model.variant).n_samples, samples, differing)
+
+
+def random_codes(model: Model, n: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """For each input, codes (n, ...) over their whole range."""
+    codes = []
+    for spec in model.inputs:
+        dtype = _CODE_DTYPES[spec.code_dtype]
+        limits = np.iinfo(dtype)
+        codes.append(rng.integers(limits.min, limits.max + 1, size=(n, *spec.shape[1:]), dtype=dtype))
+    return codes
