@@ -26,7 +26,7 @@ setup: $(STAMP) ## make .venv with penjing and every tool in it
 	@echo "ready: $(BIN)/penjing --help"
 
 demo: $(STAMP) ## train, compress, compile, pack and verify a small network on real digits
-	$(BIN)/penjing demo $(ARGS)
+	$(BIN)/penjing demo --force $(ARGS)
 
 test test-quick: export OMP_NUM_THREADS := 1
 test test-quick: export OPENBLAS_NUM_THREADS := 1

@@ -8,6 +8,7 @@ The integer form of an operator is what its samples become when they are calibra
 
 import argparse
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,14 +31,15 @@ _MOVES = {"q_reshape", "q_transpose"}
 _HEAD = """\
 # Operators
 
-Made by `tools/operator_table.py` from the files in `src/penjing/ops/`; do not edit. A test checks that it is up to date.
+Made by `tools/operator_table.py` from the files in `src/penjing/ops/`; do not edit. A test checks that it is current.
 
 ## Of networks
 
-{count} operators. *Meaning* is what the file says of itself: the mathematics, then inputs and outputs. *torch* are the ATen operators that the
-torch front end reads, without their `aten.` prefix. *ONNX* are the operators that the ONNX front end will read; **it is not there yet**.
-*Integer form* names the operators of the program that it becomes. Where a dash follows, it can vanish: a clamp goes into the layer before it, a
-batch norm into the convolution or linear layer before it, an identity is dropped.
+{count} operators. *Meaning* is what the file says of itself: the mathematics, then inputs and outputs. *torch* are the
+ATen operators that the torch front end reads, without the prefix `aten.` and the suffix `.default`. *ONNX* are the
+operators that the ONNX front end will read; **it is not there yet**. *Integer form* names the operators of the program
+that it becomes. "Or nothing": it can vanish. A clamp goes into the layer before it, a batch norm into the convolution
+or linear layer before it, and an identity is dropped.
 
 `penjing ops MODEL` tells which of these a model of yours uses, and where it uses others.
 """
@@ -45,8 +47,8 @@ batch norm into the convolution or linear layer before it, an identity is droppe
 _INTEGER_HEAD = """
 ## Of programs
 
-{count} integer operators, each with an exact definition in numpy (in the file of the operator it serves) and a kernel in C. Activations are
-u8, weights s8, biases s32, multipliers f32.
+{count} integer operators, each with an exact definition in numpy (in the file of the operator it serves) and a kernel
+in C. Activations are u8, weights s8, biases s32, multipliers f32.
 """
 
 
@@ -61,7 +63,7 @@ def _network_part() -> Iterator[str]:
     yield "| Operator | Meaning | torch | ONNX | Integer form |"
     yield "|---|---|---|---|---|"
     for name, cls in table:
-        torch = _codes(target.removeprefix("aten.") for target in cls.torch)
+        torch = _codes(target.removeprefix("aten.").removesuffix(".default") for target in cls.torch)
         yield f"| {_link(name, cls)} | {_meaning(cls)} | {torch} | {_codes(cls.onnx)} | {_integer_form(name, cls)} |"
 
 
@@ -85,13 +87,13 @@ def _meaning(cls: type[Operator]) -> str:
 def _integer_form(name: str, cls: type[Operator]) -> str:
     found: set[str] = set()
     for label, sample in operator_samples((name,)):
-        graph, inputs = (lowerable := sample_graph("sample", [(label, sample)])).graph, lowerable.inputs
-        program = lower(QuantizeStatic(calibrate(graph, [inputs], "min-max")).run(graph).graph)
-        found |= {node.op.name for node in program.nodes}
+        made = sample_graph("sample", [(label, sample)])
+        quantized = QuantizeStatic(calibrate(made.graph, [made.inputs], "min-max")).run(made.graph).graph
+        found |= {node.op.name for node in lower(quantized).nodes}
     vanishes = name in ("batch_norm", "identity") or any(
         isinstance(sample.op, Operator) and sample.op.clamp_range() is not None for sample in cls.samples()
     )
-    return _codes(sorted(found - _MOVES or found)) + (", —" if vanishes else "")
+    return _codes(sorted(found - _MOVES or found)) + (" or nothing" if vanishes else "")
 
 
 def _link(name: str, cls: type) -> str:
@@ -107,7 +109,9 @@ def _paragraph(text: str | None) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_").replace("<", "&lt;")
+    """Plain text as a cell of a table; what stands in backticks stays as it is."""
+    parts = text.replace("|", "\\|").split("`")
+    return "`".join(part if i % 2 else re.sub(r"([*_<])", r"\\\1", part) for i, part in enumerate(parts))
 
 
 def _codes(names: Iterator[str] | tuple[str, ...] | list[str]) -> str:

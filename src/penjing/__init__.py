@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from penjing.api import BuildOptions, Port, build, capture, clean, lower, prune, quantize, save, trainable
     from penjing.core.errors import PenjingError
     from penjing.ir.graph import Graph
-    from penjing.runtime.load import load
+    from penjing.runtime.loading import load
     from penjing.runtime.model import Model
 
 __version__ = version.VERSION
@@ -43,7 +43,7 @@ _HOMES = {
     "Graph": "penjing.ir.graph",
     "Model": "penjing.runtime.model",
     "PenjingError": "penjing.core.errors",
-    "load": "penjing.runtime.load",
+    "load": "penjing.runtime.loading",
 }
 
 

@@ -35,7 +35,7 @@ from penjing.program.lower import lower
 from penjing.program.plan import plan
 from penjing.program.symbols import ABI
 from penjing.program.weights import pack_weights
-from penjing.runtime.load import load
+from penjing.runtime.loading import load
 from penjing.toolchain.build import compile_library
 from penjing.toolchain.compilers import find_compiler
 from penjing.toolchain.embed import assembly_for_blob

@@ -50,6 +50,6 @@ def test_the_cache_may_be_named_by_a_home_folder(monkeypatch, tmp_path):
     assert knobs.cache_dir() == Path(tmp_path) / "kept"
 
 
-def test_every_knob_has_the_prefix_and_a_meaning():
-    assert all(knob.name.startswith("PENJING_") and knob.meaning for knob in knobs.ALL)
+def test_every_knob_has_a_meaning_and_a_name_of_its_own():
+    assert all(knob.name.isupper() and knob.meaning for knob in knobs.ALL)
     assert len({knob.name for knob in knobs.ALL}) == len(knobs.ALL)

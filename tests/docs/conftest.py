@@ -111,6 +111,12 @@ def root() -> Path:
 
 
 @pytest.fixture
+def blocks() -> Callable[[str], list[Block]]:
+    """`blocks("README.md")`: the fenced blocks of a page."""
+    return lambda name: blocks_of(ROOT / name)
+
+
+@pytest.fixture
 def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], PageRunner]]:
     """`run_page("docs/tutorial.md")`: its blocks, run in an empty folder; modules that it wrote are forgotten again."""
     before = set(sys.modules)

@@ -2,7 +2,6 @@
 
 import ast
 import importlib.util
-import re
 import subprocess
 import sys
 import textwrap
@@ -16,7 +15,7 @@ from penjing.toolchain import compile_library, has_emulator
 
 LINES_OF_A_SCREEN = 95
 
-# What a fresh process does with the file: registry, text form, float meanings, integer form, and a network that uses it.
+# What a fresh process does with the file: float meanings, a network that uses it, text form, program, library.
 USE_THE_OPERATOR = """
 import numpy as np, torch, penjing, penjing.ops
 penjing.ops.__path__.append({folder!r})
@@ -32,7 +31,8 @@ for sample in samples:
     np.testing.assert_allclose(got.numpy(), want, rtol=1e-6, atol=1e-7)
 
 torch.manual_seed(0)
-module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.Softshrink(0.25), torch.nn.Flatten(), torch.nn.Linear(144, 3))
+layers = torch.nn.Conv2d(1, 4, 3), torch.nn.Softshrink(0.25), torch.nn.Flatten(), torch.nn.Linear(144, 3)
+module = torch.nn.Sequential(*layers)
 x = torch.randn(64, 1, 8, 8)
 graph = penjing.capture(module.eval(), x[:2], name="shrinking")
 assert [node.op.name for node in graph.nodes] == ["conv2d", "softshrink", "reshape", "linear"]
@@ -53,13 +53,9 @@ print("works", len(samples))
 
 
 @pytest.fixture
-def python_blocks(root):
+def python_blocks(blocks):
     """`python_blocks("adding-a-pass")`: the texts of the how-to's Python blocks."""
-
-    def read(name):
-        return re.findall(r"^```python[^\n]*\n(.*?)^```$", (root / f"docs/howto/{name}.md").read_text(encoding="utf-8"), re.M | re.S)
-
-    return read
+    return lambda name: [block.text for block in blocks(f"docs/howto/{name}.md") if block.language == "python"]
 
 
 @pytest.mark.parametrize("name", ["adding-an-operator", "adding-a-pass", "adding-a-target"])

@@ -15,7 +15,7 @@ from penjing.core.arithmetic import quantize
 from penjing.ir.graph import Graph
 from penjing.program.interpret import interpret
 from penjing.program.plan import align, plan
-from penjing.runtime.load import from_tray
+from penjing.runtime.loading import from_tray
 from penjing.testing.differences import describe_difference
 from penjing.testing.model_suite import corner_samples, run_model_suite
 from penjing.testing.plan_check import plan_problems

@@ -19,7 +19,7 @@ except ImportError as error:
     ) from error
 
 from penjing.cli import bench, build, demo, inspect, knobs, ops, run
-from penjing.cli.arguments import Examples, epilog
+from penjing.cli.arguments import Examples, epilog, explanation
 from penjing.cli.failures import INTERRUPTED, explain, explain_usage, finish, prepare_streams
 from penjing.cli.output import as_note, write_text
 from penjing.core.errors import PenjingError
@@ -58,12 +58,14 @@ app = typer.Typer(
     epilog=epilog(_ROOT_EXAMPLES),
 )
 for _function, _examples in _COMMANDS:
-    app.command(_function.__name__, epilog=epilog(_examples))(_function)
+    app.command(_function.__name__, help=explanation(_function), epilog=epilog(_examples))(_function)
 
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", help="Print the version and exit.", is_eager=True)
+    ] = False,
 ) -> None:
     if version:
         write_text(f"penjing {VERSION}\n")

@@ -1,5 +1,7 @@
 """Arguments and options that several commands have, and the examples below their help."""
 
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -28,29 +30,33 @@ class ObserverName(StrEnum):
 
 
 TrayPath = Annotated[Path, typer.Argument(metavar="TRAY", help="The .tray file.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, also for errors.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document, also for errors.")]
+Force = Annotated[bool, typer.Option("--force", metavar="", help="Replace files that exist.")]
 Engine = Annotated[
     EngineName,
     typer.Option(
-        help="What computes: the library in the tray, the interpreter (numpy, slow, the same bytes), or the first "
-        "that is there.",
+        help="What computes: the tray's library, the interpreter (the same bytes, slowly), or the first there is.",
         metavar="auto|library|interpreter",
     ),
 ]
 InputShape = Annotated[
     str | None, typer.Option(metavar="CxHxW", help="A factory's input, without the batch, such as 3x32x32.")
 ]
-Weights = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Trained weights: an .npz, .pt or .pth state dict.")
-]
+Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="Trained weights: an .npz, .pt or .pth state dict.")]
 Raw = Annotated[
     bool,
     typer.Option(
         "--raw/--no-raw",
+        metavar="",
         help="Arrays hold raw values, to be scaled and normalised; --no-raw: they are normalised already.",
     ),
 ]
+
+
+def explanation(function: Callable[..., None]) -> str:
+    """A command's docstring with each paragraph on one line, as help texts are wrapped to the terminal."""
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def epilog(examples: Examples) -> str:

@@ -62,6 +62,17 @@ def check_samples(array: np.ndarray, shape: tuple[int, ...], where: str) -> np.n
     return batch
 
 
+def check_finite(array: np.ndarray, where: str) -> None:
+    """Raise InvalidInput when there is a NaN or an infinity."""
+    if array.dtype.kind != "f":
+        return
+    bad = int(array.size - np.isfinite(array).sum())
+    if bad:
+        raise InvalidInput(
+            f"{bad} of {array.size} values are NaN or infinite", where=where, hint="check what wrote the file"
+        )
+
+
 def require_file(path: Path, *, hint: str | None = None) -> None:
     """Raise InvalidInput unless `path` is a file."""
     if path.is_dir():

@@ -2,16 +2,16 @@
 
 import resource
 import sys
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
 from penjing.cli.arguments import AsJson, Engine, EngineName, Examples, TrayPath
-from penjing.cli.output import facts, phases, print_json, say, show
+from penjing.cli.output import macs_text, phases, print_json, say, show_facts
 from penjing.cli.verify import random_codes
 from penjing.measure.timing import Timing, time_interleaved
-from penjing.runtime.load import EngineChoice, load
+from penjing.runtime.loading import load
 
 EXAMPLES: Examples = (
     ("the library in the tray", "penjing bench edgecnn.tray"),
@@ -26,11 +26,12 @@ def bench(
     engine: Engine = EngineName.AUTO,
     as_json: AsJson = False,
 ) -> None:
-    """Time one sample: batch 1, one thread, codes in and out, and floats in and out.
+    """Time one call on this machine: batch 1, one thread.
 
-    Both are timed in turns, so that a busy moment of the machine hits both alike. The call from Python is included.
+    Codes in and out, and floats in and out, are timed in turns, so that a busy moment of the machine hits both alike.
+    The call from Python is included.
     """
-    model = load(tray, engine=cast(EngineChoice, engine.value))
+    model = load(tray, engine=engine.value)
     rng = np.random.default_rng(0)
     codes = random_codes(model, 1, rng)
     reals = [rng.normal(size=spec.shape).astype(np.float32) for spec in model.inputs]
@@ -53,15 +54,13 @@ def bench(
         )
         return
     say(f"{model.tray.manifest.name} by {model.engine.name}, batch 1, {rounds} rounds", style="bold")
-    show(
-        facts(
-            [
-                ("codes in and out", _text(timings["codes"])),
-                ("floats in and out", _text(timings["float"])),
-                ("work", f"{variant.macs / 1e6:.2f} million MACs, {rate:.2f} GMAC/s"),
-                ("memory of this process", f"{_peak_rss_kib() / 1024:.0f} MiB at most, Python and numpy included"),
-            ]
-        )
+    show_facts(
+        [
+            ("codes in and out", _text(timings["codes"])),
+            ("floats in and out", _text(timings["float"])),
+            ("work", f"{macs_text(variant.macs)}, {rate:.2f} GMAC/s"),
+            ("memory of this process", f"{_peak_rss_kib() / 1024:.0f} MiB at most, Python and numpy included"),
+        ]
     )
 
 

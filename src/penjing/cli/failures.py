@@ -20,7 +20,7 @@ def explain(error: PenjingError | OSError | KeyboardInterrupt, *, as_json: bool)
         OSError: an error of the system that says nothing of a file or a disk: a defect, not bad luck.
     """
     if isinstance(error, KeyboardInterrupt):
-        _tell("Interrupted", "interrupted; nothing was left half-written", as_json=as_json)
+        _tell("Interrupted", "nothing was left half-written", as_json=as_json)
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):
         return 1  # whoever read the output has gone, on purpose: nobody to tell
@@ -34,7 +34,7 @@ def explain(error: PenjingError | OSError | KeyboardInterrupt, *, as_json: bool)
 
 def explain_usage(what: str, command: str, *, as_json: bool) -> int:
     """Tell which argument is wrong, and where to read on; the exit code."""
-    message = what.strip().rstrip(".")
+    message = what.strip().rstrip(".").replace("Value error, ", "")
     _tell("UsageError", message, where=command, hint=f"{command} --help", as_json=as_json)
     return 2
 

@@ -12,7 +12,7 @@ from penjing.cli.output import phases, print_json, write_text
 from penjing.cli.verify import self_test
 from penjing.core import knobs
 from penjing.program.cost import node_costs
-from penjing.runtime.load import default_variant, read_program
+from penjing.runtime.loading import default_variant, read_program
 
 EXAMPLES: Examples = (
     ("what is in it", "penjing inspect edgecnn.tray"),
@@ -24,15 +24,21 @@ EXAMPLES: Examples = (
 
 def inspect(
     tray: TrayPath,
-    layers: Annotated[bool, typer.Option("--layers", help="Show work and memory of every layer.")] = False,
-    program: Annotated[bool, typer.Option("--program", help="Print the integer program as text.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", metavar="", help="Show work and memory of every layer.")] = False,
+    program: Annotated[bool, typer.Option("--program", metavar="", help="Print the integer program as text.")] = False,
     test: Annotated[
-        bool, typer.Option("--self-test", help="Run the golden vectors and random inputs, and compare every byte.")
+        bool,
+        typer.Option(
+            "--self-test", metavar="", help="Run the golden vectors and random inputs, and compare every byte."
+        ),
     ] = False,
     samples: Annotated[int, typer.Option(metavar="N", help="Random inputs of --self-test.", min=1)] = 64,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a tray holds. All digests are checked first: a tray that opens is whole."""
+    """Show what a tray holds, and whether it is whole and exact here.
+
+    All digests are checked before anything else: a tray that opens is whole.
+    """
     opened = open_tray(tray)
     variant = default_variant(opened)
     integer = read_program(opened, variant)

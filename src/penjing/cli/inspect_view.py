@@ -7,7 +7,7 @@ from rich.text import Text
 
 from penjing.bundle.schema import InputSpec, OutputSpec, Variant
 from penjing.bundle.tray import Tray
-from penjing.cli.output import facts, say, show
+from penjing.cli.output import macs_text, say, show, show_facts
 from penjing.cli.verify import SelfTest
 from penjing.measure.sizes import bytes_text
 
@@ -30,7 +30,7 @@ def show_tray(tray: Tray) -> None:
             rows.append(("library", f"{target}{of}: {bytes_text(entry.flash_bytes)}, {form}, by {entry.compiler}"))
     if not manifest.targets:
         rows.append(("library", "none; the interpreter runs it"))
-    show(facts(rows))
+    show_facts(rows)
 
 
 def show_layers(rows: list[dict[str, Any]]) -> None:
@@ -74,7 +74,7 @@ def _output(spec: OutputSpec) -> str:
 def _variant(name: str, variant: Variant) -> list[tuple[str, str]]:
     work = (
         f"weights {bytes_text(variant.weights_bytes)}, arena {bytes_text(variant.arena_bytes)}, "
-        f"{variant.macs / 1e6:.2f} million MACs, {variant.n_ops} operators"
+        f"{macs_text(variant.macs)}, {variant.n_ops} operators"
     )
     rows = [("variant", f"{name}: {work}")]
     if variant.accuracy is not None:

@@ -16,7 +16,7 @@ EXAMPLES: Examples = (
 
 
 def knobs(as_json: AsJson = False) -> None:
-    """List the environment variables that penjing reads, and their values here."""
+    """List the environment variables that penjing reads."""
     if as_json:
         entries: list[dict[str, Any]] = [vars(knob) | {"value": knob.text()} for knob in ALL]
         print_json(entries)

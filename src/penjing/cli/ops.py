@@ -1,36 +1,50 @@
 """`penjing ops`: which operators penjing knows, or what it would make of one model."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from penjing.cli.output import console, print_json
-from penjing.cli.sources import KINDS, load_model
+from penjing.cli.arguments import MODEL_KINDS, AsJson, Examples, InputShape, Weights
+from penjing.cli.output import phases, print_json, say, show, show_facts
+from penjing.cli.sources import load_model
 from penjing.ops import operators
+
+EXAMPLES: Examples = (
+    ("all operators", "penjing ops"),
+    ("what of a network of the zoo is carried", "penjing ops zoo:mobilenetv2"),
+    (
+        "your own, before any training; exit code 1 if something is not",
+        "penjing ops net.py:TinyNet --input-shape 1x32x32",
+    ),
+)
 
 
 def ops(
-    model: Annotated[str | None, typer.Argument(help=f"{KINDS}; none lists all operators.")] = None,
-    input_shape: Annotated[str | None, typer.Option(help="Input of a factory, such as 3x32x32.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Trained weights, where the model needs them.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help=f"{MODEL_KINDS}; none lists all operators.")
+    ] = None,
+    input_shape: InputShape = None,
+    weights: Weights = None,
+    as_json: AsJson = False,
 ) -> None:
-    """List the operators, or tell what of one model is covered, before any work.
+    """List all operators, or what of one model is carried.
 
-        penjing ops
-        penjing ops zoo:mobilenetv2
+    Operators that are not carried are told with their places in the source and the reason.
     """
     if model is None:
-        _table(as_json)
+        _all(as_json=as_json)
         return
     from penjing.frontends.torch_export import coverage
 
-    source = load_model(model, weights=weights, input_shape=input_shape)
-    found = coverage(source.module, source.examples)
+    with phases(quiet=as_json) as shown:
+        shown.start("reading the model")
+        source = load_model(model, weights=weights, input_shape=input_shape)
+        found = coverage(source.module, source.examples)
     result: dict[str, Any] = {
         "model": source.name,
+        "complete": found.complete,
         "supported": [{"operator": s.target, "count": s.count} for s in found.supported],
         "unsupported": [
             {"operator": u.target, "count": u.count, "places": list(u.places), "reason": u.reason}
@@ -40,33 +54,47 @@ def ops(
     if as_json:
         print_json(result)
     else:
-        _print_coverage(result)
-    if result["unsupported"]:
+        _show_coverage(result)
+    if not found.complete:
         raise typer.Exit(1)
 
 
-def _table(as_json: bool) -> None:
+def _all(*, as_json: bool) -> None:
     rows = [
-        {"operator": name, "meaning": _first_line(cls), "torch": list(cls.torch), "onnx": list(cls.onnx)}
+        {"operator": name, "meaning": _first_sentence(cls), "torch": list(cls.torch), "onnx": list(cls.onnx)}
         for name, cls in sorted(operators().items())
     ]
     if as_json:
         print_json(rows)
         return
-    table = Table("operator", "meaning", "torch", title=f"{len(rows)} operators, all with an integer form")
+    table = Table(
+        "operator", "what it takes and gives", "from torch", box=None, header_style="bold", padding=(0, 2, 0, 0)
+    )
+    table.columns[0].no_wrap = True
     for row in rows:
-        table.add_row(str(row["operator"]), str(row["meaning"]), "\n".join(row["torch"]))
-    console.print(table)
+        names = dict.fromkeys(_short(name) for name in row["torch"] if "._" not in name)
+        table.add_row(str(row["operator"]), Text(str(row["meaning"])), Text(", ".join(names)))
+    show(table)
+    say(f"{len(rows)} operators, each with an 8-bit integer form", style="bold")
 
 
-def _first_line(cls: type) -> str:
-    return (cls.__doc__ or "").strip().splitlines()[0]
+def _first_sentence(cls: type) -> str:
+    paragraph = " ".join((cls.__doc__ or "").strip().partition("\n\n")[0].split())
+    return paragraph.partition(". ")[0].rstrip(".")
 
 
-def _print_coverage(result: dict[str, Any]) -> None:
-    console.print(f"[bold]{result['model']}[/bold]")
-    for row in result["supported"]:
-        console.print(f"  [green]yes[/green] {row['count']:4} {row['operator']}", highlight=False)
+def _short(target: str) -> str:
+    """`aten.conv2d.padding` -> `conv2d`: overloads and in-place forms of a function are one thing to a reader."""
+    return target.removeprefix("aten.").partition(".")[0].rstrip("_")
+
+
+def _show_coverage(result: dict[str, Any]) -> None:
+    counts = [row["count"] for row in result["supported"]]
+    missing = [row["count"] for row in result["unsupported"]]
+    say(f"{result['model']}: {sum(counts)} of {sum(counts) + sum(missing)} operators are carried", style="bold")
+    if counts:
+        show_facts([(f"yes {row['count']:4}", row["operator"]) for row in result["supported"]])
     for row in result["unsupported"]:
-        places = ", ".join(row["places"][:5])
-        console.print(f"  [red]no [/red] {row['count']:4} {row['operator']}: {row['reason']} ({places})", highlight=False)
+        say(f"  NO  {row['count']:4}  {row['operator']}: {row['reason']}", style="red")
+        for place in row["places"]:
+            say(f"              {place}")

@@ -7,6 +7,7 @@ import json
 import shlex
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 console = Console(highlight=False)
@@ -41,25 +41,31 @@ def show(renderable: RenderableType) -> None:
     console.print(renderable)
 
 
+def macs_text(macs: int) -> str:
+    """`2,496 MACs`, `1.59 million MACs`."""
+    return f"{macs / 1e6:.2f} million MACs" if macs >= 1e6 else f"{macs:,} MACs"
+
+
 def note(text: str) -> None:
     """A plain sentence beside the result."""
     error_console.print(f"note: {text}", markup=False, soft_wrap=True, style="yellow")
 
 
-def facts(rows: list[tuple[str, str]]) -> Table:
-    """Names and values in two columns; long values wrap beside their name."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, style="dim")
-    table.add_column(overflow="fold")
+def show_facts(rows: list[tuple[str, str]]) -> None:
+    """Names and values in two columns. On a terminal long values wrap beside their name, a pipe gets them whole."""
+    width = max(len(name) for name, _ in rows)
+    room = max(console.width - width - 5, 20) if console.is_terminal else sys.maxsize
     for name, text in rows:
-        table.add_row(f"  {name}", Text(text))
-    return table
+        first, *more = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
+        console.print(Text.assemble((f"  {name:{width}}  ", "dim"), first), soft_wrap=True)
+        for line in more:
+            console.print(Text(f"{'':{width + 4}}{line}"), soft_wrap=True)
 
 
 _noted: set[str] = set()
 
 
-def as_note(message: Warning | str, category: type[Warning], *_: Any) -> None:
+def as_note(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """Stands in for `warnings.showwarning`: each warning once, without file and line."""
     text = str(message) if issubclass(category, RuntimeWarning) else f"{category.__name__}: {message}"
     if text not in _noted:

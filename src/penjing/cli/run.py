@@ -3,7 +3,7 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -11,14 +11,14 @@ import typer
 from penjing.api import Port
 from penjing.bundle.schema import InputSpec
 from penjing.cli.arguments import AsJson, Engine, EngineName, Examples, Force, Raw, TrayPath
-from penjing.cli.arrays import ARRAYS, check_samples, read_array
+from penjing.cli.arrays import ARRAYS, check_finite, check_samples, read_array, require_file
 from penjing.cli.images import IMAGES, read_image
 from penjing.cli.output import phases, print_json, say
 from penjing.cli.samples import prepared
 from penjing.cli.writing import claim
 from penjing.core.errors import InvalidInput
 from penjing.core.files import write_atomically
-from penjing.runtime.load import EngineChoice, load
+from penjing.runtime.loading import load
 from penjing.runtime.model import Model
 
 EXAMPLES: Examples = (
@@ -61,7 +61,7 @@ def run(
     """
     if output is not None:
         claim(output, force=force)
-    model = load(tray, engine=cast(EngineChoice, engine.value))
+    model = load(tray, engine=engine.value)
     if len(model.inputs) != 1:
         what = f"the model takes {len(model.inputs)} inputs; the command line runs models with one"
         raise InvalidInput(what, where=str(tray), hint="in Python: penjing.load(FILE).run(a, b)")
@@ -89,17 +89,14 @@ def _read(path: Path, spec: InputSpec, *, raw: bool) -> np.ndarray:
     port = Port(spec.mean, spec.std, spec.value_range)
     if suffix in IMAGES:
         return prepared(read_image(path, shape), port, raw=True, where=str(path))
-    if suffix not in ARRAYS and path.exists():
+    require_file(path, hint="give images or .npy arrays")
+    if suffix not in ARRAYS:
         known = ", ".join((*ARRAYS, *IMAGES))
         raise InvalidInput(f"the kind of {path} is not known", where=str(path), hint=f"known are {known}")
     samples = check_samples(read_array(path), shape, str(path))
     if not len(samples):
         raise InvalidInput("there is no sample in it", where=str(path))
-    bad = int(samples.size - np.isfinite(samples).sum())
-    if bad:
-        raise InvalidInput(
-            f"{bad} of {samples.size} values are NaN or infinite", where=str(path), hint="check what wrote the file"
-        )
+    check_finite(samples, str(path))
     return prepared(samples, port, raw=raw, where=str(path))
 
 
@@ -134,11 +131,13 @@ def _file(model: Model, results: list[_Result], output: Path) -> bytes:
 
 
 def _as_dict(model: Model, result: _Result, top: int) -> dict[str, Any]:
-    labels = [model.top_labels(row, top) for row in result.outputs[0]] if model.outputs[0].labels else None
+    labels = None
+    if model.outputs[0].labels:
+        best = (model.top_labels(row, top) for row in result.outputs[0])
+        labels = [[{"label": label, "probability": share} for label, share in sample] for sample in best]
     return {
         "file": result.file,
         "labels": labels,
-        "scores": result.outputs[0].tolist(),
         "outputs": {spec.name: array.tolist() for spec, array in zip(model.outputs, result.outputs, strict=True)},
     }
 

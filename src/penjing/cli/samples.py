@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from penjing.api import Port
-from penjing.cli.arrays import ARRAYS, check_samples, read_array, require_file
+from penjing.cli.arrays import ARRAYS, check_finite, check_samples, read_array, require_file
 from penjing.cli.images import IMAGES, read_image
 from penjing.cli.output import note
 from penjing.core.errors import CalibrationError, InvalidInput
@@ -61,12 +61,13 @@ def calibration_samples(
         return Samples("random values", _normal(values, port))
     if source in data.names():
         dataset = data.load(source, image_size=shape[-1])
-        drawn = _draw(check_samples(dataset.train_x, shape, dataset.name), count, rng)
+        drawn = _draw(check_samples(dataset.train_x, shape, dataset.name), count, rng, source)
         return Samples(f"{dataset.name}, training part", _normal(drawn, port))
     if path.is_dir():
         return Samples(path.name, _normal(_folder(path, shape, count), port))
     if path.suffix.lower() in ARRAYS:
-        drawn = _draw(check_samples(read_array(path), shape, source), count, rng)
+        drawn = _draw(check_samples(read_array(path), shape, source), count, rng, source)
+        check_finite(drawn, source)
         return Samples(path.name, prepared(drawn, port, raw=raw, where=source))
     raise _no_source(source, SOURCES)
 
@@ -75,9 +76,7 @@ def labelled_samples(source: str, shape: tuple[int, ...], port: Port, *, raw: bo
     """The test part of a data set, or the arrays x and y of an .npz; arguments and errors as above."""
     if source in data.names():
         dataset = data.load(source, image_size=shape[-1])
-        return Samples(
-            dataset.name, _normal(check_samples(dataset.test_x, shape, dataset.name), port), dataset.test_y
-        )
+        return Samples(dataset.name, _normal(check_samples(dataset.test_x, shape, dataset.name), port), dataset.test_y)
     path = Path(source)
     if path.suffix.lower() != ".npz":
         raise _no_source(source, f"{', '.join(data.names())}, or an .npz file with arrays x and y")
@@ -87,6 +86,7 @@ def labelled_samples(source: str, shape: tuple[int, ...], port: Port, *, raw: bo
             f"y has the type {y.dtype} and shape {y.shape}, not one class number for each of {len(x)} samples",
             where=source,
         )
+    check_finite(x, source)
     return Samples(path.name, prepared(x, port, raw=raw, where=source), y.astype(np.int64))
 
 
@@ -115,20 +115,22 @@ def _doubt(x: np.ndarray, port: Port, where: str) -> None:
     if least < low - margin or most > high + margin:
         note(
             f"{where} holds values of {least:.3g} .. {most:.3g}, and raw values lie in {low:g} .. {high:g}; "
-            "give --no-raw if they are normalised already"
+            "add --no-raw if they are normalised already; save pixels of 0..255 as uint8"
         )
 
 
-def _draw(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def _draw(x: np.ndarray, count: int, rng: np.random.Generator, where: str) -> np.ndarray:
     if not len(x):
-        raise CalibrationError("the calibration set is empty", hint="100 to 500 samples are usual")
+        raise CalibrationError("the calibration set is empty", where=where, hint="100 to 500 samples are usual")
     return x[np.sort(rng.permutation(len(x))[:count])]
 
 
 def _folder(path: Path, shape: tuple[int, ...], count: int) -> np.ndarray:
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)[:count]
     if not files:
-        raise CalibrationError(f"there are no images in {path}", where=str(path), hint=f"looked for {', '.join(IMAGES)}")
+        raise CalibrationError(
+            f"there are no images in {path}", where=str(path), hint=f"looked for {', '.join(IMAGES)}"
+        )
     return np.concatenate([read_image(file, shape) for file in files])
 
 

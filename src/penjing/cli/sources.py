@@ -1,11 +1,13 @@
 """What the command line takes as a model: a zoo name, a Python factory, or an exported program."""
 
 import importlib.util
+import logging
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -32,6 +34,7 @@ _DAMAGED = (
     AssertionError,
     ImportError,
     UnpicklingError,
+    BadZipFile,
 )
 
 
@@ -137,7 +140,7 @@ def _from_factory(spec: str, input_shape: str | None) -> ModelSource:
     module = call_factory(spec)
     attribute = spec.rpartition(":")[2]
     if not isinstance(module, torch.nn.Module):
-        raise InvalidInput(f"{attribute}() gave a {type(module).__name__}, not a torch module", where=spec)
+        raise InvalidInput(f"{attribute}() gives {type(module).__name__}, which is no torch module", where=spec)
     example = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     named = attribute if type(module) is torch.nn.Sequential else type(module).__name__
     return ModelSource(_plain(named.lower()), module, (example,), Port(), None, attribute)
@@ -147,19 +150,29 @@ def _from_exported(path: Path) -> ModelSource:
     import torch
 
     require_file(path)
+    logger = logging.getLogger("torch.export")
+    told, logger.disabled = logger.disabled, True  # torch logs tracebacks of what it then raises
     try:
         exported = torch.export.load(path)
     except _DAMAGED as error:
         raise InvalidInput(
-            f"{path} is no exported program: {_reason(error)}",
+            f"{path} is no exported program, or it is damaged",
             where=str(path),
             hint="write it with torch.export.save(torch.export.export(module, (example,)), FILE)",
         ) from error
+    finally:
+        logger.disabled = told
     arguments = exported.example_inputs[0] if exported.example_inputs else ()
     if not arguments or not all(isinstance(a, torch.Tensor) and a.is_floating_point() for a in arguments):
         raise InvalidInput("the program has no example inputs of floats", where=str(path))
     examples = tuple(np.asarray(tensor.detach().cpu().numpy(), np.float32) for tensor in arguments)
-    return ModelSource(_plain(path.stem), exported.module(), examples, Port(), None, path.name)
+    return ModelSource(_plain(path.stem), _settled(exported.module()), examples, Port(), None, path.name)
+
+
+def _settled(module: Any) -> Any:
+    """An exported module, which is in the mode it was exported in and raises when asked for another, made to stay."""
+    module.train = module.eval = lambda *_: module
+    return module
 
 
 def _load_weights(module: "torch.nn.Module", path: Path) -> None:
@@ -170,20 +183,22 @@ def _load_weights(module: "torch.nn.Module", path: Path) -> None:
     if path.suffix.lower() == ".npz":
         load_into(module, path)
         return
+    hint = "write it with torch.save(module.state_dict(), FILE)"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGED as error:
+        raise InvalidInput(f"{path} holds more than tensors, or it is damaged", where=str(path), hint=hint) from error
+    try:
         module.load_state_dict(state, strict=True)
     except _DAMAGED as error:
         raise InvalidInput(
-            f"{path} does not hold this model's state dict: {_reason(error)}",
-            where=str(path),
-            hint="write it with torch.save(module.state_dict(), FILE)",
+            f"{path} does not hold this model's weights: {_reason(error)}", where=str(path), hint=hint
         ) from error
 
 
 def _reason(error: BaseException) -> str:
     """The first of what can be pages."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).replace("Error(s) in loading state_dict for ", "")
     return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]} ..."
 
 
@@ -191,4 +206,3 @@ def _plain(text: str) -> str:
     """Letters, digits, _ and - only, and no digit first: what a tray and a C function can be called."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", text)[:64]
     return plain if plain[:1].isalpha() else f"m{plain}"[:64]
-

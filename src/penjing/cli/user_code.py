@@ -51,7 +51,7 @@ def _told(spec: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         hint = "is it installed, and is its folder on PYTHONPATH?"
         raise InvalidInput(f"cannot import {error.name}", where=_line(spec, error), hint=hint) from error
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise InvalidInput(f"{spec} raised {type(error).__name__}: {error}", where=_line(spec, error)) from error
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from penjing.bundle.tray import Tray
-from penjing.runtime.load import from_tray
+from penjing.runtime.loading import from_tray
 from penjing.runtime.model import Model
 
 _CHUNK = 64
-_CODE_DTYPES = {"u8": np.uint8, "s8": np.int8, "s16": np.int16}
+_CODE_DTYPES: dict[str, type[np.uint8 | np.int8 | np.int16]] = {"u8": np.uint8, "s8": np.int8, "s16": np.int16}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph
+from penjing.ir.types import Dim
 from penjing.ops.operator import IntegerOperator
 
 
@@ -39,10 +40,14 @@ def interpret(program: Graph, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
 def _checked_inputs(program: Graph, inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
     if len(inputs) != len(program.inputs):
         raise InvalidInput(f"{len(inputs)} inputs were given, {program.name} takes {len(program.inputs)}")
+    extents: dict[str, int] = {}
     for name, array in zip(program.inputs, inputs, strict=True):
         type_ = program.types[name]
         if array.dtype != type_.dtype.numpy:
             raise InvalidInput(f"input %{name} must be {type_.dtype}, not {array.dtype}")
         if not type_.matches(array.shape):
             raise InvalidInput(f"input %{name} has shape {array.shape}, expected {tuple(map(str, type_.shape))}")
+        for extent, n in zip(type_.shape, array.shape, strict=True):
+            if isinstance(extent, Dim) and extents.setdefault(extent.name, n) != n:
+                raise InvalidInput(f"input %{name} has {extent.name} = {n}, another input {extents[extent.name]}")
     return dict(zip(program.inputs, inputs, strict=True))

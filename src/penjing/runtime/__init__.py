@@ -9,7 +9,7 @@ label, score = model.classify(image)[0]    # raw pixels in, names out
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from penjing.runtime.load import load
+    from penjing.runtime.loading import load
     from penjing.runtime.model import Model
 
 __all__ = ["Model", "load"]
@@ -18,7 +18,7 @@ __all__ = ["Model", "load"]
 def __getattr__(name: str) -> Any:
     # numpy alone takes longer to import than this package promises for itself, so it waits for the first use
     if name == "load":
-        from penjing.runtime.load import load
+        from penjing.runtime.loading import load
 
         return load
     if name == "Model":

@@ -37,9 +37,13 @@ class InterpreterEngine:
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """One array of codes per output."""
-        n = _samples(self._program, inputs)
-        parts = [interpret(self._program, *(x[i : i + _CHUNK] for x in inputs)) for i in range(0, n, _CHUNK)]
+        n, chunk = _samples(self._program, inputs), self._chunk()
+        parts = [interpret(self._program, *(x[i : i + chunk] for x in inputs)) for i in range(0, n, chunk)]
         return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+
+    def _chunk(self) -> int:
+        batches = (self._program.types[name].shape[0] for name in self._program.inputs)
+        return min((batch for batch in batches if isinstance(batch, int)), default=_CHUNK)
 
 
 class LibraryEngine:

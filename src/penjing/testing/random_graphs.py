@@ -11,6 +11,7 @@ from penjing.ir.graph import Graph
 from penjing.ir.text import print_graph
 from penjing.ir.types import Extent, Type
 from penjing.ops import operators
+from penjing.ops.operator import Operator
 from penjing.testing.growth import BATCH, Growth
 from penjing.testing.random_layers import batch_norm_of, flattened, grow, linear_of
 
@@ -62,7 +63,11 @@ def batch_norm_graphs(draw: Any) -> RandomGraph:
     for _ in range(growth.number(1, 5)):
         made = grow(growth, growth.choose(_WITH_WEIGHTS[growth.type(growth.pool[-1]).rank]))
         if made:
+            twin = growth.graph.nodes[-1] if growth.number(0, 3) == 3 else None
             batch_norm_of(growth, growth.choose([made[0]] * 4 + growth.pool[-2:]))
+            if twin is not None:  # another layer with the same weight
+                assert isinstance(twin.op, Operator)
+                growth.add(twin.op, *twin.inputs)
         grow(growth, growth.choose(("relu", "add", "max_pool2d")))
     _choose_outputs(growth)
     return RandomGraph(growth.graph, _batch(growth))

@@ -4,11 +4,15 @@ import os
 import warnings
 from typing import Literal
 
+import numpy as np
+
+from penjing.bundle.schema import InputSpec, OutputSpec
 from penjing.bundle.tray import Tray, open_tray
 from penjing.core.errors import BundleError, CorruptBundle, InvalidInput, PenjingError
 from penjing.core.targets import host_target
 from penjing.ir.graph import Graph
 from penjing.ir.parse import parse_graph
+from penjing.ir.types import Type
 from penjing.ops import registry
 from penjing.program.plan import plan
 from penjing.runtime.engines import Engine, InterpreterEngine, LibraryEngine
@@ -55,12 +59,12 @@ def read_program(tray: Tray, variant: str) -> Graph:
 
     Raises:
         CorruptBundle: the program does not parse, or does not fit the manifest.
+        InvalidInput: no such variant.
     """
     where = f"{tray.where}, variant {variant}"
+    text, weights = tray.program_text(variant), tray.weights(variant)
     try:
-        program = parse_graph(tray.program_text(variant), tray.weights(variant), registry())
-    except BundleError:
-        raise
+        program = parse_graph(text, weights, registry())
     except PenjingError as error:
         raise CorruptBundle(f"the program is not valid: {error.what}", where=f"{where}, {error.where or ''}") from error
     if program.stage != "lowered":
@@ -69,10 +73,17 @@ def read_program(tray: Tray, variant: str) -> Graph:
         ("input", program.inputs, tray.manifest.inputs),
         ("output", program.outputs, tray.manifest.outputs),
     ):
-        shapes = [program.types[name].bounds for name in names]
-        if shapes != [spec.shape for spec in specs]:
+        if len(names) != len(specs) or not all(map(_fits, specs, (program.types[name] for name in names))):
             raise CorruptBundle(f"the program's {kind}s do not fit the manifest", where=where)
     return program
+
+
+def _fits(spec: InputSpec | OutputSpec, type_: Type) -> bool:
+    """Whether reals become codes, and codes reals, by the manifest as they do by the program."""
+    if type_.quant is None or type_.quant.axis is not None:
+        return False
+    stated = (spec.shape, spec.code_dtype, np.float32(spec.scale), spec.zero_point)
+    return stated == (type_.bounds, str(type_.dtype), type_.quant.scale, type_.quant.zero_point)
 
 
 def _engine(tray: Tray, variant: str, program: Graph, choice: EngineChoice) -> Engine:

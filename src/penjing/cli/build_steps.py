@@ -1,0 +1,188 @@
+"""The steps of `penjing build`: everything that can be refused is looked at before the work that takes time."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from penjing import api
+from penjing.bundle.pack import TrayParts, save_tray
+from penjing.cli.accuracy import Measured, measure
+from penjing.cli.output import Phases, note
+from penjing.cli.ports import check_labels, described_port, read_labels
+from penjing.cli.samples import SOURCES, Samples, calibration_samples, labelled_samples
+from penjing.cli.sources import ModelSource, load_model, require_torch
+from penjing.cli.writing import claim
+from penjing.compress.quantize.observers import ObserverKind
+from penjing.core import knobs
+from penjing.core.errors import InvalidInput, ToolchainError
+from penjing.core.targets import HOST, Target, find_target, host_target
+from penjing.ir.graph import Graph
+from penjing.toolchain.compilers import find_compiler
+from penjing.toolchain.environment import is_first_use
+
+_GOLDEN_SAMPLES = 2
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: the arguments of the command, as its help describes them."""
+
+    model: str
+    weights: Path | None
+    input_shape: str | None
+    mean: str | None
+    std: str | None
+    raw: bool
+    calibrate: str | None
+    samples: int
+    observer: ObserverKind
+    prune: float | None
+    evaluate: str | None
+    output: Path | None
+    name: str | None
+    targets: tuple[str, ...]
+    labels: Path | None
+    standalone: bool
+    source: bool
+    force: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is at hand before the work begins.
+
+    Attributes:
+        path: where the tray goes.
+        model: the source model.
+        name: of the tray.
+        port: how its input is prepared.
+        labels: given or known names of its classes.
+        targets: what to compile for.
+    """
+
+    path: Path
+    model: ModelSource
+    name: str
+    port: api.Port
+    labels: tuple[str, ...] | None
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came out: the file, its bytes and parts, the graph it was made from, and the accuracy if measured."""
+
+    path: Path
+    tray: bytes
+    parts: TrayParts
+    original: Graph
+    measured: Measured | None
+
+
+def prepare(request: Request) -> Prepared:
+    """Check the arguments and load the model.
+
+    Raises:
+        PenjingError: what is wrong with them, before anything that takes time.
+    """
+    require_torch()
+    targets = tuple(_compilable(name) for name in request.targets)
+    if request.calibrate is None:
+        raise InvalidInput(
+            "quantization needs typical inputs, to see which ranges occur",
+            where="--calibrate",
+            hint=f"add --calibrate with {SOURCES} (enough if only speed matters)",
+        )
+    given = read_labels(request.labels)
+    if request.output is not None:
+        claim(request.output, force=request.force)
+    model = load_model(request.model, weights=request.weights, input_shape=request.input_shape)
+    name = request.name or model.name
+    path = request.output or Path(f"{name}.tray")
+    claim(path, force=request.force)
+    if len(model.examples) != 1:
+        what = f"the model takes {len(model.examples)} inputs; the command line builds models with one"
+        raise InvalidInput(what, where=request.model, hint="in Python: penjing.capture, quantize, lower, build, save")
+    port = described_port(model.port, request.mean, request.std, model.shape)
+    if not model.trained:
+        note(f"{request.model} has random weights; --weights loads trained ones")
+    return Prepared(path, model, name, port, given or model.labels, targets)
+
+
+def make(request: Request, prepared: Prepared, shown: Phases) -> Built:
+    """Import, calibrate, quantize, compile, measure, pack and write.
+
+    Raises:
+        PenjingError: of any stage; nothing has been written then.
+    """
+    model, port = prepared.model, prepared.port
+    assert request.calibrate is not None
+    shown.start("reading samples")
+    seed = knobs.SEED.integer()
+    drawn = calibration_samples(request.calibrate, model.shape, port, request.samples, raw=request.raw, seed=seed)
+    tested = labelled_samples(request.evaluate, model.shape, port, raw=request.raw) if request.evaluate else None
+    shown.start("importing the model")
+    original = api.capture(model.module, model.examples, name=prepared.name)
+    check_labels(prepared.labels, original)
+    program = api.lower(_quantized(original, drawn, request, shown))
+    options = api.BuildOptions(
+        targets=_with_host(prepared.targets) if tested else [target.name for target in prepared.targets],
+        standalone=request.standalone,
+        ports=[port],
+        labels=prepared.labels,
+        card=_card(model, drawn, request),
+        golden_inputs=[drawn.x[:_GOLDEN_SAMPLES]],
+        with_source=request.source,
+    )
+    parts = api.assemble(program, options, progress=shown.start)
+    measured = measure(original, parts, tested, shown) if tested else None
+    wanted = {target.name for target in prepared.targets}
+    parts = replace(parts, libraries={name: made for name, made in parts.libraries.items() if name in wanted})
+    shown.start("packing")
+    tray = api.pack(parts, accuracy=measured.accuracy if measured else None)
+    save_tray(tray, prepared.path, force=request.force)
+    return Built(prepared.path, tray, parts, original, measured)
+
+
+def _compilable(name: str) -> Target:
+    """The target, for which a compiler is there."""
+    target = find_target(name)
+    compiler = find_compiler(target)
+    if is_first_use(target, compiler=compiler):
+        note(f"the first build for {target.name} by zig builds its C library as well: 30 to 100 s, once")
+    return target
+
+
+def _with_host(targets: tuple[Target, ...]) -> list[str]:
+    """The targets and this machine, where it can be compiled for: accuracy is measured far faster by a library."""
+    names = [target.name for target in targets]
+    try:
+        find_compiler(host_target())
+    except ToolchainError:
+        return names
+    return names if host_target().name in names else [*names, HOST]
+
+
+def _quantized(original: Graph, drawn: Samples, request: Request, shown: Phases) -> Graph:
+    graph = original
+    if request.prune is not None:
+        shown.start("pruning")
+        graph = api.prune(original, ratio=request.prune)
+    total = len(drawn.x)
+    shown.start(f"calibrating on {drawn.name}", total=total)
+    return api.quantize(
+        graph,
+        drawn.batches(),
+        observer=request.observer,
+        progress=lambda done: shown.reached(done, total),
+    )
+
+
+def _card(model: ModelSource, drawn: Samples, request: Request) -> dict[str, str]:
+    card = {
+        "source": model.origin,
+        "recipe": "w8a8",
+        "calibration": f"{len(drawn.x)} samples of {drawn.name}, {request.observer} ranges",
+    }
+    if request.prune is not None:
+        card["pruning"] = f"{100 * request.prune:g} % of each layer's weights by magnitude, without fine-tuning"
+    return card

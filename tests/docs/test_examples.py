@@ -1,0 +1,41 @@
+"""Each example is one command."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def make(require, copy_of):
+    """`make("c_caller")`: what `make` prints in a copy of the example."""
+    if platform.system() != "Linux":
+        pytest.skip("the examples' compiler commands are those of Linux")
+    require("cc")
+    program = require("make")
+
+    def run(name):
+        command = [str(program), f"PYTHON={sys.executable}"]
+        folder = copy_of(f"examples/{name}")
+        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+        found = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert found.returncode == 0, found.stdout + found.stderr
+        return found.stdout
+
+    return run
+
+
+def test_the_custom_model_tells_a_worn_pump_from_a_healthy_one_without_torch(make):
+    printed = make("custom_model")
+    assert "healthy pump: fine" in printed
+    assert "worn pump: ALARM" in printed
+
+
+def test_the_c_caller_hears_every_kind_of_wave(make):
+    printed = make("c_caller")
+    for kind in ("sine", "square", "sawtooth"):
+        assert f"{kind} heard as {kind}\n" in printed
