@@ -14,6 +14,8 @@ import pytest
 from hypothesis import settings
 
 from penjing.core import knobs
+from penjing.core.errors import MissingCompiler
+from penjing.toolchain import Target, find_compiler, find_target, has_emulator
 
 NO_SKIP = "PENJING_NO_SKIP"
 
@@ -47,6 +49,23 @@ def require() -> Callable[[str], Path]:
         if path is None:
             pytest.skip(f"the program {tool!r} is not on PATH")
         return Path(path)
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def runnable() -> Callable[[str], Target]:
+    """`runnable("wasm32")`: the target; the test is skipped where its programs cannot be built or run."""
+
+    def find(name: str) -> Target:
+        target = find_target(name)
+        try:
+            find_compiler(target)
+        except MissingCompiler as error:
+            pytest.skip(error.what)
+        if not has_emulator(target):
+            pytest.skip(f"none of {', '.join(target.emulator)} is on PATH")
+        return target
 
     return find
 
