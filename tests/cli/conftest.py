@@ -18,7 +18,7 @@ import pytest
 
 from penjing.cli import main
 
-NET = '''
+NET = """
 import torch
 from torch import nn
 
@@ -53,8 +53,7 @@ def failing():
 
 def number():
     return 3
-'''
-BUILD = ("build", "net.py:TinyNet", "--input-shape", "1x8x8", "--calibrate", "samples.npy")
+"""
 
 
 @dataclass(frozen=True)

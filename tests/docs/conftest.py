@@ -23,10 +23,13 @@ from typing import Any
 
 import pytest
 
+from penjing.core.targets import TARGETS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 _FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"0x[0-9a-f.p+-]+|[0-9a-f]{12,}|[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
+_TARGET = re.compile(r"\b(?:" + "|".join(target.name for target in TARGETS) + r")\b")
 _WIDTH = "120"
 
 
@@ -53,8 +56,9 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def shape_of(text: str) -> list[str]:
-    """Its lines without what may differ from machine to machine: numbers, digests, spaces."""
-    return [" ".join(_NUMBER.sub("#", line).split()) for line in text.splitlines() if line.strip()]
+    """Its lines without what may differ from machine to machine: targets, numbers, digests, spaces."""
+    masked = _NUMBER.sub("#", _TARGET.sub("TARGET", text))
+    return [" ".join(line.split()) for line in masked.splitlines() if line.strip()]
 
 
 def assert_prints(printed: str, shown: str, where: str) -> None:

@@ -33,7 +33,7 @@ _ROOT_EXAMPLES: Examples = (
     ("then run what it left", "penjing run edgecnn.tray digit.png"),
     ("what a command does, with examples", "penjing build --help"),
 )
-_COMMANDS: tuple[tuple[Any, Examples], ...] = (
+COMMANDS: tuple[tuple[Any, Examples], ...] = (
     (demo.demo, demo.EXAMPLES),
     (build.build, build.EXAMPLES),
     (inspect.inspect, inspect.EXAMPLES),
@@ -57,7 +57,7 @@ app = typer.Typer(
     ),
     epilog=epilog(_ROOT_EXAMPLES),
 )
-for _function, _examples in _COMMANDS:
+for _function, _examples in COMMANDS:
     app.command(_function.__name__, help=explanation(_function), epilog=epilog(_examples))(_function)
 
 

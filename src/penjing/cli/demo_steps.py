@@ -126,7 +126,8 @@ def make(data: str, prune: float, shown: Phases) -> Made:
     graph = api.capture(module, catalog.find(NAME).random_inputs(1), name=NAME)
     shown.start("pruning and fine-tuning")
     pruned = api.trainable(api.prune(graph, ratio=prune) if prune else graph)
-    _fit(replace(recipe, learning_rate=recipe.learning_rate / 4), pruned, dataset, shown)
+    finer = replace(recipe, epochs=max(1, recipe.epochs // 2), learning_rate=recipe.learning_rate / 4)
+    _fit(finer, pruned, dataset, shown)
 
     shown.start("quantizing")
     program = api.lower(api.quantize(pruned.to_graph(), _calibration(dataset)))

@@ -62,12 +62,12 @@ class Growth:
         return self.graph.add_constant(f"c{len(self.graph.types)}", Constant(array.astype(np.float32)))
 
     def add(self, op: Operator, *inputs: str) -> tuple[str, ...]:
-        """Append a layer; no outputs, and no change, when its shape rule refuses or a value would be too large."""
+        """Append a layer; no outputs, and no change, when its shape rule refuses or a value would be unusual."""
         try:
             types = op.infer(*(self.type(name) for name in inputs if name))
         except InvalidGraph:
             return ()
-        if any(t.elements > MAX_ELEMENTS or t.elements < 1 or t.rank > MAX_RANK for t in types):
+        if not all(_is_usual(t) for t in types):
             return ()
         number = len(self.graph.types)
         outputs = tuple(f"v{number + k}" for k in range(len(types)))
@@ -95,6 +95,12 @@ class Growth:
                 return None
             name = made[0]
         return name
+
+
+def _is_usual(type_: Type) -> bool:
+    """Whether a value is small, and symbolic along its first axis only."""
+    fixed = all(isinstance(extent, int) for extent in type_.shape[1:])
+    return fixed and 1 <= type_.elements <= MAX_ELEMENTS and type_.rank <= MAX_RANK
 
 
 def _array(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndarray:

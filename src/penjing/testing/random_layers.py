@@ -35,6 +35,7 @@ from penjing.testing.growth import Growth
 
 Rule = Callable[[Growth], tuple[str, ...]]
 MAX_CHANNELS = 19  # over one vector of 16
+_WITH_AXES = (2, 3, 4, 5, 6)  # ranks that have an axis beside the batch
 _BY_RULE = (False,) * 11 + (True,)
 
 
@@ -137,7 +138,7 @@ def _conv_transpose1d(growth: Growth) -> tuple[str, ...]:
 
 
 def _linear(growth: Growth) -> tuple[str, ...]:
-    x = growth.value()
+    x = growth.value(*_WITH_AXES)
     if x is None:
         return ()
     return linear_of(growth, flattened(growth, x) if growth.flag() else x)
@@ -176,7 +177,7 @@ def batch_norm_of(growth: Growth, x: str) -> tuple[str, ...]:
 
 
 def _prelu(growth: Growth) -> tuple[str, ...]:
-    x = growth.value()
+    x = growth.value(*_WITH_AXES)
     if x is None:
         return ()
     return growth.add(Prelu(), x, growth.constant((growth.choose((growth.type(x).bounds[1], 1)),)))
@@ -204,7 +205,7 @@ def _broadcasts(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 
 
 def _concat(growth: Growth) -> tuple[str, ...]:
-    x = growth.value()
+    x = growth.value(*_WITH_AXES)
     if x is None:
         return ()
     shape = growth.type(x).bounds
@@ -242,7 +243,7 @@ def _permute(growth: Growth) -> tuple[str, ...]:
 
 def _axis(growth: Growth) -> tuple[str, int, int] | None:
     """(value, axis other than the batch, its extent)."""
-    x = growth.value()
+    x = growth.value(*_WITH_AXES)
     if x is None:
         return None
     axis = growth.number(1, growth.type(x).rank - 1)
