@@ -48,7 +48,8 @@ INT8_FORMS: dict[str, dict[str, Any]] = {
 
 NOTES = (
     "batch 1, one thread, all engines called from Python on arrays in memory; 'codes' takes and gives 8-bit codes",
-    "penjing's kernels are generic C for the baseline CPU (SSE2 here) at this revision; the others use AVX2 or more",
+    "penjing's kernels are generic C for the target's baseline CPU (SSE2 on x86-64) at this revision; the others choose"
+    " kernels for the CPU they meet",
     "u8s8 on a CPU without VNNI saturates in ONNX Runtime's AVX2 kernels, which is why its 7-bit form exists",
     f"times: processor time of the process, medians over {ROUNDS} interleaved rounds of at least {MIN_TIME_MS} ms; with"
     " one thread it equals the wall clock on an idle machine, and on a busy one it leaves out the waiting",
@@ -96,6 +97,7 @@ def main() -> None:
             results.append(compared(subject, Path(folder)))
             print(f"\n{results[-1]['network']} on {results[-1]['dataset']}, batch 1, one thread\n")
             print(_shown(results[-1]))
+            print(f"\n{_verdict(results[-1])}", flush=True)
     engines = {name: installed_bytes(name) for name in ("penjing", "onnxruntime", "torch")}
     print("\nInstalled: " + ", ".join(f"{name} {bytes_text(size)}" for name, size in engines.items()))
     write_record(options.output, "peers", {"networks": results, "installed_bytes": engines}, NOTES, load)
@@ -232,6 +234,19 @@ def installed_bytes(package: str) -> int:
     assert found is not None and found.origin is not None
     root = Path(found.origin).parent
     return sum(f.stat().st_size for f in root.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    """Who is fastest with floats in and out, in plain words."""
+    engines = {name: facts for name, facts in result["engines"].items() if facts["drop"] <= LARGEST_DROP}
+    engines.pop("penjing int8, codes")  # spared work that the others do
+    fastest = min(engines, key=lambda name: engines[name]["median_us"])
+    ours = engines["penjing int8"]["median_us"]
+    if fastest == "penjing int8":
+        del engines[fastest]
+        second = min(engines, key=lambda name: engines[name]["median_us"])
+        return f"penjing is the fastest; {second} takes {engines[second]['time_over_penjing']:.2f} times as long."
+    return f"{fastest} is the fastest; penjing takes {ours / engines[fastest]['median_us']:.2f} times as long."
 
 
 def _shown(result: dict[str, Any]) -> str:

@@ -54,9 +54,8 @@ def peers(record: dict[str, Any]) -> Iterator[str]:
                 f"| {_percent(e['accuracy'])} | {bytes_text(e['model_bytes'])} |"
             )
         yield ""
-    installed = results["installed_bytes"]
-    yield f"Installed: {', '.join(f'{name} {bytes_text(size)}' for name, size in installed.items())}."
-    yield f"Measured on {record['machine']['cpu']}, one thread, batch 1, at revision {record['revision']}."
+    sizes = ", ".join(f"{name} {bytes_text(size)}" for name, size in results["installed_bytes"].items())
+    yield f"Installed, without what each depends on: {sizes}. Measured on {_machine(record)}."
 
 
 def speed(record: dict[str, Any]) -> Iterator[str]:
@@ -64,9 +63,10 @@ def speed(record: dict[str, Any]) -> Iterator[str]:
     parts = []
     for r in record["results"]["networks"]:
         ours, theirs = r["engines"]["penjing int8, codes"], r["engines"][r["fastest_ort_int8"]]
-        times = f"{ours['median_us']:.0f} us against {theirs['median_us']:.0f} us"
-        parts.append(f"{r['network']} takes {times} of ONNX Runtime's int8")
-    yield f"Measured: {'; '.join(parts)} ({record['machine']['cpu']}, one thread)."
+        parts.append(
+            f"{r['network']} takes {ours['median_us']:.0f} us, with ONNX Runtime's int8 {theirs['median_us']:.0f} us"
+        )
+    yield f"Measured: {'; '.join(parts)}, one thread, on {_machine(record)}."
 
 
 # place -> (file in docs/results, what makes the text)
@@ -88,6 +88,11 @@ def _figures(name: str) -> str:
     if not path.is_file():
         return _NOT_MEASURED.format(file=file)
     return "\n".join(make(json.loads(path.read_text(encoding="utf-8")))) + "\n"
+
+
+def _machine(record: dict[str, Any]) -> str:
+    isa = ", ".join(record["machine"]["isa"])
+    return f"{record['machine']['cpu']}{f' with {isa}' if isa else ''}, at revision {record['revision']}"
 
 
 def _percent(value: float) -> str:

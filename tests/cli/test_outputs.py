@@ -1,4 +1,4 @@
-"""Files that commands write: whole or not at all, never over others, and told before any work; closed or full streams."""
+"""Files that commands write: whole or not at all, never over others, refused before any work; and closed streams."""
 
 import os
 import stat

@@ -27,7 +27,7 @@ def engine(us: float, times: float) -> dict[str, float]:
 
 PEERS = {
     "revision": "abc",
-    "machine": {"cpu": "Some CPU"},
+    "machine": {"cpu": "Some CPU", "isa": ["avx2"]},
     "results": {
         "networks": [
             {
@@ -85,5 +85,5 @@ def test_a_faster_competitor_is_shown_as_faster(tables, tmp_path):
     assert "| torch, float | 400 us | 1.60x slower |" in text
     assert "| **penjing, int8** | 250 us | 1 |" in text
     assert "u8s8" not in text  # measured, but not the form that keeps its accuracy
-    assert "Some CPU" in text
-    assert "240 us against 125 us" in tables.filled(PAGE.format(name="speed"))
+    assert "Some CPU with avx2, at revision abc" in text
+    assert "Net takes 240 us, with ONNX Runtime's int8 125 us" in tables.filled(PAGE.format(name="speed"))

@@ -1,5 +1,6 @@
 """The steps of `penjing demo`, from pixels to a tray that another process has verified."""
 
+import copy
 import io
 import json
 import subprocess
@@ -125,12 +126,14 @@ def make(data: str, prune: float, shown: Phases) -> Made:
     _fit(recipe, module, dataset, shown)
     graph = api.capture(module, catalog.find(NAME).random_inputs(1), name=NAME)
     shown.start("pruning and fine-tuning")
-    pruned = api.trainable(api.prune(graph, ratio=prune) if prune else graph)
+    trainable = api.trainable(api.prune(graph, ratio=prune) if prune else graph)
     finer = replace(recipe, epochs=max(1, recipe.epochs // 2), learning_rate=recipe.learning_rate / 4)
-    _fit(finer, pruned, dataset, shown)
+    _fit(finer, trainable, dataset, shown)
+    pruned_graph = trainable.to_graph()
+    pruned = _with_weights_of(pruned_graph, module)
 
     shown.start("quantizing")
-    program = api.lower(api.quantize(pruned.to_graph(), _calibration(dataset)))
+    program = api.lower(api.quantize(pruned_graph, _calibration(dataset)))
     parts = api.assemble(program, _options(dataset, prune, x[:2]), progress=shown.start)
     model = from_tray(read_tray(api.pack(parts)))
     shown.start("measuring accuracy")
@@ -175,6 +178,15 @@ def _fit(recipe: "Recipe", module: "torch.nn.Module", dataset: "Dataset", shown:
         seed=knobs.SEED.integer(),
         progress=lambda p: shown.reached((p.epoch - 1) * p.steps + p.step, p.epochs * p.steps),
     )
+
+
+def _with_weights_of(graph: Graph, module: "torch.nn.Module") -> "torch.nn.Module":
+    """A copy of the network with the graph's weights: timed in the graph's own form, its masks would count as well."""
+    import torch
+
+    copied = copy.deepcopy(module)
+    copied.load_state_dict({name: torch.from_numpy(constant.array) for name, constant in graph.constants.items()})
+    return copied
 
 
 def _calibration(dataset: "Dataset") -> list[np.ndarray]:

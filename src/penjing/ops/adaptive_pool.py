@@ -18,7 +18,7 @@ from penjing.core.arithmetic import INT32_MAX, U8_MAX, ratio, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.as_images import emit_as_image
-from penjing.ops.integer_samples import codes
+from penjing.ops.integer_samples import codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.mean import Mean
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
@@ -280,3 +280,5 @@ class QAdaptiveAvgPool2d(IntegerOperator):
         for output in ((1, 1), (2, 3), (9, 8)):
             yield Sample(cls(output, 3, float(np.float32(1.7)), 7, 9, 200), (codes(rng, (2, 7, 5, 4)),))
         yield Sample(cls((7, 7), 100, 8.0, 128, 0, 255), (codes(rng, (1, 16, 16, 2)),))
+        # ratio times sum, then the division: the other order differs for some of the sums
+        yield Sample(cls((1, 1), 128, float32(0.3), 128, 0, 255), (triples()[None, :, None],))

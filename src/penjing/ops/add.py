@@ -187,6 +187,7 @@ def binary_samples(make: object) -> Iterator[Sample]:
         ((1, 5, 3, 4), (1, 5, 3, 1)),
         ((1, 1, 4, 1), (1, 3, 1, 33)),
         ((2, 17), (2, 17)),
+        ((2, 3, 4, 2, 3, 5), (2, 3, 1, 2, 1, 5)),
     )
     for i, (a, b) in enumerate(shapes):
         yield Sample(make(i), (codes(rng, a), codes(rng, b)))

@@ -51,7 +51,7 @@ class Conv1d(Operator):
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, w = inputs[0], inputs[1]
         expect(x.rank == 3 and w.rank == 3, f"conv1d needs x and weight of rank 3, not {x.rank} and {w.rank}")
-        check_channels(x.bounds[1], w.bounds[0], w.bounds[1], self.groups)
+        check_channels(x.shape[1], w.bounds[0], w.bounds[1], self.groups)
         if len(inputs) > 2:
             expect(inputs[2].bounds == w.bounds[:1], f"bias of shape {inputs[2].bounds} for {w.bounds[0]} channels")
         _, length = self._window(w.bounds[2]).output(1, x.shape[2])

@@ -19,7 +19,7 @@ import numpy as np
 
 from penjing.core.arithmetic import accumulator_bound, multiplier, ratio, round_clamped
 from penjing.ir.graph import Node
-from penjing.ir.types import DType, Type
+from penjing.ir.types import DType, Extent, Type
 from penjing.ops.integer_samples import conv_samples, depthwise_samples
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
@@ -45,7 +45,7 @@ class Conv2d(Operator):
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, w = inputs[0], inputs[1]
         expect(x.rank == 4 and w.rank == 4, f"conv2d needs x and weight of rank 4, not {x.rank} and {w.rank}")
-        check_channels(x.bounds[1], w.bounds[0], w.bounds[1], self.groups)
+        check_channels(x.shape[1], w.bounds[0], w.bounds[1], self.groups)
         if len(inputs) > 2:
             expect(inputs[2].bounds == w.bounds[:1], f"bias of shape {inputs[2].bounds} for {w.bounds[0]} channels")
         return (Type((x.shape[0], w.shape[0], *self._window(w).output(x.shape[2], x.shape[3]))),)
@@ -123,7 +123,7 @@ def torch_padding(call: TorchCall, kernel: Pair, dilation: Pair) -> Pads:
     return (height, width, height, width)
 
 
-def check_channels(channels: int, outputs: int, per_group: int, groups: int) -> None:
+def check_channels(channels: Extent, outputs: int, per_group: int, groups: int) -> None:
     """The channel rule that all convolutions share."""
     expect(groups >= 1, "groups must be at least 1")
     expect(channels == per_group * groups, f"{channels} channels, but weight and groups ask for {per_group * groups}")
@@ -216,7 +216,7 @@ class QConv2d(IntegerOperator):
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, w, bias, m = inputs[:4]
         expect(x.rank == 4 and w.rank == 4, "q_conv2d needs x and weight of rank 4")
-        check_channels(x.bounds[3], w.bounds[0], w.bounds[3], self.groups)
+        check_channels(x.shape[3], w.bounds[0], w.bounds[3], self.groups)
         check_requantize(x, w, bias, m, w.bounds[0])
         y = Type((x.shape[0], *self._window(w.bounds).output(x.shape[1], x.shape[2]), w.shape[0]), DType.U8)
         if len(inputs) > 4:

@@ -37,6 +37,16 @@ def requantization(rng: np.random.Generator, channels: int, reach: float) -> tup
     return bias, np.where(kind == 1, ties, np.where(kind == 3, fine * np.float32(8), fine)).astype(np.float32)
 
 
+def triples() -> np.ndarray:
+    """u8 (3, 766): columns whose sums take every value 0..765."""
+    return np.stack([(np.arange(766) + k) // 3 for k in range(3)]).astype(np.uint8)
+
+
+def float32(value: float) -> float:
+    """The Python float that is exactly float32(value), as attributes hold it."""
+    return float(np.float32(value))
+
+
 def _reach(taps: int) -> float:
     return 128.0 * 64.0 * float(np.sqrt(taps))
 
@@ -112,6 +122,8 @@ def depthwise_samples(op: Any) -> Iterator[Sample]:
     for c in LENGTHS[:-2]:
         yield sample(c, size=(4, 3))
     yield sample(8, stride=(2, 2), size=(7, 8), padding=(0, 0, 1, 1), n=2)
+    yield sample(6, stride=(1, 2), size=(7, 8))
+    yield sample(130, size=(3, 3))
     yield sample(16, kernel=(10, 4), stride=(2, 2), size=(49, 10), padding=(4, 1, 5, 1), zeros=(0, 0))
     yield sample(3, kernel=(5, 5), padding=(2, 2, 2, 2), dilation=(1, 1), zeros=(255, 255))
     yield sample(5, kernel=(3, 2), dilation=(2, 3), size=(9, 10), padding=(2, 0, 2, 3), clamp=(3, 90))

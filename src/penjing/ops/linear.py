@@ -28,7 +28,7 @@ class Linear(Operator):
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, w = inputs[0], inputs[1]
         expect(x.rank >= 1 and w.rank == 2, f"linear needs a weight of rank 2, not {w.rank}")
-        expect(x.bounds[-1] == w.bounds[1], f"{x.bounds[-1]} features, but the weight has {w.bounds[1]}")
+        expect(x.shape[-1] == w.shape[1], f"{x.shape[-1]} features, but the weight has {w.bounds[1]}")
         if len(inputs) > 2:
             expect(inputs[2].bounds == w.bounds[:1], f"bias of shape {inputs[2].bounds} for {w.bounds[0]} outputs")
         return (Type((*x.shape[:-1], w.shape[0])),)
@@ -108,6 +108,11 @@ class QLinear(IntegerOperator):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
+        # acc = 2^25 + 6 rounds to 2^25 + 8 in float32: a product of doubles lands on the other side of a half
+        almost = np.full(1, 254.5 * 2.0**-25, np.float32)
+        bias = np.array([2**25 + 2], np.int32)
+        zeros = np.zeros((1, 4), np.uint8)
+        yield Sample(cls(0, 0, 0, 255), (zeros, np.ones((1, 4), np.int8), bias, almost), constant=(1, 2, 3))
         rng = np.random.default_rng(7)
         for i, k in enumerate((*LENGTHS, 1023, 2048)):
             outputs = LENGTHS[i % 12]

@@ -16,7 +16,7 @@ import numpy as np
 from penjing.core.arithmetic import INT32_MAX, U8_MAX, ratio, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Extent, Shape, Type
-from penjing.ops.integer_samples import LENGTHS, codes
+from penjing.ops.integer_samples import LENGTHS, codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, Order
 from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
@@ -156,6 +156,8 @@ class QMean(IntegerOperator):
         yield Sample(cls(1, 1, False, 128, 1.0, 128, 0, 255), (codes(rng, (1, 2, 512)),))
         yield Sample(cls(2, 1, False, 0, 1.0, 0, 0, 255), (codes(rng, (1, 512, 2)),))
         yield Sample(cls(1, 1, True, 128, 8.0, 128, 0, 255), (codes(rng, (1, 3, 256)),))
+        # ratio times sum, then the division: the other order differs for some of the sums
+        yield Sample(cls(1, 1, False, 128, float32(0.3), 128, 0, 255), (triples()[None],))
         # sums whose 14th part is a half, which their product with float32(1 / 14) is not
         yield Sample(cls(1, 1, False, 0, 1.0, 0, 0, 255), (codes(rng, (1, 14, 1024)),))
         fine = (3, float(np.float32(1.7)), 7, 9, 200)

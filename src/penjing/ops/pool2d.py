@@ -16,7 +16,7 @@ from penjing.core.arithmetic import ratio, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.conv2d import window_params
-from penjing.ops.integer_samples import codes
+from penjing.ops.integer_samples import codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
@@ -157,12 +157,14 @@ def _pooled(x: Type, window: Window, ceil: bool) -> tuple[Type, ...]:
         max(window.padding[0::2]) <= reach[0] and max(window.padding[1::2]) <= reach[1], "padding over half a window"
     )
     height, width = window.output(x.shape[2], x.shape[3], ceil=ceil)
+    expect(window.meets((x.bounds[2], x.bounds[3]), (height, width)), "a window lies wholly in the padding")
     return (Type((x.shape[0], x.shape[1], height, width)),)
 
 
 def _pooled_last(x: Type, window: Window, ceil: bool) -> tuple[Type, ...]:
     expect(x.rank == 4 and x.dtype is DType.U8, "a 2-D pool needs u8 of rank 4")
     height, width = window.output(x.shape[1], x.shape[2], ceil=ceil)
+    expect(window.meets((x.bounds[1], x.bounds[2]), (height, width)), "a window lies wholly in the padding")
     return (Type((x.shape[0], height, width, x.shape[3]), DType.U8),)
 
 
@@ -283,6 +285,9 @@ class QAvgPool2d(IntegerOperator):
         # 14 elements: multiplying by a rounded 1 / 14 instead of dividing would show
         division = cls((2, 7), (1, 1), (0, 0, 0, 0), False, True, 128, 1.0, 128, 0, 255)
         yield Sample(division, (codes(rng, (1, 9, 40, 4)),))
+        # ratio times sum, then the division: the other order differs for some of the sums
+        order = cls((3, 1), (1, 1), (0, 0, 0, 0), False, True, 128, float32(0.3), 128, 0, 255)
+        yield Sample(order, (triples()[None, :, None],))
         for ceil in (False, True):
             for count_padding in (False, True):
                 op = cls((3, 3), (2, 2), (1, 1, 1, 1), ceil, count_padding, 3, float(np.float32(1.7)), 7, 9, 200)

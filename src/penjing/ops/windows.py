@@ -42,6 +42,15 @@ class Window:
             sizes.append(size)
         return sizes[0], sizes[1]
 
+    def meets(self, extents: Pair, output: Pair) -> bool:
+        """Whether every window of `output` sees at least one element of an input of (height, width) `extents`."""
+        for axis, extent in enumerate(extents):
+            starts = np.arange(output[axis]) * self.stride[axis] - self.padding[axis]
+            at = starts[:, None] + np.arange(self.kernel[axis]) * self.dilation[axis]
+            if not ((at >= 0) & (at < extent)).any(axis=1).all():
+                return False
+        return True
+
     def taps(self, x: np.ndarray, output: Pair, fill: int | float) -> Iterator[tuple[int, int, np.ndarray]]:
         """For each (ky, kx), the view of x (N, H, W, C), padded by `fill`, that the tap sees: (N, OH, OW, C)."""
         padded = self.pad(x, output, fill)

@@ -22,8 +22,8 @@ from penjing.ir.graph import Graph
 from penjing.program.interpret import interpret
 from penjing.program.plan import Plan, plan
 from penjing.program.weights import pack_weights
+from penjing.testing.c_mains import MODEL_MAIN, SANITIZER_REPORT
 from penjing.testing.differences import describe_difference
-from penjing.testing.op_suite import SANITIZER_REPORT
 from penjing.toolchain import Compiler, Target, compile_executable, run_executable
 
 Sample = tuple[np.ndarray, ...]
@@ -31,139 +31,6 @@ Sample = tuple[np.ndarray, ...]
 _CHUNK = 64  # samples that the interpreter takes at a time: bounds its memory
 _RUNS = 2
 _SHOWN = 5
-
-_MAIN = r"""
-#define _POSIX_C_SOURCE 200112L
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include "@STEM@.h"
-
-#define SUITE_STANDALONE @STANDALONE@
-enum {
-    GUARD = 256,
-    IN = @UP@_INPUT_BYTES,
-    OUT = @UP@_OUTPUT_BYTES,
-    ARENA = @UP@_ARENA_BYTES,
-    WEIGHTS = SUITE_STANDALONE ? 0 : @UP@_WEIGHTS_BYTES
-};
-
-@SANITIZER@
-
-static int fail(const char *what)
-{
-    fprintf(stderr, "%s\n", what);
-    return 2;
-}
-
-static uint8_t *block(size_t bytes)
-{
-    void *made = 0;
-    if (posix_memalign(&made, @UP@_ALIGNMENT, bytes ? bytes : 1))
-        exit(fail("out of memory"));
-    return made;
-}
-
-static int run(const uint8_t *weights, const void *in, void *out, void *arena)
-{
-#if SUITE_STANDALONE
-    (void)weights;
-    return @STEM@_run(in, out, arena);
-#else
-    return @STEM@_run(weights, in, out, arena);
-#endif
-}
-
-/* whether all of n bytes have one value */
-static int all(const uint8_t *bytes, size_t n, int value)
-{
-    size_t i;
-    for (i = 0; i < n; i++)
-        if (bytes[i] != value)
-            return 0;
-    return 1;
-}
-
-static size_t touched(const uint8_t *arena, int fill, size_t highest)
-{
-    size_t i;
-    for (i = ARENA; i > highest; i--)
-        if (arena[i - 1] != fill)
-            return i;
-    return highest;
-}
-
-static int refusals(const uint8_t *weights, const uint8_t *in, uint8_t *out, uint8_t *arena)
-{
-    memset(out, 0x11, OUT);
-    if (run(weights, 0, out, arena) != @UP@_ERROR_NULL || run(weights, in, 0, arena) != @UP@_ERROR_NULL)
-        return fail("a null input or output is not refused");
-    if (ARENA > 0 && run(weights, in, out, 0) != @UP@_ERROR_NULL)
-        return fail("a null arena is not refused");
-    if (ARENA > 0 && run(weights, in, out, arena + 4) != @UP@_ERROR_ALIGNMENT)
-        return fail("a misaligned arena is not refused");
-    if (!SUITE_STANDALONE && run(0, in, out, arena) != @UP@_ERROR_NULL)
-        return fail("null weights are not refused");
-    if (!SUITE_STANDALONE && run(weights + 4, in, out, arena) != @UP@_ERROR_ALIGNMENT)
-        return fail("misaligned weights are not refused");
-    return all(out, OUT, 0x11) ? 0 : fail("a refused call changed the output");
-}
-
-int main(void)
-{
-    uint8_t *weights = block(WEIGHTS), *kept = block(WEIGHTS);
-    uint8_t *guarded_arena = block(ARENA + 2 * GUARD), *guarded_out = block(OUT + 2 * GUARD + 1);
-    uint8_t *arena = block(ARENA), *in = malloc(IN), *odd_in = malloc(IN + 1), *out = malloc(OUT);
-    uint8_t *const inner_arena = guarded_arena + GUARD, *const inner_out = guarded_out + GUARD + 1;
-    size_t highest = 0, i;
-    uint8_t tail[8];
-
-    SUITE_REPORT_ERRORS();
-    if (@STEM@_self_test() != 0)
-        return fail("the self-test failed");
-    if (!in || !odd_in || !out || fread(weights, 1, WEIGHTS, stdin) != WEIGHTS)
-        return fail("no memory, or no weights");
-    memcpy(kept, weights, WEIGHTS);
-    memset(guarded_arena, 0xC3, ARENA + 2 * GUARD);
-    memset(guarded_out, 0xC3, OUT + 2 * GUARD + 1);
-    memset(in, 0, IN);
-    if (refusals(weights, in, out, arena))
-        return 2;
-    while (fread(in, 1, IN, stdin) == IN) {
-        memcpy(odd_in + 1, in, IN);
-        memset(inner_arena, 0xA5, ARENA);
-        memset(inner_out, 0xA5, OUT);
-        if (run(weights, odd_in + 1, inner_out, ARENA > 0 ? inner_arena : 0) != @UP@_OK)
-            return fail("the guarded run returned an error");
-        if (!all(guarded_arena, GUARD, 0xC3) || !all(inner_arena + ARENA, GUARD, 0xC3))
-            return fail("a byte beside the arena was written");
-        if (!all(guarded_out, GUARD + 1, 0xC3) || !all(inner_out + OUT, GUARD, 0xC3))
-            return fail("a byte beside the output was written");
-        memset(arena, 0x5A, ARENA);
-        memset(out, 0x5A, OUT);
-        if (run(weights, in, out, ARENA > 0 ? arena : 0) != @UP@_OK)
-            return fail("the exact run returned an error");
-        if (memcmp(in, odd_in + 1, IN) || memcmp(weights, kept, WEIGHTS))
-            return fail("the input or the weights were changed");
-        highest = touched(arena, 0x5A, touched(inner_arena, 0xA5, highest));
-        if (fwrite(inner_out, 1, OUT, stdout) != OUT || fwrite(out, 1, OUT, stdout) != OUT)
-            return fail("the output cannot be written");
-    }
-    for (i = 0; i < sizeof tail; i++)
-        tail[i] = (uint8_t)((uint64_t)highest >> (8 * i));
-    if (fwrite(tail, 1, sizeof tail, stdout) != sizeof tail)
-        return fail("the output cannot be written");
-    free(weights);
-    free(kept);
-    free(guarded_arena);
-    free(guarded_out);
-    free(arena);
-    free(in);
-    free(odd_in);
-    free(out);
-    return 0;
-}
-"""
 
 
 @dataclass(frozen=True)
@@ -256,7 +123,7 @@ def _main(emitted: Emitted, standalone: bool) -> str:
         "@UP@": emitted.stem.upper(),
         "@STANDALONE@": str(int(standalone)),
     }
-    text = _MAIN
+    text = MODEL_MAIN
     for word, value in words.items():
         text = text.replace(word, value)
     return text

@@ -27,120 +27,15 @@ from penjing.ir.text import print_type
 from penjing.ir.types import Type
 from penjing.ops import integer_operators
 from penjing.ops.operator import IntegerOperator, Sample
+from penjing.testing.c_mains import OPERATORS_MAIN, SANITIZER_REPORT
 from penjing.testing.differences import describe_difference
 from penjing.toolchain import Compiler, Target, compile_executable, find_target, run_executable
 
 SANITIZE = ("-fsanitize=address,undefined,float-divide-by-zero,float-cast-overflow", "-fno-sanitize-recover=all")
 
-# Says what the address sanitizer found once more, after its pages of details, of which only the last lines are shown.
-# Leaks are no concern of kernels, and looking for them fails under a debugger.
-SANITIZER_REPORT = r"""
-#if defined(__SANITIZE_ADDRESS__)
-const char *__asan_default_options(void);
-void __asan_set_error_report_callback(void (*callback)(const char *));
-const char *__asan_default_options(void) { return "detect_leaks=0"; }
-static void suite_found(const char *report)
-{
-    const char *what = strstr(report, "ERROR:");
-    if (what)
-        fprintf(stderr, "%.160s\n", what);
-}
-#define SUITE_REPORT_ERRORS() __asan_set_error_report_callback(suite_found)
-#else
-#define SUITE_REPORT_ERRORS() ((void)0)
-#endif
-"""
 
 _MODES = ("exact", "unaligned", "in place")
 _CRASHES_SHOWN = 3
-
-_MAIN = r"""
-#include <stdio.h>
-#include <stdlib.h>
-
-struct suite_case {
-    void (*run)(const void *params, const void *const *in, void *const *out, void *scratch);
-    const void *params;
-    int inputs, outputs, modes;
-    size_t scratch;
-    const size_t *bytes;      /* of the inputs, then of the outputs */
-    const size_t *activation; /* 1 for each input that is one, 0 for each constant */
-};
-@TABLES@
-enum { SUITE_CASES = sizeof suite_cases / sizeof *suite_cases };
-
-@SANITIZER@
-
-static uint8_t *suite_block(size_t bytes, int fill)
-{
-    uint8_t *block = malloc(bytes ? bytes : 1);
-    if (!block)
-        exit(3);
-    memset(block, fill, bytes);
-    return block;
-}
-
-static int suite_write(const uint8_t *from, size_t bytes)
-{
-    return fwrite(from, 1, bytes, stdout) == bytes ? 0 : 4;
-}
-
-/* Writes one byte, 1 if an input was changed, and the outputs. */
-static int suite_run(const struct suite_case *c, uint8_t *const *original, int mode)
-{
-    uint8_t *in[SUITE_MAX], *out[SUITE_MAX], *scratch = c->scratch ? suite_block(c->scratch, 0xA5) : 0;
-    const void *from[SUITE_MAX];
-    void *to[SUITE_MAX];
-    const size_t off = mode == 1;
-    uint8_t changed = 0;
-    int k, status;
-    for (k = 0; k < c->inputs; k++) {
-        const size_t shift = off * c->activation[k];
-        in[k] = suite_block(c->bytes[k] + shift, 0);
-        memcpy(in[k] + shift, original[k], c->bytes[k]);
-        from[k] = in[k] + shift;
-    }
-    for (k = 0; k < c->outputs; k++) {
-        out[k] = suite_block(c->bytes[c->inputs + k] + off, off ? 0x5A : 0xA5);
-        to[k] = mode == 2 ? in[k] : out[k] + off;
-    }
-    c->run(c->params, from, to, scratch);
-    for (k = 0; k < c->inputs; k++)
-        changed |= !(mode == 2 && k < c->outputs) && memcmp(from[k], original[k], c->bytes[k]) != 0;
-    status = suite_write(&changed, 1);
-    for (k = 0; k < c->outputs; k++) {
-        status |= suite_write(to[k], c->bytes[c->inputs + k]);
-        free(out[k]);
-    }
-    for (k = 0; k < c->inputs; k++)
-        free(in[k]);
-    free(scratch);
-    return status;
-}
-
-/* With an argument, only the case of that number runs. */
-int main(int argc, char **argv)
-{
-    const int only = argc > 1 ? atoi(argv[1]) : -1;
-    int i, k, mode, status = 0;
-    SUITE_REPORT_ERRORS();
-    for (i = 0; i < SUITE_CASES; i++) {
-        const struct suite_case *c = &suite_cases[i];
-        uint8_t *original[SUITE_MAX];
-        for (k = 0; k < c->inputs; k++) {
-            original[k] = suite_block(c->bytes[k], 0);
-            if (fread(original[k], 1, c->bytes[k], stdin) != c->bytes[k])
-                return 5;
-        }
-        for (mode = 0; mode < c->modes; mode++)
-            if (only < 0 || only == i)
-                status |= suite_run(c, original, mode);
-        for (k = 0; k < c->inputs; k++)
-            free(original[k]);
-    }
-    return status;
-}
-"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +89,7 @@ def op_suite_source(cases: Sequence[OpCase], kernels: Callable[[str], str] = ker
     most = max(len(case.inputs) + len(case.outputs) for case in cases)
     texts = [kernels("pj.h"), *(kernels(f"{name}.c") for name in names)]
     tables = "\n".join(["", f"enum {{ SUITE_MAX = {most} }};", *map(_adapter, names), *_table(cases)])
-    return "\n".join([*texts, _MAIN.replace("@SANITIZER@", SANITIZER_REPORT).replace("@TABLES@", tables)])
+    return "\n".join([*texts, OPERATORS_MAIN.replace("@SANITIZER@", SANITIZER_REPORT).replace("@TABLES@", tables)])
 
 
 def _adapter(name: str) -> str:

@@ -1,0 +1,244 @@
+"""The C around the code under test: what `op_suite` and `model_suite` compile with kernels and with emitted programs.
+
+Words between @ signs are replaced by the suites.
+"""
+
+# Says what the address sanitizer found once more, after its pages of details, of which only the last lines are shown.
+# Leaks are no concern of kernels, and looking for them fails under a debugger.
+SANITIZER_REPORT = r"""
+#if defined(__SANITIZE_ADDRESS__)
+const char *__asan_default_options(void);
+void __asan_set_error_report_callback(void (*callback)(const char *));
+const char *__asan_default_options(void) { return "detect_leaks=0"; }
+static void suite_found(const char *report)
+{
+    const char *what = strstr(report, "ERROR:");
+    if (what)
+        fprintf(stderr, "%.160s\n", what);
+}
+#define SUITE_REPORT_ERRORS() __asan_set_error_report_callback(suite_found)
+#else
+#define SUITE_REPORT_ERRORS() ((void)0)
+#endif
+"""
+
+OPERATORS_MAIN = r"""
+#include <stdio.h>
+#include <stdlib.h>
+
+struct suite_case {
+    void (*run)(const void *params, const void *const *in, void *const *out, void *scratch);
+    const void *params;
+    int inputs, outputs, modes;
+    size_t scratch;
+    const size_t *bytes;      /* of the inputs, then of the outputs */
+    const size_t *activation; /* 1 for each input that is one, 0 for each constant */
+};
+@TABLES@
+enum { SUITE_CASES = sizeof suite_cases / sizeof *suite_cases };
+
+@SANITIZER@
+
+static uint8_t *suite_block(size_t bytes, int fill)
+{
+    uint8_t *block = malloc(bytes ? bytes : 1);
+    if (!block)
+        exit(3);
+    memset(block, fill, bytes);
+    return block;
+}
+
+static int suite_write(const uint8_t *from, size_t bytes)
+{
+    return fwrite(from, 1, bytes, stdout) == bytes ? 0 : 4;
+}
+
+/* Writes one byte, 1 if an input was changed, and the outputs. */
+static int suite_run(const struct suite_case *c, uint8_t *const *original, int mode)
+{
+    uint8_t *in[SUITE_MAX], *out[SUITE_MAX], *scratch = c->scratch ? suite_block(c->scratch, 0xA5) : 0;
+    const void *from[SUITE_MAX];
+    void *to[SUITE_MAX];
+    const size_t off = mode == 1;
+    uint8_t changed = 0;
+    int k, status;
+    for (k = 0; k < c->inputs; k++) {
+        const size_t shift = off * c->activation[k];
+        in[k] = suite_block(c->bytes[k] + shift, 0);
+        memcpy(in[k] + shift, original[k], c->bytes[k]);
+        from[k] = in[k] + shift;
+    }
+    for (k = 0; k < c->outputs; k++) {
+        out[k] = suite_block(c->bytes[c->inputs + k] + off, off ? 0x5A : 0xA5);
+        to[k] = mode == 2 ? in[k] : out[k] + off;
+    }
+    c->run(c->params, from, to, scratch);
+    for (k = 0; k < c->inputs; k++)
+        changed |= !(mode == 2 && k < c->outputs) && memcmp(from[k], original[k], c->bytes[k]) != 0;
+    status = suite_write(&changed, 1);
+    for (k = 0; k < c->outputs; k++) {
+        status |= suite_write(to[k], c->bytes[c->inputs + k]);
+        free(out[k]);
+    }
+    for (k = 0; k < c->inputs; k++)
+        free(in[k]);
+    free(scratch);
+    return status;
+}
+
+/* With an argument, only the case of that number runs. */
+int main(int argc, char **argv)
+{
+    const int only = argc > 1 ? atoi(argv[1]) : -1;
+    int i, k, mode, status = 0;
+    SUITE_REPORT_ERRORS();
+    for (i = 0; i < SUITE_CASES; i++) {
+        const struct suite_case *c = &suite_cases[i];
+        uint8_t *original[SUITE_MAX];
+        for (k = 0; k < c->inputs; k++) {
+            original[k] = suite_block(c->bytes[k], 0);
+            if (fread(original[k], 1, c->bytes[k], stdin) != c->bytes[k])
+                return 5;
+        }
+        for (mode = 0; mode < c->modes; mode++)
+            if (only < 0 || only == i)
+                status |= suite_run(c, original, mode);
+        for (k = 0; k < c->inputs; k++)
+            free(original[k]);
+    }
+    return status;
+}
+"""
+
+MODEL_MAIN = r"""
+#define _POSIX_C_SOURCE 200112L
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "@STEM@.h"
+
+#define SUITE_STANDALONE @STANDALONE@
+enum {
+    GUARD = 256,
+    IN = @UP@_INPUT_BYTES,
+    OUT = @UP@_OUTPUT_BYTES,
+    ARENA = @UP@_ARENA_BYTES,
+    WEIGHTS = SUITE_STANDALONE ? 0 : @UP@_WEIGHTS_BYTES
+};
+
+@SANITIZER@
+
+static int fail(const char *what)
+{
+    fprintf(stderr, "%s\n", what);
+    return 2;
+}
+
+static uint8_t *block(size_t bytes)
+{
+    void *made = 0;
+    if (posix_memalign(&made, @UP@_ALIGNMENT, bytes ? bytes : 1))
+        exit(fail("out of memory"));
+    return made;
+}
+
+static int run(const uint8_t *weights, const void *in, void *out, void *arena)
+{
+#if SUITE_STANDALONE
+    (void)weights;
+    return @STEM@_run(in, out, arena);
+#else
+    return @STEM@_run(weights, in, out, arena);
+#endif
+}
+
+/* whether all of n bytes have one value */
+static int all(const uint8_t *bytes, size_t n, int value)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (bytes[i] != value)
+            return 0;
+    return 1;
+}
+
+static size_t touched(const uint8_t *arena, int fill, size_t highest)
+{
+    size_t i;
+    for (i = ARENA; i > highest; i--)
+        if (arena[i - 1] != fill)
+            return i;
+    return highest;
+}
+
+static int refusals(const uint8_t *weights, const uint8_t *in, uint8_t *out, uint8_t *arena)
+{
+    memset(out, 0x11, OUT);
+    if (run(weights, 0, out, arena) != @UP@_ERROR_NULL || run(weights, in, 0, arena) != @UP@_ERROR_NULL)
+        return fail("a null input or output is not refused");
+    if (ARENA > 0 && run(weights, in, out, 0) != @UP@_ERROR_NULL)
+        return fail("a null arena is not refused");
+    if (ARENA > 0 && run(weights, in, out, arena + 4) != @UP@_ERROR_ALIGNMENT)
+        return fail("a misaligned arena is not refused");
+    if (!SUITE_STANDALONE && run(0, in, out, arena) != @UP@_ERROR_NULL)
+        return fail("null weights are not refused");
+    if (!SUITE_STANDALONE && run(weights + 4, in, out, arena) != @UP@_ERROR_ALIGNMENT)
+        return fail("misaligned weights are not refused");
+    return all(out, OUT, 0x11) ? 0 : fail("a refused call changed the output");
+}
+
+int main(void)
+{
+    uint8_t *weights = block(WEIGHTS), *kept = block(WEIGHTS);
+    uint8_t *guarded_arena = block(ARENA + 2 * GUARD), *guarded_out = block(OUT + 2 * GUARD + 1);
+    uint8_t *arena = block(ARENA), *in = malloc(IN), *odd_in = malloc(IN + 1), *out = malloc(OUT);
+    uint8_t *const inner_arena = guarded_arena + GUARD, *const inner_out = guarded_out + GUARD + 1;
+    size_t highest = 0, i;
+    uint8_t tail[8];
+
+    SUITE_REPORT_ERRORS();
+    if (@STEM@_self_test() != 0)
+        return fail("the self-test failed");
+    if (!in || !odd_in || !out || fread(weights, 1, WEIGHTS, stdin) != WEIGHTS)
+        return fail("no memory, or no weights");
+    memcpy(kept, weights, WEIGHTS);
+    memset(guarded_arena, 0xC3, ARENA + 2 * GUARD);
+    memset(guarded_out, 0xC3, OUT + 2 * GUARD + 1);
+    memset(in, 0, IN);
+    if (refusals(weights, in, out, arena))
+        return 2;
+    while (fread(in, 1, IN, stdin) == IN) {
+        memcpy(odd_in + 1, in, IN);
+        memset(inner_arena, 0xA5, ARENA);
+        memset(inner_out, 0xA5, OUT);
+        if (run(weights, odd_in + 1, inner_out, ARENA > 0 ? inner_arena : 0) != @UP@_OK)
+            return fail("the guarded run returned an error");
+        if (!all(guarded_arena, GUARD, 0xC3) || !all(inner_arena + ARENA, GUARD, 0xC3))
+            return fail("a byte beside the arena was written");
+        if (!all(guarded_out, GUARD + 1, 0xC3) || !all(inner_out + OUT, GUARD, 0xC3))
+            return fail("a byte beside the output was written");
+        memset(arena, 0x5A, ARENA);
+        memset(out, 0x5A, OUT);
+        if (run(weights, in, out, ARENA > 0 ? arena : 0) != @UP@_OK)
+            return fail("the exact run returned an error");
+        if (memcmp(in, odd_in + 1, IN) || memcmp(weights, kept, WEIGHTS))
+            return fail("the input or the weights were changed");
+        highest = touched(arena, 0x5A, touched(inner_arena, 0xA5, highest));
+        if (fwrite(inner_out, 1, OUT, stdout) != OUT || fwrite(out, 1, OUT, stdout) != OUT)
+            return fail("the output cannot be written");
+    }
+    for (i = 0; i < sizeof tail; i++)
+        tail[i] = (uint8_t)((uint64_t)highest >> (8 * i));
+    if (fwrite(tail, 1, sizeof tail, stdout) != sizeof tail)
+        return fail("the output cannot be written");
+    free(weights);
+    free(kept);
+    free(guarded_arena);
+    free(guarded_out);
+    free(arena);
+    free(in);
+    free(odd_in);
+    free(out);
+    return 0;
+}
+"""
