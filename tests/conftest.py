@@ -7,15 +7,16 @@ is how CI runs, each such skip is a failure. A failing test prints the command t
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from penjing.core import knobs
-from penjing.core.errors import MissingCompiler
-from penjing.toolchain import Target, find_compiler, find_target, has_emulator
+from penjing.core.errors import CompileError, MissingCompiler
+from penjing.testing.op_suite import SANITIZE
+from penjing.toolchain import Target, compile_executable, find_compiler, find_target, has_emulator, host_target
 
 NO_SKIP = "PENJING_NO_SKIP"
 
@@ -51,6 +52,21 @@ def require() -> Callable[[str], Path]:
         return Path(path)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def host() -> Target:
+    return host_target()
+
+
+@pytest.fixture(scope="session")
+def sanitize(host) -> Sequence[str]:
+    """The options of the address and undefined-behaviour sanitizers; skipped where they cannot be linked."""
+    try:
+        compile_executable({"main.c": "int main(void) { return 0; }"}, host, extra=SANITIZE)
+    except CompileError as error:
+        pytest.skip(f"the host's compiler cannot link its sanitizers: {error.what.splitlines()[-1]}")
+    return SANITIZE
 
 
 @pytest.fixture(scope="session")

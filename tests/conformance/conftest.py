@@ -1,49 +1,18 @@
 """What the conformance tests run on: targets, compilers, and the programs that they compare."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 from penjing import api
-from penjing.core.errors import CompileError, MissingCompiler
+from penjing.core.errors import MissingCompiler
 from penjing.ir.graph import Graph
 from penjing.ops import integer_operators
 from penjing.testing.networks import batches, edge_cnn
-from penjing.testing.op_suite import SANITIZE, OpCase, op_cases
+from penjing.testing.op_suite import OpCase, op_cases
 from penjing.testing.sample_graphs import operator_samples, sample_graph
-from penjing.toolchain import (
-    Compiler,
-    Target,
-    compile_executable,
-    find_compiler,
-    find_target,
-    has_emulator,
-    host_target,
-)
-
-
-@pytest.fixture(scope="session")
-def host() -> Target:
-    return host_target()
-
-
-@pytest.fixture(scope="session")
-def runnable() -> Callable[[str], Target]:
-    """`runnable("wasm32")`: the target; the test is skipped where its programs cannot be built or run."""
-
-    def find(name: str) -> Target:
-        target = find_target(name)
-        try:
-            find_compiler(target)
-        except MissingCompiler as error:
-            pytest.skip(error.what)
-        if not has_emulator(target):
-            pytest.skip(f"none of {', '.join(target.emulator)} is on PATH")
-        return target
-
-    return find
+from penjing.toolchain import Compiler, find_compiler, find_target
 
 
 @pytest.fixture(scope="session")
@@ -53,16 +22,6 @@ def zig(host) -> Compiler:
         return dataclasses.replace(find_compiler(find_target("wasm32")), target=host)
     except MissingCompiler as error:
         pytest.skip(error.what)
-
-
-@pytest.fixture(scope="session")
-def sanitize(host) -> Sequence[str]:
-    """The options of the address and undefined-behaviour sanitizers; skipped where they cannot be linked."""
-    try:
-        compile_executable({"main.c": "int main(void) { return 0; }"}, host, extra=SANITIZE)
-    except CompileError as error:
-        pytest.skip(f"the host's compiler cannot link its sanitizers: {error.what.splitlines()[-1]}")
-    return SANITIZE
 
 
 @pytest.fixture(scope="session")

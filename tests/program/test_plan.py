@@ -198,6 +198,15 @@ def test_a_renamed_value_that_is_returned_has_its_own_bytes():
     assert made.places["a"].base == "arena"
 
 
+def test_a_value_that_is_returned_under_another_shape_gives_its_own_bytes_back_at_once():
+    program = Program(64)
+    y = program.reshaped(program.moved("x0", "a"), "y", 8, 8)
+    b = program.moved("x0", "b")
+    _, made = program.done(y, program.add(QConcat(1), b, program.reshaped(y, "again", 64), out="z"))
+    assert made.places["a"] == made.places["b"]
+    assert made.arena_bytes == made.lower_bound_bytes == 64
+
+
 def test_a_table_works_in_place_when_its_input_is_read_for_the_last_time():
     program = Program(100)
     a = program.moved("x0", "a")
