@@ -1,6 +1,8 @@
 """A text from a hostile tray is refused or understood; nothing else happens, and not for long."""
 
 import re
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from penjing.ir import parse
 from penjing.ir.graph import Graph
 from penjing.ir.parse import parse_graph
 from penjing.ir.text import HEADER, print_graph
-from penjing.ops import registry
+from penjing.ir.types import Constant, DType, Type
+from penjing.ops import integer_operators, operators, registry
+from penjing.ops.operator import IntegerOperator
 from penjing.program.plan import plan
 
 PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[A-Za-z0-9_.]+|[^A-Za-z0-9_.]')
@@ -98,6 +102,24 @@ NASTY = [
 ]
 
 
+NUMBERS = ("0", "-1", "2", "2147483647", "9" * 18, "-9223372036854775808", "[]", "0x1.0p+1023", "-inf", "none")
+MOST_BYTES = 2**30
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_memory():
+    """A shape rule that allocates as much as a text asks for fails its test, and not the machine."""
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        yield
+        return
+    used = int(pages.read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + MOST_BYTES, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 def arrays(graph: Graph) -> dict[str, np.ndarray]:
     return {name: constant.array for name, constant in graph.constants.items()}
 
@@ -158,6 +180,46 @@ def test_every_attribute_and_number_of_a_program_may_be_anything(program, nasty)
         except PenjingError:
             continue
         assert print_graph(got)
+
+
+def one_node(sample) -> Graph:
+    """A graph of the sample's operator alone."""
+    graph = Graph("one", stage="lowered" if isinstance(sample.op, IntegerOperator) else "imported")
+    inputs = []
+    for i, array in enumerate(sample.inputs):
+        if array is None:
+            inputs.append("")
+        elif i in sample.constant:
+            inputs.append(graph.add_constant(f"c{i}", Constant(array)))
+        else:
+            inputs.append(graph.add_input(f"x{i}", Type(tuple(array.shape), DType.of(array))))
+    outputs = tuple(f"y{i}" for i in range(len(sample.op.infer(*sample.types))))
+    graph.add_node(sample.op, tuple(inputs), outputs)
+    graph.outputs = outputs
+    return graph
+
+
+@pytest.mark.parametrize("name", sorted({**operators(), **integer_operators()}))
+def test_every_attribute_of_every_operator_may_be_anything(name):
+    sample = next(iter(registry()[name].samples()))
+    graph = one_node(sample)
+    text, constants = print_graph(graph), arrays(graph)
+    head, _, rest = text.partition(f"= {name}(")
+    call, _, tail = rest.partition(" : ")
+    pieces = PIECE.findall(call)
+    start = pieces.index("{") if "{" in pieces else len(pieces)
+    for i in range(start, len(pieces)):
+        if not re.fullmatch(r"[0-9].*|true|false|none|inf", pieces[i]):
+            continue
+        for number in NUMBERS:
+            changed = "".join([*pieces[:i], number, *pieces[i + 1 :]])
+            try:
+                got = parse_graph(f"{head}= {name}({changed} : {tail}", constants, registry())
+            except PenjingError:
+                continue
+            assert print_graph(got)
+            if got.stage == "lowered":
+                assert plan(got).arena_bytes >= 0
 
 
 @given(st.binary(max_size=300))

@@ -185,7 +185,7 @@ def _with_weights_of(graph: Graph, module: "torch.nn.Module") -> "torch.nn.Modul
     import torch
 
     copied = copy.deepcopy(module)
-    copied.load_state_dict({name: torch.from_numpy(constant.array) for name, constant in graph.constants.items()})
+    copied.load_state_dict({name: torch.tensor(constant.array) for name, constant in graph.constants.items()})
     return copied
 
 

@@ -126,7 +126,10 @@ class QMean(IntegerOperator):
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x = inputs[0]
         expect(x.dtype is DType.U8, "q_mean takes u8")
-        expect(self.start >= 0 and 1 <= self.count <= x.rank - self.start, f"q_mean over {self._axes()} of {x.rank}")
+        expect(
+            self.start >= 0 and 1 <= self.count <= x.rank - self.start,
+            f"q_mean over {self.count} axes from {self.start} on of {x.rank}",
+        )
         return (Type(_reduced(x.shape, self._axes(), self.keepdim), DType.U8),)
 
     def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:

@@ -8,6 +8,8 @@ import numpy as np
 from penjing.ir.types import Extent, bound
 from penjing.ops.operator import expect
 
+_MOST_EARLY = 2**16
+
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]  # top, left, bottom, right
 
@@ -43,13 +45,20 @@ class Window:
         return sizes[0], sizes[1]
 
     def meets(self, extents: Pair, output: Pair) -> bool:
-        """Whether every window of `output` sees at least one element of an input of (height, width) `extents`."""
-        for axis, extent in enumerate(extents):
-            starts = np.arange(output[axis]) * self.stride[axis] - self.padding[axis]
-            at = starts[:, None] + np.arange(self.kernel[axis]) * self.dilation[axis]
-            if not ((at >= 0) & (at < extent)).any(axis=1).all():
-                return False
-        return True
+        """Whether every window of `output` sees at least one element of an input of (height, width) `extents`.
+
+        The numbers may come from a hostile program: memory and time do not grow with them.
+        """
+        return all(self._meets(axis, extents[axis], output[axis]) for axis in (0, 1))
+
+    def _meets(self, axis: int, extent: int, size: int) -> bool:
+        kernel, stride, dilation = self.kernel[axis], self.stride[axis], self.dilation[axis]
+        last = (size - 1) * stride - self.padding[axis]
+        early = range(-self.padding[axis], min(last + 1, 0), stride)  # starts of the windows that begin in the padding
+        if last >= extent or len(early) > _MOST_EARLY:
+            return False
+        # the first tap that is not before the input is the -(start // dilation)-th, and lies at start % dilation
+        return all(start % dilation < extent and -(start // dilation) < kernel for start in early)
 
     def taps(self, x: np.ndarray, output: Pair, fill: int | float) -> Iterator[tuple[int, int, np.ndarray]]:
         """For each (ky, kx), the view of x (N, H, W, C), padded by `fill`, that the tap sees: (N, OH, OW, C)."""
