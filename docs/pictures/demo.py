@@ -19,7 +19,7 @@ from penjing.core import knobs
 from penjing.core.files import write_atomically
 
 PICTURE = Path(__file__).with_suffix(".svg")
-COLUMNS = 96
+COLUMNS = 84
 COMMANDS = (("penjing", "demo"), ("penjing", "run", "edgecnn.tray", "digit.png"))
 
 _FONT_FACE = re.compile(r"\s*@font-face \{.*?\n    \}", re.DOTALL)

@@ -256,3 +256,12 @@ def test_buffers_start_at_multiples_of_64(nbytes):
         buffer = aligned_buffer(nbytes)
         assert buffer.nbytes == nbytes
         assert nbytes == 0 or buffer.ctypes.data % 64 == 0
+
+
+@pytest.mark.parametrize("field", ["arena_bytes", "weights_bytes"])
+def test_a_manifest_that_states_other_memory_than_the_program_needs_is_refused(parts, packed, field):
+    variant = parts.variants["default"]
+    changed = dataclasses.replace(variant, **{field: getattr(variant, field) + 64})
+    path = packed(dataclasses.replace(parts, variants={"default": changed}))
+    with pytest.raises(CorruptBundle, match="other memory than the manifest says"):
+        penjing.runtime.load(path)
