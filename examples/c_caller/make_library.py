@@ -22,6 +22,7 @@ def waves(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def train(module: nn.Module, epochs: int) -> None:
+    """Learn to tell the waves apart."""
     x, y = waves(3000, seed=0)
     optimizer = torch.optim.Adam(module.parameters(), 0.01)
     module.train()

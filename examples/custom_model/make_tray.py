@@ -11,6 +11,7 @@ import penjing
 
 
 def train(module: nn.Module, x: torch.Tensor, epochs: int) -> None:
+    """Learn to rebuild `x`."""
     optimizer = torch.optim.Adam(module.parameters(), 0.003)
     module.train()
     for _ in range(epochs):
@@ -27,9 +28,8 @@ def report(name: str, run: Callable[[np.ndarray], np.ndarray], nbytes: int) -> N
         (strangeness(heard, run(heard)) > threshold).mean()
         for heard in (spectra(1000, worn=True, seed=2), spectra(1000, worn=False, seed=3))
     )
-    print(
-        f"{name:6} finds {100 * found:.1f} % of worn pumps, suspects {100 * wrong:.1f} % of healthy ones, {nbytes:,} bytes"
-    )
+    judged = f"finds {100 * found:.1f} % of worn pumps, suspects {100 * wrong:.1f} % of healthy ones"
+    print(f"{name:6} {judged}, {nbytes:,} bytes")
 
 
 torch.manual_seed(0)
@@ -42,6 +42,7 @@ train(network, torch.from_numpy(healthy), epochs=30)
 
 
 def in_float(x: np.ndarray) -> np.ndarray:
+    """The network as it was trained."""
     with torch.inference_mode():
         return network(torch.from_numpy(x)).numpy()
 

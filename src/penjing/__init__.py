@@ -1,10 +1,10 @@
 """penjing makes a trained model small enough for the device that must carry it, and proves what that cost.
 
-    import penjing
-    graph = penjing.capture(module, example)                 # torch module -> Graph, checked against its source
-    program = penjing.lower(penjing.quantize(graph, batches))
-    penjing.save(penjing.build(program), "model.tray")
-    model = penjing.load("model.tray")                       # on the device: numpy alone
+import penjing
+graph = penjing.capture(module, example)                 # torch module -> Graph, checked against its source
+program = penjing.lower(penjing.quantize(graph, batches))
+penjing.save(penjing.build(program), "model.tray")
+model = penjing.load("model.tray")                       # on the device: numpy alone
 """
 
 import importlib

@@ -1,10 +1,10 @@
 """The stages wired together; every algorithm lives in its own package.
 
-    graph = capture(module, example)            torch module -> Graph, checked against its source
-    graph = prune(graph, ratio=0.5)             optional
-    graph = quantize(graph, batches)            w8a8 by calibration
-    program = lower(graph)                      integer program: the definition of what devices compute
-    save(build(program, ...), "model.tray")     C, libraries, golden vectors, one file
+graph = capture(module, example)            torch module -> Graph, checked against its source
+graph = prune(graph, ratio=0.5)             optional
+graph = quantize(graph, batches)            w8a8 by calibration
+program = lower(graph)                      integer program: the definition of what devices compute
+save(build(program, ...), "model.tray")     C, libraries, golden vectors, one file
 """
 
 import os

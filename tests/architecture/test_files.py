@@ -16,6 +16,7 @@ LONG_FILES: dict[str, str] = {}
 EMPTY_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 
 # Folders of somebody's own machine. The character classes keep this line from matching itself.
+CODE = re.compile(r"`[^`\n]*`")
 MACHINE_PATH = re.compile(r"(?<![\w./-])/(?:wor[k]|roo[t]|tmp/[a-z])/")
 NEVER_COMMITTED = {".git", ".venv", "build", "dist", "__pycache__", "node_modules"}
 
@@ -70,7 +71,7 @@ def test_relative_links_in_the_documentation_lead_to_files(committed, root):
         (page, target)
         for page in committed
         if page.suffix == ".md"
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)", page.read_text(encoding="utf-8"))
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)", CODE.sub("", page.read_text(encoding="utf-8")))
         if "://" not in target and not target.startswith("mailto:")
     ]
     broken = [f"{page.relative_to(root)} -> {target}" for page, target in links if not (page.parent / target).exists()]

@@ -129,8 +129,9 @@ def build(
         source=source,
         force=force,
     )
-    prepared = prepare(request)
     with phases(quiet=as_json) as shown:
+        shown.start("loading the model")
+        prepared = prepare(request)
         built = make(request, prepared, shown)
     if as_json:
         print_json(as_dict(built))

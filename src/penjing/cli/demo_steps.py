@@ -116,6 +116,7 @@ def make(data: str, prune: float, shown: Phases) -> Made:
     from penjing.zoo import catalog, recipes
     from penjing.zoo.data import load
 
+    shown.start("loading torch and the data")
     chosen = _choose(data)
     dataset = load(chosen)
     recipe = recipes.find(NAME, chosen)

@@ -6,7 +6,9 @@ import os
 import sys
 from typing import Any, TextIO
 
-from penjing.cli.output import error_console, print_json
+from rich.text import Text
+
+from penjing.cli.output import error_console, hanging, print_json
 from penjing.core.errors import InvalidInput, PenjingError, WriteFailed
 
 INTERRUPTED = 130
@@ -62,9 +64,11 @@ def _tell(name: str, what: str, *, as_json: bool, where: str | None = None, hint
         document: dict[str, Any] = {"error": name, "what": what, "where": where, "hint": hint, "slug": None}
         print_json(document)
         return
-    lines = [what, *([f"  try  {hint}"] if hint else [])]
-    error_console.print(f"[bold red]{name}[/bold red]: ", end="")
-    error_console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    lines = [*f"{name}: {what}".splitlines(), *([f"  try  {hint}"] if hint else [])]
+    wrapped = [hanging(line, 7 if line.startswith("  ") else 2, error_console) for line in lines]
+    text = Text("\n".join(wrapped))
+    text.stylize("bold red", 0, len(name))
+    error_console.print(text, soft_wrap=True)
 
 
 def _of_the_system(error: OSError) -> PenjingError:

@@ -51,15 +51,21 @@ def note(text: str) -> None:
     error_console.print(f"note: {text}", markup=False, soft_wrap=True, style="yellow")
 
 
+def hanging(text: str, indent: int, at: Console) -> str:
+    """A line wrapped for a terminal, its further lines indented; for a pipe as it is."""
+    if not at.is_terminal:
+        return text
+    lines = textwrap.wrap(text, max(at.width, 40), subsequent_indent=" " * indent, break_on_hyphens=False)
+    return "\n".join(lines)
+
+
 def show_facts(rows: list[tuple[str, str]]) -> None:
     """Names and values in two columns. On a terminal long values wrap beside their name, a pipe gets them whole."""
     width = max(len(name) for name, _ in rows)
-    room = max(console.width - width - 5, 20) if console.is_terminal else sys.maxsize
     for name, text in rows:
-        first, *more = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
-        console.print(Text.assemble((f"  {name:{width}}  ", "dim"), first), soft_wrap=True)
-        for line in more:
-            console.print(Text(f"{'':{width + 4}}{line}"), soft_wrap=True)
+        line = Text(hanging(f"  {name:{width}}  {text}", width + 4, console))
+        line.stylize("dim", 0, width + 4)
+        console.print(line, soft_wrap=True)
 
 
 _noted: set[str] = set()
@@ -96,6 +102,12 @@ class Phases:
             self._progress.update(self._task, total=1, completed=1)
         self._task = None
 
+    def drop(self) -> None:
+        """The last phase has failed: what is told next is not about how far it was."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = None
+
 
 @contextmanager
 def phases(*, quiet: bool) -> Iterator[Phases]:
@@ -110,7 +122,11 @@ def phases(*, quiet: bool) -> Iterator[Phases]:
     silent = quiet or not error_console.is_terminal
     with Progress(*columns, console=error_console, disable=silent) as progress:
         shown = Phases(progress)
-        yield shown
+        try:
+            yield shown
+        except BaseException:
+            shown.drop()
+            raise
         shown.end()
 
 
