@@ -16,7 +16,7 @@ LONG_FILES: dict[str, str] = {}
 EMPTY_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 
 # Folders of somebody's own machine. The character classes keep this line from matching itself.
-CODE = re.compile(r"`[^`\n]*`")
+CODE = re.compile(r"^    .*$|`[^`\n]*`", re.MULTILINE)
 MACHINE_PATH = re.compile(r"(?<![\w./-])/(?:wor[k]|roo[t]|tmp/[a-z])/")
 NEVER_COMMITTED = {".git", ".venv", "build", "dist", "__pycache__", "node_modules"}
 
