@@ -11,6 +11,18 @@ from penjing.ir.types import Dim
 from penjing.ops.operator import IntegerOperator
 
 
+# of the largest activation: what is computed at a time stays in tens of megabytes
+_ELEMENTS_AT_A_TIME = 2**22
+
+
+def samples_at_a_time(program: Graph) -> int:
+    """How many samples one call of `interpret` should take to keep memory bounded; 1 where the batch is fixed at 1."""
+    batches = [program.types[name].shape[0] for name in program.inputs]
+    fixed = [batch for batch in batches if isinstance(batch, int)]
+    largest = max((program.types[name].elements for name in program.activations()), default=1)
+    return min([*fixed, max(1, _ELEMENTS_AT_A_TIME // max(largest, 1))])
+
+
 def interpret(program: Graph, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
     """Run a lowered program on integer codes.
 

@@ -9,12 +9,10 @@ import numpy as np
 
 from penjing.core.errors import BundleError, InvalidInput
 from penjing.ir.graph import Graph
-from penjing.program.interpret import interpret
+from penjing.program.interpret import interpret, samples_at_a_time
 from penjing.program.plan import ALIGNMENT, Plan
 from penjing.program.symbols import c_stem
 from penjing.program.weights import pack_weights
-
-_CHUNK = 64  # samples that the interpreter takes at a time: bounds its memory
 
 
 class Engine(Protocol):
@@ -37,13 +35,9 @@ class InterpreterEngine:
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """One array of codes per output."""
-        n, chunk = _samples(self._program, inputs), self._chunk()
+        n, chunk = _samples(self._program, inputs), samples_at_a_time(self._program)
         parts = [interpret(self._program, *(x[i : i + chunk] for x in inputs)) for i in range(0, n, chunk)]
         return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
-
-    def _chunk(self) -> int:
-        batches = (self._program.types[name].shape[0] for name in self._program.inputs)
-        return min((batch for batch in batches if isinstance(batch, int)), default=_CHUNK)
 
 
 class LibraryEngine:

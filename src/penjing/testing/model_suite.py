@@ -19,7 +19,7 @@ from penjing.api import library_sources
 from penjing.core.errors import ToolchainError
 from penjing.emit.c.emit import Emitted, emit_c
 from penjing.ir.graph import Graph
-from penjing.program.interpret import interpret
+from penjing.program.interpret import interpret, samples_at_a_time
 from penjing.program.plan import Plan, plan
 from penjing.program.weights import pack_weights
 from penjing.testing.c_mains import MODEL_MAIN, SANITIZER_REPORT
@@ -28,7 +28,6 @@ from penjing.toolchain import Compiler, Target, compile_executable, run_executab
 
 Sample = tuple[np.ndarray, ...]
 
-_CHUNK = 64  # samples that the interpreter takes at a time: bounds its memory
 _RUNS = 2
 _SHOWN = 5
 
@@ -156,8 +155,7 @@ def _problems(program: Graph, memory: Plan, samples: Sequence[Sample], runs: np.
 
 def _expected(program: Graph, samples: Sequence[Sample]) -> Iterator[tuple[int, list[np.ndarray]]]:
     """(index of the first sample, one array (samples, elements) per output), chunk by chunk."""
-    fixed = any(isinstance(program.types[name].shape[0], int) for name in program.inputs)
-    step = 1 if fixed else _CHUNK
+    step = samples_at_a_time(program)
     for start in range(0, len(samples), step):
         chunk = samples[start : start + step]
         outputs = interpret(program, *(np.concatenate(column) for column in zip(*chunk, strict=True)))
