@@ -10,7 +10,6 @@ from penjing.ir.graph import Graph
 from penjing.ir.types import Dim
 from penjing.ops.operator import IntegerOperator
 
-
 # of the largest activation: what is computed at a time stays in tens of megabytes
 _ELEMENTS_AT_A_TIME = 2**22
 
