@@ -1,6 +1,5 @@
 """The steps of `penjing demo`, from pixels to a tray that another process has verified."""
 
-import copy
 import io
 import json
 import subprocess
@@ -33,8 +32,6 @@ from penjing.runtime.model import Model
 from penjing.toolchain.compilers import find_compiler
 
 if TYPE_CHECKING:
-    import torch
-
     from penjing.zoo.data import Dataset
     from penjing.zoo.recipes import Recipe
 
@@ -113,6 +110,7 @@ def make(data: str, prune: float, shown: Phases) -> Made:
         InvalidInput, MissingData, MissingDependency: the data set.
         PenjingError: of any stage.
     """
+    from penjing.train.inference import with_weights_of
     from penjing.zoo import catalog, recipes
     from penjing.zoo.data import load
 
@@ -131,7 +129,7 @@ def make(data: str, prune: float, shown: Phases) -> Made:
     finer = replace(recipe, epochs=max(1, recipe.epochs // 2), learning_rate=recipe.learning_rate / 4)
     _fit(finer, trainable, dataset, shown)
     pruned_graph = trainable.to_graph()
-    pruned = _with_weights_of(pruned_graph, module)
+    pruned = with_weights_of(pruned_graph, module)
 
     shown.start("quantizing")
     program = api.lower(api.quantize(pruned_graph, _calibration(dataset)))
@@ -172,22 +170,13 @@ def _choose(data: str) -> str:
     return "mnist" if folder is not None and (folder / "mnist.npz").is_file() else "digits"
 
 
-def _fit(recipe: "Recipe", module: "torch.nn.Module", dataset: "Dataset", shown: Phases) -> None:
+def _fit(recipe: "Recipe", module: Any, dataset: "Dataset", shown: Phases) -> None:
     recipe.fit(
         module,
         dataset,
         seed=knobs.SEED.integer(),
         progress=lambda p: shown.reached((p.epoch - 1) * p.steps + p.step, p.epochs * p.steps),
     )
-
-
-def _with_weights_of(graph: Graph, module: "torch.nn.Module") -> "torch.nn.Module":
-    """A copy of the network with the graph's weights: timed in the graph's own form, its masks would count as well."""
-    import torch
-
-    copied = copy.deepcopy(module)
-    copied.load_state_dict({name: torch.tensor(constant.array) for name, constant in graph.constants.items()})
-    return copied
 
 
 def _calibration(dataset: "Dataset") -> list[np.ndarray]:
@@ -212,7 +201,7 @@ def _options(dataset: "Dataset", prune: float, golden: np.ndarray) -> api.BuildO
     )
 
 
-def _right(module: "torch.nn.Module", dataset: "Dataset") -> np.ndarray:
+def _right(module: Any, dataset: "Dataset") -> np.ndarray:
     from penjing.train.fit import evaluate
 
     return evaluate(module, dataset.test_x, dataset.test_y, normalise=dataset.normalise)
@@ -223,17 +212,17 @@ def _accuracy(right: np.ndarray, dataset: str) -> Accuracy:
     return Accuracy("top-1", interval.value, interval.low, interval.high, len(right), dataset)
 
 
-def _time(module: "torch.nn.Module", pruned: "torch.nn.Module", model: Model, one: np.ndarray) -> dict[str, Timing]:
-    import torch
+def _time(module: Any, pruned: Any, model: Model, one: np.ndarray) -> dict[str, Timing]:
+    from penjing.train.inference import one_thread
+    from penjing.train.samples import tensor
 
-    torch.set_num_threads(1)
-    tensor = torch.from_numpy(one)
+    image = tensor(one)
     calls: dict[str, Callable[[], object]] = {
-        "float": lambda: module(tensor),
-        "pruned": lambda: pruned(tensor),
+        "float": lambda: module(image),
+        "pruned": lambda: pruned(image),
         "int8": lambda: model.run(one),
     }
-    with torch.inference_mode():
+    with one_thread():
         return time_interleaved(calls)
 
 

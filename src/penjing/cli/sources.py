@@ -1,13 +1,10 @@
 """What the command line takes as a model: a zoo name, a Python factory, or an exported program."""
 
 import importlib.util
-import logging
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
+from typing import Any
 
 import numpy as np
 
@@ -16,26 +13,6 @@ from penjing.cli.arguments import MODEL_KINDS
 from penjing.cli.arrays import require_file
 from penjing.cli.user_code import call_factory
 from penjing.core.errors import InvalidInput, MissingDependency
-
-if TYPE_CHECKING:
-    import torch
-
-_MAX_REASON = 300
-# What torch.load and torch.export.load raise on files that are damaged or of another kind.
-_DAMAGED = (
-    RuntimeError,
-    ValueError,
-    KeyError,
-    TypeError,
-    OSError,
-    EOFError,
-    AttributeError,
-    IndexError,
-    AssertionError,
-    ImportError,
-    UnpicklingError,
-    BadZipFile,
-)
 
 
 @dataclass(frozen=True)
@@ -53,7 +30,7 @@ class ModelSource:
     """
 
     name: str
-    module: "torch.nn.Module"
+    module: Any
     examples: tuple[np.ndarray, ...]
     port: Port
     labels: tuple[str, ...] | None
@@ -130,76 +107,39 @@ def _from_zoo(name: str) -> ModelSource:
 
 
 def _from_factory(spec: str, input_shape: str | None) -> ModelSource:
-    import torch
+    from penjing.frontends.torch_files import check_module
 
     if input_shape is None:
         raise InvalidInput(
             "a factory does not say what its input looks like", where=spec, hint="add --input-shape, such as 3x32x32"
         )
     shape = parse_shape(input_shape)
-    module = call_factory(spec)
     attribute = spec.rpartition(":")[2]
-    if not isinstance(module, torch.nn.Module):
-        raise InvalidInput(f"{attribute}() gives {type(module).__name__}, which is no torch module", where=spec)
+    module = call_factory(spec)
+    check_module(module, f"{attribute}()", spec)
     example = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
-    named = attribute if type(module) is torch.nn.Sequential else type(module).__name__
-    return ModelSource(_plain(named.lower()), module, (example,), Port(), None, attribute)
+    class_name = type(module).__name__
+    name = attribute if class_name == "Sequential" else class_name
+    return ModelSource(_plain(name.lower()), module, (example,), Port(), None, attribute)
 
 
 def _from_exported(path: Path) -> ModelSource:
-    import torch
+    from penjing.frontends.torch_files import load_exported
 
     require_file(path)
-    logger = logging.getLogger("torch.export")
-    told, logger.disabled = logger.disabled, True  # torch logs tracebacks of what it then raises
-    try:
-        exported = torch.export.load(path)
-    except _DAMAGED as error:
-        raise InvalidInput(
-            f"{path} is no exported program, or it is damaged",
-            where=str(path),
-            hint="write it with torch.export.save(torch.export.export(module, (example,)), FILE)",
-        ) from error
-    finally:
-        logger.disabled = told
-    arguments = exported.example_inputs[0] if exported.example_inputs else ()
-    if not arguments or not all(isinstance(a, torch.Tensor) and a.is_floating_point() for a in arguments):
-        raise InvalidInput("the program has no example inputs of floats", where=str(path))
-    examples = tuple(np.asarray(tensor.detach().cpu().numpy(), np.float32) for tensor in arguments)
-    return ModelSource(_plain(path.stem), _settled(exported.module()), examples, Port(), None, path.name)
+    module, examples = load_exported(path)
+    return ModelSource(_plain(path.stem), module, examples, Port(), None, path.name)
 
 
-def _settled(module: Any) -> Any:
-    """An exported module, which is in the mode it was exported in and raises when asked for another, made to stay."""
-    module.train = module.eval = lambda *_: module
-    return module
-
-
-def _load_weights(module: "torch.nn.Module", path: Path) -> None:
-    import torch
-
-    from penjing.zoo.weights import load_into
-
+def _load_weights(module: Any, path: Path) -> None:
     if path.suffix.lower() == ".npz":
+        from penjing.zoo.weights import load_into
+
         load_into(module, path)
-        return
-    hint = "write it with torch.save(module.state_dict(), FILE)"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGED as error:
-        raise InvalidInput(f"{path} holds more than tensors, or it is damaged", where=str(path), hint=hint) from error
-    try:
-        module.load_state_dict(state, strict=True)
-    except _DAMAGED as error:
-        raise InvalidInput(
-            f"{path} does not hold this model's weights: {_reason(error)}", where=str(path), hint=hint
-        ) from error
+    else:
+        from penjing.frontends.torch_files import load_state
 
-
-def _reason(error: BaseException) -> str:
-    """The first of what can be pages."""
-    text = " ".join(str(error).split()).replace("Error(s) in loading state_dict for ", "")
-    return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]} ..."
+        load_state(module, path)
 
 
 def _plain(text: str) -> str:

@@ -131,9 +131,7 @@ def check_channels(channels: Extent, outputs: int, per_group: int, groups: int) 
 
 
 def convolve(x: np.ndarray, w: np.ndarray, window: Window, groups: int, fill: int | float) -> np.ndarray:
-    """x (N, H, W, C), w (O, KH, KW, C / groups) or (O, KH, KW...) -> (N, OH, OW, O), tap by tap, in x's dtype."""
-    if w.shape[1:3] != window.kernel:
-        w = np.moveaxis(w, -1, 1)
+    """x (N, H, W, C), w (O, KH, KW, C / groups) -> (N, OH, OW, O), tap by tap, in x's dtype."""
     output = window.output(x.shape[1], x.shape[2])
     y = np.zeros((x.shape[0], *output, w.shape[0]), dtype=x.dtype)
     per_in, per_out = x.shape[3] // groups, w.shape[0] // groups
