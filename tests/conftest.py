@@ -7,6 +7,8 @@ is how CI runs, each such skip is a failure. A failing test prints the command t
 import os
 import shlex
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
@@ -27,6 +29,9 @@ settings.load_profile("quick")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Started in the background by a shell, a process ignores Ctrl-C, and so would all that the tests start.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: takes more than about ten seconds; `make test-quick` leaves it out")
 
 

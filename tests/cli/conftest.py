@@ -3,6 +3,7 @@
 `penjing` runs a command in this process, which is quick; `process` runs it in one of its own.
 """
 
+import importlib
 import json
 import os
 import shutil
@@ -120,6 +121,18 @@ def place(material, tmp_path, monkeypatch) -> Path:
     shutil.copytree(material, folder)
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def exported(place, monkeypatch) -> Path:
+    """TinyNet as an exported program, net.pt2."""
+    import torch
+
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.delitem(sys.modules, "net", raising=False)
+    network = importlib.import_module("net").TinyNet().eval()
+    torch.export.save(torch.export.export(network, (torch.zeros(1, 1, 8, 8),)), place / "net.pt2")
+    return place / "net.pt2"
 
 
 @pytest.fixture

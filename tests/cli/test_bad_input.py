@@ -3,6 +3,10 @@
 Each case is a command and the files that it meets; `refused` checks the manners, the case checks the words.
 """
 
+import io
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -371,6 +375,38 @@ def test_everything_that_is_not_carried_is_listed_with_its_line(refused, place):
     line = (place / "net.py").read_text().splitlines().index("        y = torch.cumsum(x, 1)") + 1
     assert f"aten.cumsum.default (net.py:{line}, " in told
     assert f"aten.sort.default (net.py:{line + 1}, " in told
+
+
+class Touch:
+    """Unpickling it makes a file."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("unpickled"),)
+
+
+@pytest.mark.parametrize("part", ["sample_inputs", "weights"])
+def test_an_exported_program_is_not_unpickled(refused, place, exported, part):
+    import torch
+
+    payload = io.BytesIO()
+    torch.save(((Touch(),), {}), payload)
+    with zipfile.ZipFile(exported) as whole, zipfile.ZipFile(place / "evil.pt2", "w") as altered:
+        for name in whole.namelist():
+            data = whole.read(name)
+            if f"/{part}/" in name and not name.endswith(".json"):
+                data = payload.getvalue()
+            if part == "weights" and name.endswith("model_weights_config.json"):
+                data = data.replace(b'"use_pickle":false', b'"use_pickle":true')
+                data = data.replace(b'"use_pickle": false', b'"use_pickle": true')
+            altered.writestr(name, data)
+    refused("build", "evil.pt2", *RANDOM, "-o", "new.tray", error="InvalidInput")
+    assert not (place / "unpickled").exists()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_an_exported_program_that_is_cut_off_is_refused(refused, place, exported, share):
+    cut("cut.pt2", "net.pt2", share)(place)
+    refused("build", "cut.pt2", *RANDOM, "-o", "new.tray", error="InvalidInput")
 
 
 def test_an_error_names_the_line_of_the_users_own_code(refused, place):

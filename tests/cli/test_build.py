@@ -130,18 +130,8 @@ def test_raw_pixels_and_normalised_floats_of_the_same_pictures_give_the_same_sca
     assert "--no-raw" in doubtful.err
 
 
-def test_an_exported_program_is_a_model_too(penjing, place):
-    import sys
-
-    import torch
-
-    sys.path.insert(0, str(place))
-    try:
-        from net import TinyNet
-    finally:
-        sys.path.remove(str(place))
-        sys.modules.pop("net", None)
-    torch.export.save(torch.export.export(TinyNet().eval(), (torch.zeros(1, 1, 8, 8),)), "my net.pt2")
+def test_an_exported_program_is_a_model_too(penjing, place, exported):
+    exported.rename("my net.pt2")
     told = penjing("build", "my net.pt2", "--calibrate", "samples.npy", "--evaluate", "tested.npz")
     assert told.code == 0, told.err
     assert (place / "my_net.tray").is_file()

@@ -18,7 +18,9 @@ def section(name: str) -> str:
 
 
 def options(penjing, name: str) -> set[str]:
-    return set(re.findall(r"(?<![\w-])-{1,2}[a-z][a-z-]*", penjing(name, "--help").out))
+    return set(
+        re.findall(r"(?<![\w-])(?:--[a-z][a-z-]+|-[a-z]\b)", penjing(name, "--help").out.partition("Examples:")[0])
+    )
 
 
 def test_every_command_has_its_section_and_no_other_has_one():

@@ -1,4 +1,8 @@
-"""Files that torch writes: exported programs (.pt2) and state dicts (.pt, .pth). Nothing in them is run as code."""
+"""Files that torch writes: exported programs (.pt2) and state dicts (.pt, .pth).
+
+A state dict is read without running anything. An exported program is as trusted as a Python file: torch evaluates the
+symbolic expressions in it. What torch would unpickle besides, penjing refuses.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -40,7 +44,7 @@ def load_exported(path: Path) -> tuple[Any, tuple[np.ndarray, ...]]:
     """
     torch = import_torch()
     try:
-        with _quiet("torch.export"):
+        with _quiet("torch.export"), _tensors_only(torch):
             exported = torch.export.load(path)
     except _DAMAGED as error:
         raise InvalidInput(
@@ -85,6 +89,21 @@ def _settled(module: Any) -> Any:
     """An exported module, which is in the mode it was exported in and raises when asked for another, made to stay."""
     module.train = module.eval = lambda *_: module
     return module
+
+
+@contextmanager
+def _tensors_only(torch: Any) -> Iterator[None]:
+    """torch.export.load unpickles what `weights_only` refuses, and has no option against it."""
+    load = torch.load
+
+    def restricted(*arguments: Any, **options: Any) -> Any:
+        return load(*arguments, **(options | {"weights_only": True}))
+
+    torch.load = restricted
+    try:
+        yield
+    finally:
+        torch.load = load
 
 
 @contextmanager
