@@ -178,6 +178,12 @@ def test_classify_names_the_most_likely_labels_with_probabilities(model):
     assert model.classify(pixels, top=1) == got[:1]
 
 
+def test_scores_of_a_softmax_layer_are_probabilities_as_they_are(model):
+    after_softmax = np.array([0.25, 0.703125, 0.05078125, 0, 0, 0, 0, 0, 0, 0], np.float32)
+    assert model.top_labels(after_softmax, top=2) == [("digit 1", 0.703125), ("digit 0", 0.25)]
+    assert model.top_labels(np.zeros(10, np.float32), top=1)[0][1] == pytest.approx(0.1)
+
+
 def test_classify_takes_one_sample(model):
     with pytest.raises(InvalidInput, match="classify takes one sample, not 2"):
         model.classify(np.zeros((2, 1, 32, 32), np.uint8))

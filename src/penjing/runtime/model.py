@@ -82,11 +82,13 @@ class Model:
         return self.top_labels(first[0], top)
 
     def top_labels(self, scores: np.ndarray, top: int = 5) -> list[tuple[str, float]]:
-        """The `top` largest of one sample's scores (first output) as labels with softmax probabilities."""
-        logits = scores.reshape(-1)
-        exponents = np.exp(logits - logits.max())
-        probabilities = exponents / exponents.sum()
-        labels = self.outputs[0].labels or tuple(str(i) for i in range(logits.size))
+        """The `top` largest of one sample's scores (first output) as labels with probabilities.
+
+        Scores that add up to 1, as after a softmax layer, are probabilities already; others go through a softmax.
+        """
+        flat = scores.reshape(-1)
+        probabilities = flat if _is_distribution(flat) else _softmax(flat)
+        labels = self.outputs[0].labels or tuple(str(i) for i in range(flat.size))
         best = np.argsort(-probabilities, kind="stable")[:top]
         return [(labels[i], float(probabilities[i])) for i in best]
 
@@ -113,6 +115,17 @@ class Model:
             raise InvalidInput(f"input {spec.name} has shape {array.shape}, expected (n, {str(spec.shape[1:])[1:]}")
         _check_finite(array, spec)
         return quantize(array, np.float32(spec.scale), spec.zero_point)
+
+
+def _is_distribution(scores: np.ndarray) -> bool:
+    # each code of a softmax may be half a step of 1/256 off
+    return bool(scores.min() >= 0 and abs(float(scores.sum()) - 1) <= 1 / 256 + min(scores.size / 512, 0.25))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponents = np.exp(logits - logits.max())
+    probabilities: np.ndarray = exponents / exponents.sum()
+    return probabilities
 
 
 def _check_finite(array: np.ndarray, spec: InputSpec) -> None:
