@@ -89,7 +89,7 @@ def test_inputs_that_do_not_fit_are_refused(inputs):
 
 
 def test_the_refusal_names_the_input_and_what_was_expected():
-    with pytest.raises(InvalidInput, match=r"input %b has shape \(1, 5\), expected \('batch<=1', '4'\)"):
+    with pytest.raises(InvalidInput, match=r"input %b has shape \(1, 5\), expected \(batch, 4\)"):
         interpret(small(), np.zeros((1, 4), np.uint8), np.zeros((1, 5), np.uint8))
     with pytest.raises(InvalidInput, match="input %a must be u8, not int16"):
         interpret(small(), np.zeros((1, 4), np.int16), np.zeros((1, 4), np.uint8))

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from penjing.core.errors import InvalidGraph, InvalidInput
+from penjing.core.errors import InvalidGraph
 from penjing.ir.graph import Graph
-from penjing.ir.types import Dim
+from penjing.ir.inputs import named_inputs
 from penjing.ops.operator import Operator
 
 Watch = Callable[[str, np.ndarray], None]
@@ -32,7 +32,7 @@ def evaluate(graph: Graph, *inputs: np.ndarray, watch: Watch | None = None) -> t
     if graph.states:
         raise InvalidGraph("states have no float meaning of a single call", where=f"graph {graph.name}")
     values = {name: constant.array for name, constant in graph.constants.items()}
-    values |= _checked_inputs(graph, inputs)
+    values |= named_inputs(graph, inputs)
     if watch is not None:
         for name in graph.inputs:
             watch(name, values[name])
@@ -51,20 +51,3 @@ def evaluate(graph: Graph, *inputs: np.ndarray, watch: Watch | None = None) -> t
             if last_use[name] == i and name not in kept:
                 values.pop(name, None)
     return tuple(values[name] for name in graph.outputs)
-
-
-def _checked_inputs(graph: Graph, inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
-    if len(inputs) != len(graph.inputs):
-        raise InvalidInput(f"{len(inputs)} inputs were given, {graph.name} takes {len(graph.inputs)}")
-    extents: dict[str, int] = {}
-    for name, array in zip(graph.inputs, inputs, strict=True):
-        type_ = graph.types[name]
-        if array.dtype != type_.dtype.numpy:
-            raise InvalidInput(f"input %{name} must be {type_.dtype}, not {array.dtype}")
-        if not type_.matches(array.shape):
-            expected = ", ".join(e.name if isinstance(e, Dim) else str(e) for e in type_.shape)
-            raise InvalidInput(f"input %{name} has shape {array.shape}, expected ({expected})")
-        for extent, n in zip(type_.shape, array.shape, strict=True):
-            if isinstance(extent, Dim) and extents.setdefault(extent.name, n) != n:
-                raise InvalidInput(f"input %{name} has {extent.name} = {n}, another input {extents[extent.name]}")
-    return dict(zip(graph.inputs, inputs, strict=True))

@@ -5,9 +5,8 @@ Short and plain on purpose. It needs numpy alone.
 
 import numpy as np
 
-from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph
-from penjing.ir.types import Dim
+from penjing.ir.inputs import named_inputs
 from penjing.ops.operator import IntegerOperator
 
 # of the largest activation: what is computed at a time stays in tens of megabytes
@@ -36,7 +35,7 @@ def interpret(program: Graph, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         InvalidInput: the number, shape or dtype of the inputs does not fit.
     """
     values = {name: constant.array for name, constant in program.constants.items()}
-    values |= _checked_inputs(program, inputs)
+    values |= named_inputs(program, inputs)
     last_use = {name: i for i, node in enumerate(program.nodes) for name in node.inputs}
     for i, node in enumerate(program.nodes):
         assert isinstance(node.op, IntegerOperator)
@@ -46,19 +45,3 @@ def interpret(program: Graph, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
             if last_use[name] == i and name not in program.outputs and name not in program.constants:
                 values.pop(name, None)
     return tuple(values[name] for name in program.outputs)
-
-
-def _checked_inputs(program: Graph, inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
-    if len(inputs) != len(program.inputs):
-        raise InvalidInput(f"{len(inputs)} inputs were given, {program.name} takes {len(program.inputs)}")
-    extents: dict[str, int] = {}
-    for name, array in zip(program.inputs, inputs, strict=True):
-        type_ = program.types[name]
-        if array.dtype != type_.dtype.numpy:
-            raise InvalidInput(f"input %{name} must be {type_.dtype}, not {array.dtype}")
-        if not type_.matches(array.shape):
-            raise InvalidInput(f"input %{name} has shape {array.shape}, expected {tuple(map(str, type_.shape))}")
-        for extent, n in zip(type_.shape, array.shape, strict=True):
-            if isinstance(extent, Dim) and extents.setdefault(extent.name, n) != n:
-                raise InvalidInput(f"input %{name} has {extent.name} = {n}, another input {extents[extent.name]}")
-    return dict(zip(program.inputs, inputs, strict=True))
