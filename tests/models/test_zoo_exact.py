@@ -13,7 +13,7 @@ from penjing import api
 from penjing.bundle.tray import read_tray
 from penjing.core.arithmetic import quantize
 from penjing.ir.graph import Graph
-from penjing.program.interpret import interpret, samples_at_a_time
+from penjing.program.interpret import interpret, rows_at_a_time
 from penjing.program.plan import align, plan
 from penjing.runtime.loading import from_tray
 from penjing.testing.differences import describe_difference
@@ -63,7 +63,7 @@ def test_the_library_of_a_tray_equals_the_interpreter(name, zoo_program):
     program = zoo_program(name)
     model = from_tray(read_tray(api.build(program, api.BuildOptions(with_source=False))), engine="library")
     codes = input_codes(program, name, N_INPUTS.get(name, 500))
-    chunk = samples_at_a_time(program)
+    chunk = rows_at_a_time(program)
     outputs = []
     for start in range(0, len(codes), chunk):
         part = codes[start : start + chunk]

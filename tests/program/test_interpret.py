@@ -10,7 +10,7 @@ from penjing.ir.verify import verify
 from penjing.ops.add import Add, QAdd
 from penjing.ops.reshape import QReshape
 from penjing.ops.table import QTable
-from penjing.program.interpret import interpret
+from penjing.program.interpret import interpret, rows_at_a_time
 from penjing.program.lower import lower
 from penjing.testing.networks import BATCH, Network
 
@@ -124,3 +124,14 @@ def test_other_symbolic_extents_may_have_any_length_but_one_for_all():
     assert interpret(program, ones, ones)[0].tolist() == [[2] * 7]
     with pytest.raises(InvalidInput, match="n = 1"):
         interpret(program, ones, ones[:, :1])
+
+
+def test_a_fixed_batch_is_taken_whole_and_a_free_one_in_pieces_of_bounded_memory():
+    net = Network("fixed")
+    fixed = net.done(net.input(4, name="x"))
+    fixed.types["x"] = Type((3, 4), DType.U8, fixed.types["x"].quant)
+    assert rows_at_a_time(fixed) == 3
+    wide = Network("wide")
+    graph = wide.done(wide.input(2**21, name="x"))
+    assert rows_at_a_time(graph) == 2
+    assert rows_at_a_time(small()) > 1000

@@ -13,12 +13,14 @@ from penjing.ops.operator import IntegerOperator
 _ELEMENTS_AT_A_TIME = 2**22
 
 
-def samples_at_a_time(program: Graph) -> int:
-    """How many samples one call of `interpret` should take to keep memory bounded; 1 where the batch is fixed at 1."""
-    batches = [program.types[name].shape[0] for name in program.inputs]
-    fixed = [batch for batch in batches if isinstance(batch, int)]
+def rows_at_a_time(program: Graph) -> int:
+    """How long axis 0 should be in one call of `interpret`: the batch where it is fixed, else what bounds memory."""
+    for name in program.inputs:
+        batch = program.types[name].shape[0]
+        if isinstance(batch, int):
+            return batch
     largest = max((program.types[name].elements for name in program.activations()), default=1)
-    return min([*fixed, max(1, _ELEMENTS_AT_A_TIME // max(largest, 1))])
+    return max(1, _ELEMENTS_AT_A_TIME // max(largest, 1))
 
 
 def interpret(program: Graph, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:

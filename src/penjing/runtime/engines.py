@@ -9,7 +9,7 @@ import numpy as np
 
 from penjing.core.errors import BundleError, InvalidInput
 from penjing.ir.graph import Graph
-from penjing.program.interpret import interpret, samples_at_a_time
+from penjing.program.interpret import interpret, rows_at_a_time
 from penjing.program.plan import ALIGNMENT, Plan
 from penjing.program.symbols import c_stem
 from penjing.program.weights import pack_weights
@@ -35,7 +35,7 @@ class InterpreterEngine:
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """One array of codes per output."""
-        n, chunk = _samples(self._program, inputs), samples_at_a_time(self._program)
+        n, chunk = _samples(self._program, inputs), rows_at_a_time(self._program)
         parts = [interpret(self._program, *(x[i : i + chunk] for x in inputs)) for i in range(0, n, chunk)]
         return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
 

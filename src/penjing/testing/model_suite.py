@@ -19,7 +19,7 @@ from penjing.api import library_sources
 from penjing.core.errors import ToolchainError
 from penjing.emit.c.emit import Emitted, emit_c
 from penjing.ir.graph import Graph
-from penjing.program.interpret import interpret, samples_at_a_time
+from penjing.program.interpret import interpret, rows_at_a_time
 from penjing.program.plan import Plan, plan
 from penjing.program.weights import pack_weights
 from penjing.testing.c_mains import MODEL_MAIN, SANITIZER_REPORT
@@ -155,7 +155,7 @@ def _problems(program: Graph, memory: Plan, samples: Sequence[Sample], runs: np.
 
 def _expected(program: Graph, samples: Sequence[Sample]) -> Iterator[tuple[int, list[np.ndarray]]]:
     """(index of the first sample, one array (samples, elements) per output), chunk by chunk."""
-    step = samples_at_a_time(program)
+    step = max(1, rows_at_a_time(program) // program.types[program.inputs[0]].bounds[0])
     for start in range(0, len(samples), step):
         chunk = samples[start : start + step]
         outputs = interpret(program, *(np.concatenate(column) for column in zip(*chunk, strict=True)))
