@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from penjing.core import knobs
 from penjing.core.errors import CompileError, MissingCompiler
+from penjing.testing.isas import runnable_isas
 from penjing.testing.op_suite import SANITIZE
 from penjing.toolchain import Target, compile_executable, find_compiler, find_target, has_emulator, host_target
 
@@ -33,6 +34,23 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: takes more than about ten seconds; `make test-quick` leaves it out")
+
+
+def pytest_report_header() -> str:
+    """Which instruction sets the tests of SIMD kernels run on: those that nothing here can run are left out."""
+    host = host_target()
+    here = runnable_isas(host)
+    missing = [isa for isa in host.isas if isa not in here]
+    return f"instruction sets: {', '.join(here) or 'no choice'}" + (f"; NOT HERE: {', '.join(missing)}" * bool(missing))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test whose list of cases is empty on this machine is left out; pytest would count it as skipped."""
+    items[:] = [item for item in items if not any(_has_no_case(mark) for mark in item.iter_markers("skip"))]
+
+
+def _has_no_case(mark: pytest.Mark) -> bool:
+    return str(mark.kwargs.get("reason", "")).startswith("got empty parameter set")
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
 from penjing.core.errors import InvalidInput
-from penjing.core.targets import Target, find_target
+from penjing.core.targets import find_target
 from penjing.emit.c.emit import Emitted, emit_c
 from penjing.ir.graph import Graph
 from penjing.ir.passes import run_passes
@@ -34,11 +34,11 @@ from penjing.program.interpret import interpret
 from penjing.program.lower import lower
 from penjing.program.plan import plan
 from penjing.program.symbols import ABI
-from penjing.program.weights import pack_weights
 from penjing.runtime.loading import load
 from penjing.toolchain.build import compile_library
 from penjing.toolchain.compilers import find_compiler
 from penjing.toolchain.embed import assembly_for_blob
+from penjing.vector.prepare import Prepared, prepare
 
 if TYPE_CHECKING:
     import torch
@@ -134,6 +134,7 @@ class BuildOptions:
         card: the model card, text to text.
         golden_inputs: real inputs (N, ...) whose codes become golden vectors, beside random codes.
         with_source: keep the generated C in the tray.
+        threads: how many threads may work on one call, on targets that have SIMD kernels.
     """
 
     targets: Sequence[str] = ("host",)
@@ -143,6 +144,7 @@ class BuildOptions:
     card: Mapping[str, str] = field(default_factory=dict)
     golden_inputs: Sequence[np.ndarray] = ()
     with_source: bool = True
+    threads: int = 1
 
 
 def build(
@@ -187,12 +189,14 @@ def assemble(
     say = progress or (lambda _: None)
     targets = [find_target(name) for name in options.targets]
     memory = plan(program)
-    weights = pack_weights(program, memory).tobytes()
-    emitted = emit_c(program, memory, weights, standalone=options.standalone)
-    libraries = {}
+    libraries: dict[str, dict[str, LibraryParts]] = {}
+    sources: dict[str, bytes] = {}
     for target in targets:
         say(f"compiling for {target.name}")
-        libraries[target.name] = {"default": _library(emitted, weights, target, options.standalone)}
+        prepared = prepare(program, target, options.threads if target.isas else 1)
+        emitted = emit(prepared, standalone=options.standalone)
+        libraries[target.name] = {"default": _library(emitted, prepared, options.standalone)}
+        sources |= {f"{target.name}/{name}": text.encode() for name, text in emitted.sources.items()}
     say("computing golden vectors")
     variant = VariantParts(
         program=print_graph(program),
@@ -210,7 +214,7 @@ def assemble(
         outputs=_output_specs(program, options.labels),
         variants={"default": variant},
         libraries=libraries,
-        sources={name: text.encode() for name, text in emitted.sources.items()} if options.with_source else {},
+        sources=sources if options.with_source else {},
     )
 
 
@@ -219,20 +223,29 @@ def save(tray: bytes, path: str | os.PathLike[str], *, force: bool = False) -> N
     save_tray(tray, path, force=force)
 
 
-def library_sources(emitted: Emitted, weights: bytes, target: Target, *, standalone: bool) -> dict[str, str | bytes]:
+def emit(prepared: Prepared, *, standalone: bool) -> Emitted:
+    """The C sources of a prepared program."""
+    weights = prepared.weights.tobytes()
+    isas, threads = prepared.target.isas, prepared.threads
+    return emit_c(prepared.program, prepared.plan, weights, standalone=standalone, isas=isas, threads=threads)
+
+
+def library_sources(emitted: Emitted, prepared: Prepared, *, standalone: bool) -> dict[str, str | bytes]:
     """Everything that the compiler needs for a library; with `standalone`, the weights come in by `.incbin`."""
     sources: dict[str, str | bytes] = dict(emitted.sources)
     if standalone:
         blob = f"{emitted.stem}_weights.bin"
-        sources[blob] = weights or b"\0"
-        sources[f"{emitted.stem}_weights.S"] = assembly_for_blob(f"{emitted.stem}_weights", blob, target)
+        sources[blob] = prepared.weights.tobytes() or b"\0"
+        sources[f"{emitted.stem}_weights.S"] = assembly_for_blob(f"{emitted.stem}_weights", blob, prepared.target)
     return sources
 
 
-def _library(emitted: Emitted, weights: bytes, target: Target, standalone: bool) -> LibraryParts:
+def _library(emitted: Emitted, prepared: Prepared, standalone: bool) -> LibraryParts:
+    target = prepared.target
     compiler = find_compiler(target)
-    sources = library_sources(emitted, weights, target, standalone=standalone)
-    data = compile_library(sources, target, compiler=compiler)
+    sources = library_sources(emitted, prepared, standalone=standalone)
+    # vectors are written by hand there: -O3 makes code larger, not faster
+    data = compile_library(sources, target, optimize="-O2" if target.isas else "-O3", compiler=compiler)
     return LibraryParts(
         file_name=f"{emitted.stem}{target.library_suffix}",
         data=data,
@@ -240,6 +253,10 @@ def _library(emitted: Emitted, weights: bytes, target: Target, standalone: bool)
         flash_bytes=len(data),
         compiler=compiler.identity,
         abi=ABI,
+        arena_bytes=prepared.plan.arena_bytes,
+        packed_bytes=prepared.plan.weights_bytes,
+        packed_digest=prepared.digest,
+        threads=prepared.threads,
     )
 
 

@@ -1,12 +1,21 @@
 """The parts of a small tray: two variants that share a tensor, two targets, sources and reports."""
 
 import dataclasses
+import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
 
 from penjing.bundle import Accuracy, Golden, InputSpec, OutputSpec
 from penjing.bundle.pack import LibraryParts, TrayParts, VariantParts, pack_tray
+
+
+def library(name: str, data: bytes, **fields: Any) -> LibraryParts:
+    """A library that never ran; `fields` replace what it says of itself."""
+    stated = {"standalone": False, "compiler": "cc", "abi": 1, "arena_bytes": 512, "packed_bytes": 68}
+    stated["packed_digest"] = hashlib.sha256(name.encode()).hexdigest()
+    return LibraryParts(name, data, flash_bytes=len(data), **{**stated, **fields})
 
 
 def _parts() -> TrayParts:
@@ -65,8 +74,8 @@ def _parts() -> TrayParts:
             "w4a8": variant("w4a8", 2, None),
         },
         libraries={
-            "x86_64-linux": {"w8a8": LibraryParts("tiny.so", b"\x7fELF" + bytes(40), False, 44, "cc 13", 1)},
-            "wasm32": {"w8a8": LibraryParts("tiny.wasm", b"\0asm", True, 4, "zig 0.13", 1, stack_bytes=256)},
+            "x86_64-linux": {"w8a8": library("tiny.so", b"\x7fELF" + bytes(40), packed_bytes=192, compiler="cc 13")},
+            "wasm32": {"w8a8": library("tiny.wasm", b"\0asm", standalone=True, stack_bytes=256, compiler="zig 0.13")},
         },
         sources={"tiny.c": b"int x;\n", "tiny.h": b"extern int x;\n"},
         reports={"record.json": b"{}\n"},

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from penjing.bundle import Golden, read_tray
-from penjing.bundle.pack import LibraryParts, pack_tray, without_debug
+from penjing.bundle.pack import pack_tray, without_debug
 from penjing.core.errors import InvalidInput
 
 
@@ -139,7 +139,7 @@ def test_parts_that_contradict_each_other_are_refused(parts):
 
 def test_two_libraries_may_share_a_file_only_with_the_same_bytes(parts):
     def build(data):
-        return LibraryParts("tiny.so", data, standalone=True, flash_bytes=1, compiler="cc", abi=1)
+        return dataclasses.replace(parts.libraries["x86_64-linux"]["w8a8"], data=data)
 
     same = {"host": {"w8a8": build(b"a"), "w4a8": build(b"a")}}
     assert read_tray(pack_tray(dataclasses.replace(parts, libraries=same))).library("host", "w4a8") == b"a"

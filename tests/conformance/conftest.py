@@ -10,7 +10,7 @@ from penjing.core.errors import MissingCompiler
 from penjing.ir.graph import Graph
 from penjing.ops import integer_operators
 from penjing.testing.networks import batches, edge_cnn
-from penjing.testing.op_suite import OpCase, op_cases
+from penjing.testing.op_suite import OpCase, op_cases, runnable_operators
 from penjing.testing.sample_graphs import operator_samples, sample_graph
 from penjing.toolchain import Compiler, find_compiler, find_target
 
@@ -26,8 +26,14 @@ def zig(host) -> Compiler:
 
 @pytest.fixture(scope="session")
 def every_case() -> tuple[OpCase, ...]:
-    """All samples of all integer operators."""
+    """All samples of all integer operators that programs hold."""
     return tuple(case for name in integer_operators() for case in op_cases(name))
+
+
+@pytest.fixture(scope="session")
+def every_simd_case() -> tuple[OpCase, ...]:
+    """The same and all samples of those that take their place where there is SIMD."""
+    return tuple(case for name in runnable_operators() for case in op_cases(name))
 
 
 @pytest.fixture(scope="session")

@@ -1,58 +1,143 @@
-"""Every seeded fault in a kernel is caught by the samples of some operator, on this machine alone."""
+"""Every seeded fault in a kernel is caught by the samples of some operator, on this machine alone.
+
+A fault in what SIMD kernels are made of is tried on one instruction set and one operator after the other until a sample
+catches it, those operators first whose kernels use the faulty function.
+"""
 
 import importlib.util
+import re
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-from penjing.emit.c.emit import kernel_text
-from penjing.testing.op_suite import OpCase, op_cases, run_op_cases
+from penjing.emit.c.kernels import SIMD_HEADERS, kernel_file, kernel_text
+from penjing.testing.isas import native_isas
+from penjing.testing.op_suite import OpCase, op_cases, run_op_cases, runnable_operators
+from penjing.toolchain import host_target
 
 pytestmark = pytest.mark.slow
 
 LEAST = 3
+LEAST_OF_A_VOCABULARY = 6
+HOST = host_target()
+HERE = Path(__file__).parent
+NO_KERNELS = {"isa/x86_detect.h", "pj_reals.h", "simd/pj_reals.h"}  # judged by test_dispatch.py and test_reals.py
+FUNCTION = re.compile(r"^(?:#define|PJ_WORD|PJ_SHARED|static)\b.*?\b(pj_\w+)\(", re.MULTILINE)
+
+Mutant = tuple[str, str, str]
 
 
-def _mutants() -> dict[str, tuple[tuple[str, str, str], ...]]:
-    spec = importlib.util.spec_from_file_location("mutants", Path(__file__).with_name("mutants.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.MUTANTS
+def _mutants() -> dict[str, tuple[Mutant, ...]]:
+    found: dict[str, tuple[Mutant, ...]] = {}
+    for path in [HERE / "mutants.py", *sorted((HERE / "mutants_simd").glob("*.py"))]:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        for file, mutants in module.MUTANTS.items():
+            found[file] = found.get(file, ()) + mutants
+    return found
+
+
+def _isas_of(file: str) -> tuple[str | None, ...]:
+    """The instruction sets on which a fault in `file` can show here; None is plain C."""
+    folder, _, name = file.rpartition("/")
+    if folder == "isa":
+        return tuple(isa for isa in native_isas(HOST) if name == f"{isa}.h")
+    return native_isas(HOST)[::-1] if folder else (None,)
 
 
 MUTANTS = _mutants()
 
 
-@pytest.mark.parametrize("file", MUTANTS)
-def test_every_fault_is_caught(file, host, every_case):
-    cases = every_case if file == "pj.h" else op_cases(file.removesuffix(".c"))
+@pytest.mark.parametrize("file", [file for file in MUTANTS if _isas_of(file)])
+def test_every_fault_is_caught(file, every_case):
     text = kernel_text(file)
     survivors = []
     for what, old, new in MUTANTS[file]:
         assert text.count(old) == 1, f"{file}: {what}: the old text occurs {text.count(old)} times:\n{old}"
-        if not is_caught(file, text.replace(old, new), cases, host):
+        mutated = text.replace(old, new)
+        caught = any(
+            is_caught(file, mutated, cases, isa)
+            for cases in _suspects(file, text.index(old), every_case)
+            for isa in _isas_of(file)
+        )
+        if not caught:
             survivors.append(what)
     assert not survivors, f"{file}: no sample catches: {'; '.join(survivors)}"
 
 
-def is_caught(file: str, text: str, cases: tuple[OpCase, ...], host) -> bool:
+def _suspects(file: str, place: int, every_case: tuple[OpCase, ...]) -> Iterator[tuple[OpCase, ...]]:
+    """Samples that may show a fault at `place` of `file`, in groups to be tried in turn."""
+    folder, _, name = file.rpartition("/")
+    if name.endswith(".c"):
+        yield op_cases(name.removesuffix(".c"))
+    elif not folder:
+        yield every_case
+    else:
+        faulty = _users(_functions(kernel_text(file)[:place])[-1:], [file, *SIMD_HEADERS])
+        simd = [op for op in runnable_operators() if kernel_file(op, simd=True).startswith("simd/")]
+        yield from (op_cases(op) for op in sorted(simd, key=lambda op: not _uses(kernel_text(f"simd/{op}.c"), faulty)))
+
+
+def _functions(text: str) -> list[tuple[str, str]]:
+    """(name, what follows up to the next) of each function in a file."""
+    starts = list(FUNCTION.finditer(text))
+    ends = [start.start() for start in starts[1:]] + [len(text)]
+    return [(start[1], text[start.start() : end]) for start, end in zip(starts, ends, strict=False)]
+
+
+def _users(functions: list[tuple[str, str]], headers: list[str]) -> set[str]:
+    """Their names, and those of all functions in these headers through which they are called."""
+    names = {name for name, _ in functions}
+    others = [function for header in headers for function in _functions(kernel_text(header))]
+    while more := {name for name, body in others if name not in names and _uses(body, names)}:
+        names |= more
+    return names
+
+
+def _uses(text: str, names: set[str]) -> bool:
+    return any(re.search(rf"\b{name}\b", text) for name in names)
+
+
+def is_caught(file: str, text: str, cases: tuple[OpCase, ...], isa: str | None) -> bool:
     def mutated(name: str) -> str:
         return text if name == file else kernel_text(name)
 
     # warnings are no matter here, and a fault may run wild
-    return bool(run_op_cases(cases, host, ("-w",), optimize="-O1", kernels=mutated, timeout_s=20, locate_crashes=False))
+    return bool(
+        run_op_cases(
+            cases,
+            HOST,
+            ("-w",),
+            optimize="-O1",
+            kernels=mutated,
+            isa=isa,
+            timeout_s=20,
+            locate_crashes=False,
+        )
+    )
 
 
 def test_every_kernel_has_seeded_faults(package_kernels):
     assert set(MUTANTS) == set(package_kernels)
-    few = [file for file, mutants in MUTANTS.items() if len(mutants) < LEAST]
-    assert not few, f"fewer than {LEAST}: {few}"
+    few = [file for file, mutants in MUTANTS.items() if len(mutants) < least(file)]
+    assert not few, f"too few: {few}"
     names = [(file, mutant[0]) for file, mutants in MUTANTS.items() for mutant in mutants]
     assert len(set(names)) == len(names)
 
 
+def least(file: str) -> int:
+    return LEAST_OF_A_VOCABULARY if file.startswith("isa/") else LEAST
+
+
 @pytest.fixture
-def package_kernels() -> list[str]:
-    folder = files("penjing.kernels").joinpath("generic")
-    return [entry.name for entry in folder.iterdir() if entry.name.endswith((".c", ".h"))]
+def package_kernels() -> set[str]:
+    found = set()
+    for folder in ("generic", "simd", "isa"):
+        for entry in files("penjing.kernels").joinpath(folder).iterdir():
+            name = f"{entry.name}.h" if entry.is_dir() else entry.name
+            if name.endswith((".c", ".h")):
+                found.add(name if folder == "generic" else f"{folder}/{name}")
+    return found - NO_KERNELS

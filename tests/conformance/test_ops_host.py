@@ -2,14 +2,32 @@
 
 import pytest
 
-from penjing.emit.c.emit import kernel_text
+from penjing.emit.c.kernels import kernel_text
 from penjing.ops import integer_operators
+from penjing.testing.isas import runnable_isas
 from penjing.testing.op_suite import op_cases, run_op_cases, run_op_suite
+from penjing.toolchain import host_target
+
+ISAS = runnable_isas(host_target())
 
 
 @pytest.mark.parametrize("name", integer_operators())
 def test_the_kernel_equals_the_definition(name, host):
     problems = run_op_suite(name, host)
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("optimize", ["-O0", "-O2"])
+def test_every_kernel_equals_the_definition_on(isa, optimize, every_simd_case, host):
+    problems = run_op_cases(every_simd_case, host, isa=isa, optimize=optimize)
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ISAS)
+def test_another_compiler_gives_the_same_bytes_on(isa, every_simd_case, host, zig):
+    problems = run_op_cases(every_simd_case, host, isa=isa, optimize="-O2", compiler=zig)
     assert not problems, "\n".join(problems)
 
 
@@ -23,6 +41,15 @@ def test_another_compiler_gives_the_same_bytes(every_case, host, zig):
 def test_no_optimisation_changes_a_byte(optimize, every_case, host):
     problems = run_op_cases(every_case, host, optimize=optimize)
     assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_fault_of_a_vector_is_reported_with_its_instruction_set(isa, host):
+    def broken(name: str) -> str:
+        return kernel_text(name).replace("f.codes.zero = p->y_zero", "f.codes.zero = p->y_zero - 1")
+
+    problem = run_op_suite("v_conv2d", host, kernels=broken, isa=isa, optimize="-O1")[0]
+    assert problem.splitlines()[-1].endswith(f"--sample 0 --isa {isa}")
 
 
 def test_a_wrong_kernel_is_reported_with_all_that_is_needed_to_repeat_it(host):

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, event, given, note, settings
+from hypothesis.strategies import none, sampled_from
 
 from penjing import api
 from penjing.core.errors import CalibrationError, QuantizationError
@@ -19,13 +20,16 @@ from penjing.program import lower as lowering
 from penjing.program.interpret import interpret
 from penjing.program.plan import plan
 from penjing.program.simplify import FoldTransposeIntoLinear
+from penjing.testing.isas import runnable_isas
 from penjing.testing.model_suite import corner_samples, run_model_suite
 from penjing.testing.plan_check import plan_problems
 from penjing.testing.random_graphs import RandomGraph, batch_norm_graphs, flatten_graphs, float_graphs
 from penjing.toolchain import host_target
+from penjing.vector.prepare import prepare
 
 SAMPLES = 6
 HOST = host_target()
+ISAS = runnable_isas(HOST)
 # graphs are large examples, and building one takes many draws
 patient = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -45,15 +49,15 @@ def lowered(random: RandomGraph) -> Graph | None:
 
 @pytest.mark.slow
 @patient
-@given(float_graphs())
-def test_compiled_c_equals_the_interpreter(random):
+@given(float_graphs(), sampled_from(ISAS) if ISAS else none())
+def test_compiled_c_equals_the_interpreter(random, isa):
     program = lowered(random)
     if program is None:
         return
     samples = corner_samples(program, np.random.default_rng(len(program.nodes)), SAMPLES)
-    report = run_model_suite(program, samples, HOST, optimize="-O1")
+    report = run_model_suite(program, samples, HOST, optimize="-O1", isas=None if isa is None else (isa,))
     assert not report.problems, "\n".join(report.problems)
-    assert report.touched_bytes <= report.planned_bytes <= plan(program).arena_bytes
+    assert report.touched_bytes <= report.planned_bytes <= prepare(program, HOST).plan.arena_bytes
 
 
 @patient
@@ -62,6 +66,8 @@ def test_every_plan_is_sound(random):
     program = lowered(random)
     if program is not None:
         assert plan_problems(program, plan(program)) == []
+        prepared = prepare(program, HOST)
+        assert plan_problems(prepared.program, prepared.plan) == []
 
 
 def round_trip(graph: Graph) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from penjing import api
 from penjing.core.errors import CompileError
-from penjing.emit.c.emit import kernel_text
+from penjing.emit.c.kernels import kernel_text
 from penjing.ir.graph import Graph
 from penjing.ops.add import Add
+from penjing.testing.isas import native_isas
 from penjing.testing.model_suite import corner_samples, run_model_suite
 from penjing.testing.networks import Network, batches
 from penjing.toolchain import Target, compile_executable, host_target
@@ -61,6 +62,14 @@ def test_a_build_that_might_fuse_either_fails_its_self_test_or_gives_the_same_by
     samples = corner_samples(program, rng, 20)
     report = run_model_suite(program, samples, target, (*flags, *FUSED), optimize="-O1")  # gcc fuses from -O2 on
     assert not report.problems or "the self-test failed" in report.problems[0]
+
+
+@pytest.mark.parametrize("isa", [isa for isa in native_isas(host_target()) if isa == "x86_avx512vnni"])
+@pytest.mark.parametrize("optimize", ["-O2", "-O3"])
+def test_a_form_that_fuses_while_the_rest_of_the_library_cannot_fails_its_self_test(isa, optimize, host, rng):
+    program = residual_program()
+    report = run_model_suite(program, corner_samples(program, rng, 0), host, FUSED, optimize=optimize, isas=(isa,))
+    assert "the self-test failed" in report.problems[0]
 
 
 def test_the_same_build_without_fusing_passes(place, rng):

@@ -5,23 +5,30 @@ weights matter, see test_accuracy.py. Inputs are random codes, the two extremes,
 """
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from penjing import api
-from penjing.bundle.tray import read_tray
+from penjing.bundle.tray import Tray, read_tray
+from penjing.core import knobs
 from penjing.core.arithmetic import quantize
 from penjing.ir.graph import Graph
 from penjing.program.interpret import interpret, rows_at_a_time
 from penjing.program.plan import align, plan
 from penjing.runtime.loading import from_tray
+from penjing.runtime.model import Model
 from penjing.testing.differences import describe_difference
+from penjing.testing.isas import native_isas
 from penjing.testing.model_suite import corner_samples, run_model_suite
 from penjing.testing.plan_check import plan_problems
+from penjing.toolchain import host_target
+from penjing.vector.prepare import prepare
 from penjing.zoo import catalog
 
 N_INPUTS = {"edgecnn": 10_000}  # all others: 500
+ON_EVERY_ISA = ("edgecnn", "resnet20")  # with all inputs; all others with the first few
 SLOW = ("edgecnn", "mobilenetv2", "resnet56")
 
 
@@ -58,18 +65,31 @@ def smooth_codes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
+def library_on_each_isa(tray: Tray, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
+    """The tray's library as it chooses by itself, then held to each lesser instruction set."""
+    yield from_tray(tray, engine="library")
+    for isa in native_isas(host_target())[1:]:
+        monkeypatch.setenv(knobs.ISA.name, isa)
+        model = from_tray(tray, engine="library")
+        assert isa in model.engine.name
+        yield model
+
+
 @pytest.mark.parametrize("name", zoo_names())
-def test_the_library_of_a_tray_equals_the_interpreter(name, zoo_program):
+def test_the_library_of_a_tray_equals_the_interpreter(name, zoo_program, monkeypatch):
     program = zoo_program(name)
-    model = from_tray(read_tray(api.build(program, api.BuildOptions(with_source=False))), engine="library")
+    tray = read_tray(api.build(program, api.BuildOptions(with_source=False)))
+    models = [*library_on_each_isa(tray, monkeypatch)]
     codes = input_codes(program, name, N_INPUTS.get(name, 500))
     chunk = rows_at_a_time(program)
     outputs = []
     for start in range(0, len(codes), chunk):
         part = codes[start : start + chunk]
-        (got,), (want,) = model.run_codes(part), interpret(program, part)
-        difference = describe_difference(got, want)
-        assert not difference, f"{name}, from input {start}: output {difference}"
+        (want,) = interpret(program, part)
+        for model in models if start == 0 or name in ON_EVERY_ISA else models[:1]:
+            (got,) = model.run_codes(part)
+            difference = describe_difference(got, want)
+            assert not difference, f"{name}, {model.engine.name}, from input {start}: output {difference}"
         outputs.append(want.reshape(len(want), -1))
     n_different = len(np.unique(np.concatenate(outputs), axis=0))
     assert n_different > 0.9 * len(codes), f"only {n_different} of {len(codes)} outputs differ: the network is dead"
@@ -78,26 +98,26 @@ def test_the_library_of_a_tray_equals_the_interpreter(name, zoo_program):
 @pytest.mark.parametrize("name", zoo_names())
 def test_the_foretold_arena_and_weights_are_those_that_are_used(name, zoo_program, host, sanitize):
     """Compiled with sanitizers and run on blocks of exactly the foretold sizes, whose every arena byte is then used."""
-    program = zoo_program(name)
-    memory = plan(program)
+    program, prepared = zoo_program(name), prepare(zoo_program(name), host)
     report = run_model_suite(
         program, corner_samples(program, np.random.default_rng(0), 1), host, sanitize, optimize="-O1"
     )
     assert not report.problems, "\n".join(report.problems)
     assert report.touched_bytes == report.planned_bytes
-    assert memory.arena_bytes == align(report.touched_bytes)
-    sizes = [constant.array.nbytes for constant in program.constants.values()]
-    assert memory.weights_bytes == sum(align(size) for size in sizes[:-1]) + sizes[-1]
-    assert not plan_problems(program, memory)
+    assert prepared.plan.arena_bytes == align(report.touched_bytes)
+    sizes = [constant.array.nbytes for constant in prepared.program.constants.values()]
+    assert prepared.plan.weights_bytes == sum(align(size) for size in sizes[:-1]) + sizes[-1]
+    assert not plan_problems(prepared.program, prepared.plan)
 
 
 @pytest.mark.parametrize("name", ["edgecnn", "resnet20"])
-def test_manifest_header_and_plan_state_the_same_sizes(name, zoo_program):
+def test_manifest_header_and_plan_state_the_same_sizes(name, zoo_program, host):
     program = zoo_program(name)
-    memory = plan(program)
+    plain, memory = plan(program), prepare(program, host).plan
     tray = read_tray(api.build(program))
-    variant = tray.variant("default")
-    assert (variant.arena_bytes, variant.weights_bytes) == (memory.arena_bytes, memory.weights_bytes)
-    (header,) = (text.decode() for path, text in tray.source().items() if path.endswith(f"penjing_{name}.h"))
+    variant, built = tray.variant("default"), tray.manifest.targets[host.name]["default"]
+    assert (variant.arena_bytes, variant.weights_bytes) == (plain.arena_bytes, plain.weights_bytes)
+    assert (built.arena_bytes, built.packed_bytes) == (memory.arena_bytes, memory.weights_bytes)
+    header = tray.source()[f"src/{host.name}/penjing_{name}.h"].decode()
     stated = {key: int(value) for key, value in re.findall(r"#define \w+_(ARENA|WEIGHTS)_BYTES (\d+)", header)}
     assert stated == {"ARENA": memory.arena_bytes, "WEIGHTS": memory.weights_bytes}

@@ -41,6 +41,10 @@ def stub(run: str = "return 0;", self_test: str = "return 0;", *, name: str = "p
         f"API int {name}_run(const void *w, const void *in, void *out, void *arena)\n"
         f"{{ (void)w; (void)in; (void)out; (void)arena; {run} }}\n"
         f"API int {name}_self_test(void) {{ {self_test} }}\n"
+        f"API int {name}_quantize(const float *x, void *y) {{ (void)x; (void)y; return 0; }}\n"
+        f"API int {name}_dequantize(const void *x, float *y) {{ (void)x; (void)y; return 0; }}\n"
+        f"API int {name}_isa(void) {{ return 0; }}\n"
+        f"API int {name}_use(int isa) {{ return isa; }}\n"
     )
     return compile_library({"stub.c": source}, host_target())
 
@@ -48,7 +52,7 @@ def stub(run: str = "return 0;", self_test: str = "return 0;", *, name: str = "p
 def test_the_library_is_chosen_where_there_is_one(tray):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert penjing.runtime.load(tray).engine.name == f"library {host_target().name}"
+        assert penjing.runtime.load(tray).engine.name.startswith(f"library {host_target().name}")
 
 
 def test_without_a_library_for_this_machine_the_interpreter_runs_and_says_so_once(parts, packed, images):

@@ -16,6 +16,7 @@ from penjing.bundle.tensors import MAX_DIMS
 
 CODE_RANGES = {"u8": (0, 255), "s8": (-128, 127), "s16": (-32768, 32767)}
 COLORS = {"rgb": 3, "gray": 1}
+MAX_THREADS = 8
 MAX_LINE = 400  # characters
 MAX_ELEMENTS = 1 << 31  # of one sample
 FLOAT32_MAX = (2.0 - 2.0**-23) * 2.0**127
@@ -144,6 +145,10 @@ def _check_build(manifest: Manifest, target: str, variant: str, build: TargetBui
     _check_member(manifest, build.library, f"lib/{target}", f"{path}.library")
     _require(build.flash_bytes >= 0, "it is negative", f"{path}.flash_bytes")
     _require(build.stack_bytes is None or build.stack_bytes >= 0, "it is negative", f"{path}.stack_bytes")
+    _require(build.arena_bytes >= 0, "it is negative", f"{path}.arena_bytes")
+    _require(build.packed_bytes >= 0, "it is negative", f"{path}.packed_bytes")
+    _require(bool(_SHA256.fullmatch(build.packed_digest)), "it is no SHA-256 digest", f"{path}.packed_digest")
+    _require(1 <= build.threads <= MAX_THREADS, f"it is not within 1..{MAX_THREADS}", f"{path}.threads")
     _check_line(build.compiler, f"{path}.compiler")
     _require(build.abi >= 1, "it is below 1", f"{path}.abi")
 

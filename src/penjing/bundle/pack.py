@@ -55,6 +55,10 @@ class LibraryParts:
     flash_bytes: int
     compiler: str
     abi: int
+    arena_bytes: int
+    packed_bytes: int
+    packed_digest: str
+    threads: int = 1
     stack_bytes: int | None = None
 
 
@@ -178,6 +182,10 @@ def _add_library(members: dict[str, bytes | memoryview], target: str, library: L
         standalone=library.standalone,
         flash_bytes=library.flash_bytes,
         stack_bytes=library.stack_bytes,
+        arena_bytes=library.arena_bytes,
+        packed_bytes=library.packed_bytes,
+        packed_digest=library.packed_digest,
+        threads=library.threads,
         compiler=library.compiler,
         abi=library.abi,
     )

@@ -99,6 +99,10 @@ class TargetBuild:
         stack_bytes: deepest stack of a run, or None where it is not known.
         compiler: name and version, for people.
         abi: version of the C interface, 1 or more.
+        arena_bytes: working memory that this library needs.
+        packed_bytes: the weights as this library reads them, linked into it or handed to each call.
+        packed_digest: SHA-256 of these weights, 64 lower-case hex digits.
+        threads: how many threads may work on one call, 1 or more.
     """
 
     library: str
@@ -107,6 +111,10 @@ class TargetBuild:
     stack_bytes: int | None
     compiler: str
     abi: int
+    arena_bytes: int
+    packed_bytes: int
+    packed_digest: str
+    threads: int
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,17 @@ def bench(
     tray: TrayPath,
     rounds: Annotated[int, typer.Option(metavar="N", help="Rounds; the median over them is reported.", min=1)] = 30,
     engine: Engine = EngineName.AUTO,
+    threads: Annotated[
+        int, typer.Option(metavar="N", help="Threads that work on each call; the tray must be built for them.", min=1)
+    ] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Time one call on this machine: batch 1, one thread.
+    """Time one call on this machine: batch 1, one thread unless `--threads` says more.
 
     Codes in and out, and floats in and out, are timed in turns, so that a busy moment of the machine hits both alike.
     The call from Python is included.
     """
-    model = load(tray, engine=engine.value)
+    model = load(tray, engine=engine.value, threads=threads)
     rng = np.random.default_rng(0)
     codes = random_codes(model, 1, rng)
     reals = [rng.normal(size=spec.shape).astype(np.float32) for spec in model.inputs]

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from penjing.bundle.manifest_rules import MAX_THREADS
 from penjing.cli.arguments import MODEL_KINDS, AsJson, Examples, Force, InputShape, ObserverName, Raw, Weights
 from penjing.cli.build_steps import Request, make, prepare
 from penjing.cli.build_view import as_dict, show_build
@@ -95,6 +96,16 @@ def build(
             rich_help_panel=_TRAY,
         ),
     ] = False,
+    threads: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="How many threads may work on one call, where the target has SIMD kernels.",
+            min=1,
+            max=MAX_THREADS,
+            rich_help_panel=_TRAY,
+        ),
+    ] = 1,
     source: Annotated[
         bool,
         typer.Option(
@@ -126,6 +137,7 @@ def build(
         targets=tuple(dict.fromkeys(target or [HOST])),
         labels=labels,
         standalone=standalone,
+        threads=threads,
         source=source,
         force=force,
     )

@@ -42,6 +42,7 @@ class Request:
     targets: tuple[str, ...]
     labels: Path | None
     standalone: bool
+    threads: int
     source: bool
     force: bool
 
@@ -127,6 +128,7 @@ def make(request: Request, prepared: Prepared, shown: Phases) -> Built:
     options = api.BuildOptions(
         targets=_with_host(prepared.targets) if tested else [target.name for target in prepared.targets],
         standalone=request.standalone,
+        threads=request.threads,
         ports=[port],
         labels=prepared.labels,
         card=_card(model, drawn, request),

@@ -39,11 +39,12 @@ VERIFY = Knob("PENJING_VERIFY", "0: never verify graphs, 1: after every pass", "
 SEED = Knob("PENJING_SEED", "seed of every random choice", "0")
 KEEP = Knob("PENJING_KEEP", "folder that keeps generated C and compiler logs")
 CC = Knob("PENJING_CC", "host C compiler to use instead of the first of cc, gcc, clang, zig")
+ISA = Knob("PENJING_ISA", "instruction set that libraries run with, of those in core/targets.py; unset: the best here")
 CACHE = Knob("PENJING_CACHE", "folder for compiler caches and extracted libraries", str(Path("~/.cache/penjing")))
 
 ZIG_GLOBAL_CACHE = Knob("ZIG_GLOBAL_CACHE_DIR", "zig's own variable, which wins over the folder in PENJING_CACHE")
 
-ALL: tuple[Knob, ...] = (DATA, DUMP, VERIFY, SEED, KEEP, CC, CACHE, ZIG_GLOBAL_CACHE)
+ALL: tuple[Knob, ...] = (DATA, DUMP, VERIFY, SEED, KEEP, CC, ISA, CACHE, ZIG_GLOBAL_CACHE)
 
 
 def cache_dir() -> Path:

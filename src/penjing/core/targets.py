@@ -36,6 +36,8 @@ class Target:
         zig_cflags: the same in the words of zig, where its default for the triple is something else.
         system: `platform.system()` in lower case; '' where Python does not run.
         machines: values of `platform.machine()`, in lower case.
+        isas: instruction sets with SIMD kernels, best first, of which the library chooses one where it runs; none means
+            plain C for the baseline CPU.
         pointer_bits: 32 or 64. A 64-bit kernel may run a 32-bit system, and then names itself by the kernel.
     """
 
@@ -48,6 +50,7 @@ class Target:
     library_suffix: str
     cflags: tuple[str, ...] = ()
     zig_cflags: tuple[str, ...] = ()
+    isas: tuple[str, ...] = ()
     system: str = field(default="", repr=False)
     machines: tuple[str, ...] = field(default=(), repr=False)
     pointer_bits: int = field(default=64, repr=False)
@@ -64,6 +67,7 @@ TARGETS: tuple[Target, ...] = (
         library_suffix=".so",
         cflags=("-march=x86-64",),
         zig_cflags=("-mcpu=x86_64",),
+        isas=("x86_avx512vnni", "x86_avx2", "scalar"),
         system="linux",
         machines=("x86_64", "amd64"),
     ),

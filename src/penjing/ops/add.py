@@ -165,6 +165,9 @@ class QAdd(IntegerOperator):
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         yield from binary_samples(lambda i: cls(*_ADD_SCALES[i % len(_ADD_SCALES)], *[(0, 255), (128, 250)][i % 2]))
+        # scales whose products leave the range of int32 at both ends
+        every = np.arange(256, dtype=np.uint8)
+        yield Sample(cls(2.0**60, 128, -(2.0**61), 128, 128, 5, 250), (every, np.roll(every, 100)))
 
 
 _ADD_SCALES = (
@@ -188,6 +191,12 @@ def binary_samples(make: object) -> Iterator[Sample]:
         ((1, 1, 4, 1), (1, 3, 1, 33)),
         ((2, 17), (2, 17)),
         ((2, 3, 4, 2, 3, 5), (2, 3, 1, 2, 1, 5)),
+        *(((n, 1), (n, 1)) for n in (1, 7, 15, 31, 32, 33, 63, 64, 65, 127, 130)),
+        ((2, 3, 70), (1, 1, 70)),
+        ((2, 3, 70), (2, 3, 1)),
+        ((2, 3, 1), (2, 3, 70)),
+        ((1, 1, 1), (2, 5, 13)),
+        ((3, 1, 9), (3, 5, 9)),
     )
     for i, (a, b) in enumerate(shapes):
         yield Sample(make(i), (codes(rng, a), codes(rng, b)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
-from penjing.ops.integer_samples import codes
+from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, channels_last
 from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, Ref, TorchCall
@@ -122,3 +122,4 @@ class QConcat(IntegerOperator):
                 shape[axis] = extent
             yield Sample(cls(axis), tuple(codes(rng, tuple(shape)) for shape in shapes))
         yield Sample(cls(1), tuple(codes(rng, (1, n)) for n in (256, 1, 33)))
+        yield Sample(cls(1), tuple(codes(rng, (3, n)) for n in (*LENGTHS, 300)))

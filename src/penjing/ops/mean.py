@@ -168,3 +168,9 @@ class QMean(IntegerOperator):
             yield Sample(cls(1, 1, False, *fine), (codes(rng, (2, 5, n)),))
             yield Sample(cls(1, 2, True, *fine), (codes(rng, (1, 3, n, 4)),))
         yield Sample(cls(2, 2, False, 255, 0.25, 255, 0, 255), (codes(rng, (2, 3, 7, 9)),))
+        # more elements than sums of 16 bits hold
+        for reduce in (256, 257, 600):
+            yield Sample(cls(1, 1, False, 3, 0.5, 7, 0, 255), (np.full((1, reduce, 66), 255, np.uint8),))
+        yield Sample(cls(1, 1, False, *fine), (codes(rng, (2, 600, 70)),))
+        # a ratio whose products leave the range of int32 at both ends
+        yield Sample(cls(1, 1, False, 128, 2.0**60, 128, 5, 250), (codes(rng, (2, 2, 300)),))

@@ -76,6 +76,9 @@ class QMul(IntegerOperator):
         rng = np.random.default_rng(31)
         for a, b in (((2, 3, 4, 2, 3, 5), (2, 3, 1, 2, 1, 5)), ((2, 1, 4, 1, 3, 5), (1, 3, 4, 2, 3, 1))):
             yield Sample(cls(*_PARAMETERS[1], 0, 255), (codes(rng, a), codes(rng, b)))
+        # a multiplier whose products leave the range of int32 at both ends
+        every = np.arange(256, dtype=np.uint8)
+        yield Sample(cls(128, 128, 2.0**60, 128, 5, 250), (every, np.roll(every, 100)))
 
 
 # zero points of a and b, multiplier, zero point of y: ties, an ordinary layer, a fine one, saturation at both ends

@@ -114,6 +114,7 @@ class IntegerOperator(Operation):
 
     alias: ClassVar[bool] = False  # the output is the first input's bytes under another shape: no kernel, no copy
     in_place: ClassVar[bool] = False  # the kernel may write its output over its first input
+    splits: ClassVar[bool] = False  # there is a kernel pj_<name>_part, of which several threads compute one part each
 
     def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         """The definition: what every target must reproduce byte for byte. Axis 0 may be any batch size."""
@@ -138,6 +139,15 @@ class IntegerOperator(Operation):
 
 
 Param = int | float | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How a kernel cuts its work into tiles: the family of tile kernels, widths of rows, and vectors in a tile."""
+
+    family: str
+    widths: tuple[int, ...]
+    vectors: tuple[int, ...]
 
 
 def expect(condition: bool, what: str) -> None:

@@ -19,7 +19,7 @@ from penjing.core.arithmetic import U8_MAX, U8_MIN, quantize
 from penjing.ir.graph import Node
 from penjing.ir.types import MAX_RANK, DType, Extent, Type
 from penjing.ops.integer_samples import codes
-from penjing.ops.lowering import Epilogue, Lowering, Order, code_table
+from penjing.ops.lowering import Epilogue, Lowering, Order, channels_last, code_table
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.table import QTable
 from penjing.ops.torch_call import Imported, TorchCall
@@ -142,7 +142,7 @@ class Pad(Operator):
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         value = node.inputs[0]
-        order = lowering.order(value)
+        order = _padded_order(lowering, value, self.pads)
         op = QPad(_in_order(self.pads, order), self.mode, lowering.quant(value).zero_point)
         lowering.finish(epilogue, op, (lowering.placed(value, order),), order)
 
@@ -179,7 +179,7 @@ class PadValue(Operator):
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         value = node.inputs[0]
-        order = lowering.order(value)
+        order = _padded_order(lowering, value, self.pads)
         x = lowering.placed(value, order)
         source, target = lowering.quant(value), lowering.quant(epilogue.output)
         low, high = lowering.clamp_codes(epilogue)
@@ -200,6 +200,12 @@ class PadValue(Operator):
 
 def _torch_constant(torch: Any, x: Any, pads: AxisPads, value: float) -> Any:
     return torch.nn.functional.pad(x, [n for pair in reversed(_pairs(pads)) for n in pair], value=value)
+
+
+def _padded_order(lowering: Lowering, value: str, pads: AxisPads) -> Order:
+    """Images that get a border are wanted channels last: a convolution then takes the border over."""
+    images = len(pads) == 8 and not any(pads[:4])
+    return channels_last(4) if images else lowering.order(value)
 
 
 def _in_order(pads: AxisPads, order: Order) -> AxisPads:
@@ -245,6 +251,13 @@ class QPad(IntegerOperator):
         for channels in (1, 15, 16, 33):
             yield Sample(cls((0, 0, 0, 0, 0, 0, 8, 9), "constant", 3), (codes(rng, (1, 3, 2, channels)),))
         yield Sample(cls((0, 1, 1, 0, 0, 2, 1, 1, 2, 0, 1, 3), "constant", 9), (codes(rng, (2, 1, 3, 2, 2, 4)),))
+        # axes with pads between axes without, from both ends, and none at all
+        for mode in MODES:
+            yield Sample(cls((0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0), mode, 5), (codes(rng, (2, 3, 2, 3, 2, 5)),))
+            yield Sample(cls((0, 0, 0, 0, 1, 0), mode, 5), (codes(rng, (2, 3, 300)),))
+            yield Sample(cls((0, 0, 0, 0), mode, 5), (codes(rng, (2, 3)),))
+        for length in (31, 32, 63, 64, 65, 130):
+            yield Sample(cls((0, 0, 0, 1, 2, 1), "constant", 3), (codes(rng, (2, 2, length)),))
         yield Sample(cls((1, 1, 2, 2, 1, 0), "reflect", 0), (codes(rng, (2, 3, 2)),))
         yield Sample(cls((2, 2, 3, 3, 2, 1), "circular", 0), (codes(rng, (2, 3, 2)),))
         yield Sample(cls((5, 4, 3, 3, 2, 1), "replicate", 0), (codes(rng, (2, 1, 2)),))

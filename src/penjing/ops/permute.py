@@ -99,6 +99,17 @@ class QTranspose(IntegerOperator):
             ((2, 3, 4, 5), (0, 2, 3, 1)),
             ((1, 17, 16), (0, 2, 1)),
             ((2, 3, 2, 3, 4, 2), (5, 1, 4, 0, 2, 3)),
+            ((2, 3, 2, 3, 2, 2), (5, 3, 1, 4, 2, 0)),
         ):
             yield Sample(cls(perm), (codes(rng, shape),))
         yield Sample(cls((1, 0)), (codes(rng, (16, 33)),))
+        # three planes to pixels of three, and back
+        for length in (1, 5, 15, 16, 17, 31, 43, 63, 64, 65, 86, 130):
+            yield Sample(cls((0, 2, 1)), (codes(rng, (1 + length % 2, 3, length)),))
+        yield Sample(cls((0, 2, 3, 1)), (codes(rng, (2, 3, 9, 11)),))
+        yield Sample(cls((0, 3, 1, 2)), (codes(rng, (2, 9, 11, 3)),))
+        # whole rows, planes in another order, three axes of which none can be walked with another
+        yield Sample(cls((0, 2, 1, 3)), (codes(rng, (2, 5, 3, 70)),))
+        yield Sample(cls((1, 0, 2, 3)), (codes(rng, (3, 2, 4, 5)),))
+        yield Sample(cls((2, 1, 0)), (codes(rng, (3, 5, 7)),))
+        yield Sample(cls((0, 1, 2)), (codes(rng, (2, 5, 7)),))

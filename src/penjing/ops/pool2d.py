@@ -228,6 +228,21 @@ class QMaxPool2d(IntegerOperator):
             yield Sample(cls((2, 2), (2, 2), (0, 0, 0, 0), (1, 1), False), (codes(rng, (1, 6, 7, c)),))
         yield Sample(cls((3, 3), (2, 2), (1, 1, 1, 1), (1, 1), True), (codes(rng, (2, 7, 8, 5)),))
         yield Sample(cls((3, 2), (2, 1), (1, 0, 1, 0), (2, 2), False), (codes(rng, (1, 9, 8, 4)),))
+        # channels around vector widths, and rows of pixels that are pooled several at a time
+        for c in (2, 4, 7, 31, 32, 63, 64, 65, 130):
+            yield Sample(cls((2, 2), (2, 2), (0, 0, 0, 0), (1, 1), False), (codes(rng, (1, 2, 5, c)),))
+        for size in (2, 8, 23):
+            yield Sample(cls((2, 2), (2, 2), (0, 0, 0, 0), (1, 1), False), (codes(rng, (2, 4, size, 16)),))
+        for kernel, stride, padding, dilation in (
+            ((2, 2), (2, 2), (1, 1, 1, 1), (1, 1)),
+            ((2, 2), (2, 1), (0, 0, 0, 0), (1, 1)),
+            ((2, 2), (1, 2), (0, 0, 0, 0), (2, 2)),
+            ((2, 2), (3, 3), (0, 0, 0, 0), (1, 1)),
+            ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1)),
+            ((1, 4), (1, 2), (0, 2, 0, 1), (1, 1)),
+        ):
+            for c in (16, 70):
+                yield Sample(cls(kernel, stride, padding, dilation, False), (codes(rng, (1, 9, 14, c)),))
 
 
 @dataclass(frozen=True)
@@ -288,6 +303,16 @@ class QAvgPool2d(IntegerOperator):
         # ratio times sum, then the division: the other order differs for some of the sums
         order = cls((3, 1), (1, 1), (0, 0, 0, 0), False, True, 128, float32(0.3), 128, 0, 255)
         yield Sample(order, (triples()[None, :, None],))
+        # channels around vector widths, and more elements than sums of 16 bits hold
+        for c in (7, 31, 63, 64, 65, 130):
+            op = cls((2, 2), (2, 2), (0, 0, 0, 0), False, True, 128, 1.0, 128, 0, 255)
+            yield Sample(op, (codes(rng, (1, 2, 5, c)),))
+        large = cls((19, 41), (19, 41), (0, 0, 0, 0), False, True, 3, 0.5, 7, 0, 255)
+        yield Sample(large, (np.full((1, 19, 41, 35), 255, np.uint8),))
+        yield Sample(large, (codes(rng, (1, 19, 82, 35)),))
+        # a ratio whose products leave the range of int32 at both ends
+        steep = cls((1, 2), (1, 2), (0, 0, 0, 0), False, True, 128, 2.0**60, 128, 5, 250)
+        yield Sample(steep, (codes(rng, (1, 2, 256, 3)),))
         for ceil in (False, True):
             for count_padding in (False, True):
                 op = cls((3, 3), (2, 2), (1, 1, 1, 1), ceil, count_padding, 3, float(np.float32(1.7)), 7, 9, 200)

@@ -11,7 +11,7 @@ import numpy as np
 
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
-from penjing.ops.integer_samples import codes
+from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
@@ -197,3 +197,5 @@ class QSlice(IntegerOperator):
             (cls(1, 0, 1, 9), (1, 1)),
         ):
             yield Sample(op, (codes(rng, shape),))
+        for inner in (*LENGTHS, 300):
+            yield Sample(cls(1, 1, 2, 2), (codes(rng, (2, 5, inner)),))

@@ -13,6 +13,7 @@ from penjing.ops.conv2d import Conv2d
 from penjing.ops.lowering import Epilogue, Lowering, identity
 from penjing.ops.operator import Operator, QuantRule
 from penjing.program.check import check_accumulators
+from penjing.program.fold_pad import FoldPadIntoConvolution
 from penjing.program.simplify import FoldTransposeIntoLinear
 
 
@@ -45,6 +46,7 @@ def lower(graph: Graph) -> Graph:
     program.outputs = tuple(outputs)
     program.drop_unused_constants()
     program = FoldTransposeIntoLinear().run(program).graph
+    program = FoldPadIntoConvolution().run(program).graph
     verify(program)
     check_accumulators(program)
     dump(program, "lowered")

@@ -29,8 +29,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Plan:
-    """Places of all values of a program, scratch offsets by node index, and the exact sizes.
+    """Places of all values of a program, scratch by node index, and the exact sizes.
 
+    A node that several threads compute has scratch for each, one after another in its place.
     `lower_bound_bytes` is the largest set of arena bytes alive at once: no plan can need less.
     """
 
@@ -41,6 +42,16 @@ class Plan:
     input_bytes: int
     output_bytes: int
     lower_bound_bytes: int
+
+    @property
+    def codes_bytes(self) -> tuple[int, int]:
+        """Memory for the codes of all inputs and of all outputs, aligned."""
+        return align(self.input_bytes), align(self.output_bytes)
+
+    @property
+    def arena_f32_bytes(self) -> int:
+        """The arena of a call that takes and gives floats: it holds the codes as well."""
+        return self.arena_bytes + sum(self.codes_bytes)
 
 
 @dataclass
@@ -53,7 +64,7 @@ class _Buffer:
     offset: int = -1
 
 
-def plan(program: Graph) -> Plan:
+def plan(program: Graph, threads: int = 1) -> Plan:
     """Place every value. Program inputs lie one after another in `in`, outputs in `out`, constants in `weights`."""
     places, weights_bytes = _stack("weights", program, tuple(program.constants))
     inputs, input_bytes = _stack("in", program, program.inputs)
@@ -62,7 +73,9 @@ def plan(program: Graph) -> Plan:
     roots = _roots(program)
     places |= {name: place for name, place in outputs.items() if name not in inputs}
     buffers = _buffers(program, roots, places)
-    scratch = {i: _Buffer(i, i, n) for i, node in enumerate(program.nodes) if (n := _scratch_bytes(program, node))}
+    scratch = {
+        i: _Buffer(i, i, n) for i, node in enumerate(program.nodes) if (n := _scratch_bytes(program, node, threads))
+    }
     _assign([*buffers.values(), *scratch.values()])
     everything = [*buffers.values(), *scratch.values()]
     for name in program.types:
@@ -104,9 +117,10 @@ def _stack(base: str, program: Graph, names: tuple[str, ...]) -> tuple[dict[str,
     return places, end
 
 
-def _scratch_bytes(program: Graph, node: Node) -> int:
+def _scratch_bytes(program: Graph, node: Node, threads: int) -> int:
     assert isinstance(node.op, IntegerOperator)
-    return node.op.scratch_bytes(program.input_types(node), program.output_types(node))
+    nbytes = node.op.scratch_bytes(program.input_types(node), program.output_types(node))
+    return align(nbytes) * threads if node.op.splits and threads > 1 else nbytes
 
 
 def _roots(program: Graph) -> dict[str, str]:

@@ -1,10 +1,13 @@
-"""The C names of a generated library."""
+"""The C names of a generated library, and what its callers agree on."""
 
 import re
 
 from penjing.core.errors import InvalidInput
 
-ABI = 1
+ABI = 2
+
+# What a pool of threads takes of its caller's memory, with any C library: checked where the pool is compiled.
+POOL_BYTES = 1024
 
 
 def c_stem(name: str) -> str:

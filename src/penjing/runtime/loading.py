@@ -17,11 +17,14 @@ from penjing.ops import registry
 from penjing.program.plan import plan
 from penjing.runtime.engines import Engine, InterpreterEngine, LibraryEngine
 from penjing.runtime.model import Model
+from penjing.vector.prepare import prepare
 
 EngineChoice = Literal["auto", "library", "interpreter"]
 
 
-def load(path: str | os.PathLike[str], *, variant: str | None = None, engine: EngineChoice = "auto") -> Model:
+def load(
+    path: str | os.PathLike[str], *, variant: str | None = None, engine: EngineChoice = "auto", threads: int = 1
+) -> Model:
     """Open a tray and make one of its variants ready to run.
 
     All digests are checked before anything is parsed or loaded.
@@ -31,6 +34,7 @@ def load(path: str | os.PathLike[str], *, variant: str | None = None, engine: En
         variant: which variant; the only one, or the one called 'default', when None.
         engine: 'library' for the compiled library, 'interpreter' for numpy, 'auto' for the library where the tray has
             one for this machine, else the interpreter with a RuntimeWarning.
+        threads: how many work on one call, at most as many as the tray was built for. The bytes are the same.
 
     Raises:
         BundleError: the file cannot be trusted or read, or `engine='library'` and there is none for this machine.
@@ -38,14 +42,14 @@ def load(path: str | os.PathLike[str], *, variant: str | None = None, engine: En
     """
     if engine not in ("auto", "library", "interpreter"):
         raise InvalidInput(f"engine must be auto, library or interpreter, not {engine!r}")
-    return from_tray(open_tray(path), variant=variant, engine=engine)
+    return from_tray(open_tray(path), variant=variant, engine=engine, threads=threads)
 
 
-def from_tray(tray: Tray, *, variant: str | None = None, engine: EngineChoice = "auto") -> Model:
+def from_tray(tray: Tray, *, variant: str | None = None, engine: EngineChoice = "auto", threads: int = 1) -> Model:
     """The same for a tray that is open already."""
     name = variant or default_variant(tray)
     program = read_program(tray, name)
-    return Model(tray, name, _engine(tray, name, program, engine))
+    return Model(tray, name, _engine(tray, name, program, engine, threads))
 
 
 def default_variant(tray: Tray) -> str:
@@ -89,11 +93,11 @@ def _fits(spec: InputSpec | OutputSpec, type_: Type) -> bool:
     return stated == (type_.bounds, str(type_.dtype), type_.quant.scale, type_.quant.zero_point)
 
 
-def _engine(tray: Tray, variant: str, program: Graph, choice: EngineChoice) -> Engine:
+def _engine(tray: Tray, variant: str, program: Graph, choice: EngineChoice, threads: int) -> Engine:
     if choice == "interpreter":
         return InterpreterEngine(program)
     try:
-        return _library(tray, variant, program)
+        return _library(tray, variant, program, threads)
     except PenjingError as error:
         if choice == "library":
             raise
@@ -101,15 +105,30 @@ def _engine(tray: Tray, variant: str, program: Graph, choice: EngineChoice) -> E
         return InterpreterEngine(program)
 
 
-def _library(tray: Tray, variant: str, program: Graph) -> LibraryEngine:
-    target = host_target().name
+def _library(tray: Tray, variant: str, program: Graph, threads: int) -> LibraryEngine:
+    host = host_target()
+    target = host.name
     library = tray.library(target, variant)
     if library is None:
-        built = ", ".join(sorted(tray.manifest.targets)) or "none"
+        names = ", ".join(sorted(tray.manifest.targets)) or "none"
         raise BundleError(
-            f"the tray has no library for {target} (it has: {built})",
+            f"the tray has no library for {target} (it has: {names})",
             where=tray.where,
             hint=f"build with --target {target}, or use the interpreter",
         )
-    standalone = tray.manifest.targets[target][variant].standalone
-    return LibraryEngine(program, plan(program), library, standalone=standalone, target=target)
+    built = tray.manifest.targets[target][variant]
+    if not 1 <= threads <= built.threads:
+        raise InvalidInput(
+            f"{threads} threads were asked for, the library was built for {built.threads}",
+            where=tray.where,
+            hint=f"build with --threads {threads}" if threads > 1 else "ask for one thread or more",
+        )
+    prepared = prepare(program, host, built.threads)
+    own = (prepared.plan.arena_bytes, prepared.plan.weights_bytes, prepared.digest)
+    if own != (built.arena_bytes, built.packed_bytes, built.packed_digest):
+        raise BundleError(
+            "the library was built by another version of penjing, which packs weights in another way",
+            where=tray.where,
+            hint="build the tray again, or use the interpreter",
+        )
+    return LibraryEngine(prepared, library, standalone=built.standalone, threads=threads)

@@ -6,10 +6,9 @@ import numpy as np
 
 from penjing.bundle.schema import InputSpec, OutputSpec
 from penjing.bundle.tray import Tray
-from penjing.core.arithmetic import dequantize, quantize
-from penjing.core.errors import InvalidInput
+from penjing.core.errors import BundleError, InvalidInput
 from penjing.core.normalise import normalise
-from penjing.runtime.engines import Engine
+from penjing.runtime.engines import Bound, Engine, LibraryEngine
 
 
 class Model:
@@ -48,11 +47,25 @@ class Model:
         Raises:
             InvalidInput: wrong number, shape or dtype; NaN or infinity.
         """
-        codes = self.run_codes(*(self._codes(x, spec) for x, spec in zip(inputs, self._specs(inputs), strict=True)))
-        real = tuple(
-            dequantize(y, np.float32(spec.scale), spec.zero_point) for y, spec in zip(codes, self.outputs, strict=True)
-        )
+        checked = [_checked(x, spec) for x, spec in zip(inputs, self._specs(inputs), strict=True)]
+        if len({len(x) for x in checked}) != 1 or not len(checked[0]):
+            counts = sorted(len(x) for x in checked)
+            raise InvalidInput(f"inputs must hold the same number of samples, at least one, not {counts}")
+        real = self.engine.run_reals(*checked)
         return real[0] if len(real) == 1 else real
+
+    def bind(self, *, reals: bool = False) -> Bound:
+        """The library's own memory for one sample: fill `inputs`, call `run`, read `outputs`, without any copy.
+
+        Args:
+            reals: whether the arrays hold float32, or codes. NaN is not looked for: it counts as 0.
+
+        Raises:
+            BundleError: the interpreter runs this model, which has no memory of its own.
+        """
+        if not isinstance(self.engine, LibraryEngine):
+            raise BundleError(f"only a compiled library can be bound, not the {self.engine.name}")
+        return self.engine.bind(reals=reals)
 
     def run_codes(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Compute output codes from input codes (n, ...), without any float arithmetic outside the program."""
@@ -103,18 +116,20 @@ class Model:
             raise InvalidInput(f"{len(inputs)} inputs were given, the model takes {len(self.inputs)}")
         return self.inputs
 
-    def _codes(self, x: np.ndarray, spec: InputSpec) -> np.ndarray:
-        array = np.asarray(x)
-        if array.dtype.kind != "f":
-            raise InvalidInput(
-                f"input {spec.name} must be float, not {array.dtype}",
-                hint="run takes real inputs; prepare() takes raw uint8 pixels, run_codes() takes codes",
-            )
-        array = array[None] if array.ndim == len(spec.shape) - 1 else array
-        if array.ndim != len(spec.shape) or array.shape[1:] != spec.shape[1:]:
-            raise InvalidInput(f"input {spec.name} has shape {array.shape}, expected (n, {str(spec.shape[1:])[1:]}")
-        _check_finite(array, spec)
-        return quantize(array, np.float32(spec.scale), spec.zero_point)
+
+def _checked(x: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """float32 (n, ...), finite."""
+    array = np.asarray(x)
+    if array.dtype.kind != "f":
+        raise InvalidInput(
+            f"input {spec.name} must be float, not {array.dtype}",
+            hint="run takes real inputs; prepare() takes raw uint8 pixels, run_codes() takes codes",
+        )
+    array = array[None] if array.ndim == len(spec.shape) - 1 else array
+    if array.ndim != len(spec.shape) or array.shape[1:] != spec.shape[1:]:
+        raise InvalidInput(f"input {spec.name} has shape {array.shape}, expected (n, {str(spec.shape[1:])[1:]}")
+    _check_finite(array, spec)
+    return array.astype(np.float32, copy=False)
 
 
 def _is_distribution(scores: np.ndarray) -> bool:

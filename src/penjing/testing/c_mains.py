@@ -118,12 +118,19 @@ MODEL_MAIN = r"""
 #include "@STEM@.h"
 
 #define SUITE_STANDALONE @STANDALONE@
+#define SUITE_ISAS @ISAS@       /* how many instruction sets the library chooses from */
+#define SUITE_THREADS @THREADS@ /* how many threads work on a call with a pool */
 enum {
     GUARD = 256,
     IN = @UP@_INPUT_BYTES,
     OUT = @UP@_OUTPUT_BYTES,
     ARENA = @UP@_ARENA_BYTES,
-    WEIGHTS = SUITE_STANDALONE ? 0 : @UP@_WEIGHTS_BYTES
+    WEIGHTS = SUITE_STANDALONE ? 0 : @UP@_WEIGHTS_BYTES,
+#if SUITE_THREADS > 1
+    SUITE_POOL_BYTES = @UP@_POOL_BYTES
+#else
+    SUITE_POOL_BYTES = 1
+#endif
 };
 
 @SANITIZER@
@@ -142,8 +149,17 @@ static uint8_t *block(size_t bytes)
     return made;
 }
 
+static void *pool; /* null: calls are of one thread */
+
 static int run(const uint8_t *weights, const void *in, void *out, void *arena)
 {
+#if SUITE_THREADS > 1 && SUITE_STANDALONE
+    if (pool)
+        return @STEM@_pool_run(pool, in, out, arena);
+#elif SUITE_THREADS > 1
+    if (pool)
+        return @STEM@_pool_run(pool, weights, in, out, arena);
+#endif
 #if SUITE_STANDALONE
     (void)weights;
     return @STEM@_run(in, out, arena);
@@ -187,16 +203,59 @@ static int refusals(const uint8_t *weights, const uint8_t *in, uint8_t *out, uin
     return all(out, OUT, 0x11) ? 0 : fail("a refused call changed the output");
 }
 
-int main(void)
+static int start(void *memory)
+{
+#if SUITE_THREADS > 1
+    if (@STEM@_pool_start(0, SUITE_THREADS) != @UP@_ERROR_NULL || @STEM@_pool_start(memory, 0) != @UP@_ERROR_PART ||
+        @STEM@_pool_start(memory, @UP@_THREADS + 1) != @UP@_ERROR_PART)
+        return fail("a pool of no or of too many threads is not refused");
+    if (@STEM@_pool_start(memory, SUITE_THREADS) != @UP@_OK)
+        return fail("the pool cannot be started");
+#else
+    (void)memory;
+#endif
+    return 0;
+}
+
+static void stop(void *memory)
+{
+#if SUITE_THREADS > 1
+    @STEM@_pool_stop(memory);
+#endif
+    free(memory);
+}
+
+/* Takes the instruction set of that number; every other number is refused. */
+static int choose(const char *number)
+{
+#if SUITE_ISAS
+    const int wanted = atoi(number), before = @STEM@_isa();
+    if (before < 0 || before >= SUITE_ISAS)
+        return fail("the instruction set in use has no name");
+    if (@STEM@_use(-1) != @UP@_ERROR_ISA || @STEM@_use(SUITE_ISAS) != @UP@_ERROR_ISA || @STEM@_isa() != before)
+        return fail("an instruction set that there is not is not refused");
+    if (@STEM@_use(wanted) != @UP@_OK || @STEM@_isa() != wanted)
+        return fail("this processor is said to lack the instruction set");
+#else
+    (void)number;
+#endif
+    return 0;
+}
+
+/* With an argument, the number of an instruction set to run on. */
+int main(int argc, char **argv)
 {
     uint8_t *weights = block(WEIGHTS), *kept = block(WEIGHTS);
     uint8_t *guarded_arena = block(ARENA + 2 * GUARD), *guarded_out = block(OUT + 2 * GUARD + 1);
     uint8_t *arena = block(ARENA), *in = malloc(IN), *odd_in = malloc(IN + 1), *out = malloc(OUT);
     uint8_t *const inner_arena = guarded_arena + GUARD, *const inner_out = guarded_out + GUARD + 1;
+    void *const threads = block(SUITE_POOL_BYTES);
     size_t highest = 0, i;
     uint8_t tail[8];
 
     SUITE_REPORT_ERRORS();
+    if (argc > 1 && choose(argv[1]))
+        return 2;
     if (@STEM@_self_test() != 0)
         return fail("the self-test failed");
     if (!in || !odd_in || !out || fread(weights, 1, WEIGHTS, stdin) != WEIGHTS)
@@ -205,12 +264,16 @@ int main(void)
     memset(guarded_arena, 0xC3, ARENA + 2 * GUARD);
     memset(guarded_out, 0xC3, OUT + 2 * GUARD + 1);
     memset(in, 0, IN);
+    if (start(threads) || refusals(weights, in, out, arena))
+        return 2;
+    pool = SUITE_THREADS > 1 ? threads : 0;
     if (refusals(weights, in, out, arena))
         return 2;
     while (fread(in, 1, IN, stdin) == IN) {
         memcpy(odd_in + 1, in, IN);
         memset(inner_arena, 0xA5, ARENA);
         memset(inner_out, 0xA5, OUT);
+        pool = SUITE_THREADS > 1 ? threads : 0;
         if (run(weights, odd_in + 1, inner_out, ARENA > 0 ? inner_arena : 0) != @UP@_OK)
             return fail("the guarded run returned an error");
         if (!all(guarded_arena, GUARD, 0xC3) || !all(inner_arena + ARENA, GUARD, 0xC3))
@@ -219,6 +282,7 @@ int main(void)
             return fail("a byte beside the output was written");
         memset(arena, 0x5A, ARENA);
         memset(out, 0x5A, OUT);
+        pool = 0;
         if (run(weights, in, out, ARENA > 0 ? arena : 0) != @UP@_OK)
             return fail("the exact run returned an error");
         if (memcmp(in, odd_in + 1, IN) || memcmp(weights, kept, WEIGHTS))
@@ -231,6 +295,7 @@ int main(void)
         tail[i] = (uint8_t)((uint64_t)highest >> (8 * i));
     if (fwrite(tail, 1, sizeof tail, stdout) != sizeof tail)
         return fail("the output cannot be written");
+    stop(threads);
     free(weights);
     free(kept);
     free(guarded_arena);

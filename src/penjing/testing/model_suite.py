@@ -8,6 +8,9 @@ self-test and the refusal of null and misaligned pointers, and then runs each in
 
 Both must give the same bytes: the arena needs no initialisation and carries no state. Guards, input and weights must
 come out unchanged. The highest arena byte that ever changed is reported, to be compared with the plan.
+
+A library that chooses from instruction sets runs all inputs once on each of them that can be run here. With several
+threads, a pool makes the guarded runs and one thread alone the exact ones.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +23,12 @@ from penjing.core.errors import ToolchainError
 from penjing.emit.c.emit import Emitted, emit_c
 from penjing.ir.graph import Graph
 from penjing.program.interpret import interpret, rows_at_a_time
-from penjing.program.plan import Plan, plan
-from penjing.program.weights import pack_weights
+from penjing.program.plan import Plan
 from penjing.testing.c_mains import MODEL_MAIN, SANITIZER_REPORT
 from penjing.testing.differences import describe_difference
-from penjing.toolchain import Compiler, Target, compile_executable, run_executable
+from penjing.testing.isas import isa_number, run_on_isa, runnable_isas
+from penjing.toolchain import Compiler, Target, compile_executable
+from penjing.vector.prepare import Prepared, prepare
 
 Sample = tuple[np.ndarray, ...]
 
@@ -39,12 +43,14 @@ class ModelReport:
     Attributes:
         problems: mismatches and broken promises, described; empty when there is none.
         samples: number of inputs.
-        touched_bytes: the highest arena byte that ever changed, plus 1.
+        isas: the instruction sets that they ran on; none where there is no choice.
+        touched_bytes: the highest arena byte that ever changed, on any of them, plus 1.
         planned_bytes: the end of the last arena byte that the plan gives away, before alignment.
     """
 
     problems: tuple[str, ...]
     samples: int
+    isas: tuple[str, ...]
     touched_bytes: int
     planned_bytes: int
 
@@ -55,8 +61,10 @@ def run_model_suite(
     target: Target,
     extra_flags: Sequence[str] = (),
     *,
-    optimize: str = "-O3",
+    optimize: str | None = None,
     standalone: bool = False,
+    isas: Sequence[str] | None = None,
+    threads: int = 1,
     compiler: Compiler | None = None,
     timeout_s: float = 300,
 ) -> ModelReport:
@@ -67,39 +75,47 @@ def run_model_suite(
         samples: codes for one call each: one array per program input, of its shape at the bound.
         target: what to build for and run on.
         extra_flags: more compiler options.
-        optimize: the optimisation option.
+        optimize: the optimisation option; by default as libraries are built.
         standalone: link the weights in.
+        isas: instruction sets to build for and run on, instead of building for all and running on all that can be run
+            here. A single one is built without the choice.
+        threads: how many work on a call; more than one where `target` has instruction sets to choose from.
         compiler: which compiler; by default the one that serves `target`.
-        timeout_s: limit of the run.
+        timeout_s: limit of each run.
 
     Raises:
         CompileError: the compiler refuses the emitted code.
         ToolchainError: nothing here can build for `target` or run its programs.
     """
-    memory = plan(program)
-    sources = model_sources(program, memory, target, standalone=standalone)
+    prepared = prepare(program, target, threads)
+    built = target.isas if isas is None or len(isas) > 1 else tuple(isas)
+    sources = model_sources(prepared, built, standalone=standalone)
+    optimize = optimize or ("-O2" if target.isas else "-O3")
     executable = compile_executable(sources, target, optimize=optimize, extra=extra_flags, compiler=compiler)
-    weights = b"" if standalone else pack_weights(program, memory).tobytes()
-    stdin = weights + b"".join(_input_bytes(program, memory, sample) for sample in samples)
-    planned = planned_arena_bytes(memory)
-    try:
-        written = run_executable(executable, target, stdin=stdin, timeout_s=timeout_s)
-    except ToolchainError as error:
-        return ModelReport((str(error),), len(samples), 0, planned)
-    size = memory.output_bytes
-    if len(written) != len(samples) * _RUNS * size + 8:
-        problem = f"{len(written)} bytes were written for {len(samples)} samples of {size} bytes"
-        return ModelReport((problem,), len(samples), 0, planned)
-    touched = int.from_bytes(written[-8:], "little")
-    runs = np.frombuffer(written[:-8], np.uint8).reshape(len(samples), _RUNS, size)
-    return ModelReport(tuple(_problems(program, memory, samples, runs)), len(samples), touched, planned)
+    weights = b"" if standalone else prepared.weights.tobytes()
+    stdin = weights + b"".join(_input_bytes(program, prepared.plan, sample) for sample in samples)
+    chosen = tuple(runnable_isas(target) if isas is None else isas)
+    runs, problems, touched = {}, [], 0
+    for isa in chosen or (None,):
+        args = (str(isa_number(target, isa)),) if isa is not None and len(built) > 1 else ()
+        try:
+            written = run_on_isa(executable, target, isa, stdin=stdin, args=args, timeout_s=timeout_s)
+            runs[isa], highest = _outputs(written, len(samples), prepared.plan.output_bytes)
+            touched = max(touched, highest)
+        except ToolchainError as error:
+            problems.append(f"{_on(isa)}{error}")
+    problems += _problems(program, prepared.plan, samples, runs)
+    return ModelReport(tuple(problems), len(samples), chosen, touched, planned_arena_bytes(prepared.plan))
 
 
-def model_sources(program: Graph, memory: Plan, target: Target, *, standalone: bool) -> dict[str, str | bytes]:
-    """The emitted C with a `main` that runs it on its standard input."""
-    weights = pack_weights(program, memory).tobytes()
-    emitted = emit_c(program, memory, weights, standalone=standalone)
-    return {**library_sources(emitted, weights, target, standalone=standalone), "main.c": _main(emitted, standalone)}
+def model_sources(prepared: Prepared, isas: Sequence[str], *, standalone: bool) -> dict[str, str | bytes]:
+    """The emitted C for these instruction sets, with a `main` that runs it on its standard input."""
+    weights = prepared.weights.tobytes()
+    emitted = emit_c(
+        prepared.program, prepared.plan, weights, standalone=standalone, isas=isas, threads=prepared.threads
+    )
+    main = _main(emitted, standalone, len(isas) if len(isas) > 1 else 0, prepared.threads)
+    return {**library_sources(emitted, prepared, standalone=standalone), "main.c": main}
 
 
 def planned_arena_bytes(memory: Plan) -> int:
@@ -115,12 +131,14 @@ def corner_samples(program: Graph, rng: np.random.Generator, count: int) -> list
     return [*flat, *(tuple(rng.integers(0, 256, shape, np.uint8) for shape in shapes) for _ in range(count))]
 
 
-def _main(emitted: Emitted, standalone: bool) -> str:
+def _main(emitted: Emitted, standalone: bool, choices: int, threads: int) -> str:
     words: Mapping[str, str] = {
         "@SANITIZER@": SANITIZER_REPORT,
         "@STEM@": emitted.stem,
         "@UP@": emitted.stem.upper(),
         "@STANDALONE@": str(int(standalone)),
+        "@ISAS@": str(choices),
+        "@THREADS@": str(threads),
     }
     text = MODEL_MAIN
     for word, value in words.items():
@@ -137,17 +155,32 @@ def _input_bytes(program: Graph, memory: Plan, sample: Sample) -> bytes:
     return block.tobytes()
 
 
-def _problems(program: Graph, memory: Plan, samples: Sequence[Sample], runs: np.ndarray) -> list[str]:
+def _on(isa: str | None) -> str:
+    return "" if isa is None else f"{isa}: "
+
+
+def _outputs(written: bytes, samples: int, size: int) -> tuple[np.ndarray, int]:
+    """u8 (samples, runs, bytes of the output), and the highest arena byte."""
+    if len(written) != samples * _RUNS * size + 8:
+        raise ToolchainError(f"{len(written)} bytes were written for {samples} samples of {size} bytes")
+    return np.frombuffer(written[:-8], np.uint8).reshape(samples, _RUNS, size), int.from_bytes(written[-8:], "little")
+
+
+def _problems(
+    program: Graph, memory: Plan, samples: Sequence[Sample], runs: Mapping[str | None, np.ndarray]
+) -> list[str]:
     found: list[str] = []
+    if not runs:
+        return found
     for start, expected in _expected(program, samples):
         for name, want in zip(program.outputs, expected, strict=True):
             place = memory.places[name]
-            rows = slice(start, start + len(want))
-            for run, label in enumerate(("guarded", "exact")):
-                got = runs[rows, run, place.offset : place.offset + place.nbytes].copy().view(want.dtype)
-                difference = describe_difference(got, want)
-                if difference:
-                    found.append(f"from sample {start}, {label}: output %{name} {difference}")
+            rows, columns = slice(start, start + len(want)), slice(place.offset, place.offset + place.nbytes)
+            for isa, outputs in runs.items():
+                for run, label in enumerate(("guarded", "exact")):
+                    difference = describe_difference(outputs[rows, run, columns].copy().view(want.dtype), want)
+                    if difference:
+                        found.append(f"{_on(isa)}from sample {start}, {label}: output %{name} {difference}")
         if len(found) >= _SHOWN:
             break
     return found

@@ -22,14 +22,17 @@ from functools import lru_cache
 import numpy as np
 
 from penjing.core.errors import ToolchainError
-from penjing.emit.c.emit import kernel_text, struct_literal
+from penjing.emit.c.emit import struct_literal
+from penjing.emit.c.kernels import CLOSING, kernel_file, kernel_text, opening_files
 from penjing.ir.text import print_type
 from penjing.ir.types import Type
 from penjing.ops import integer_operators
 from penjing.ops.operator import IntegerOperator, Sample
 from penjing.testing.c_mains import OPERATORS_MAIN, SANITIZER_REPORT
 from penjing.testing.differences import describe_difference
-from penjing.toolchain import Compiler, Target, compile_executable, find_target, run_executable
+from penjing.testing.isas import run_on_isa, runnable_isas
+from penjing.toolchain import Compiler, Target, compile_executable, find_target
+from penjing.vector import vector_operators
 
 SANITIZE = ("-fsanitize=address,undefined,float-divide-by-zero,float-cast-overflow", "-fno-sanitize-recover=all")
 
@@ -65,13 +68,19 @@ class OpCase:
         return f"{self.name} sample {self.index}: {self.op} on {types}"
 
 
+def runnable_operators() -> dict[str, type[IntegerOperator]]:
+    """Every operator that has a kernel: those of programs, and those that take their place where there is SIMD."""
+    return {**integer_operators(), **vector_operators()}
+
+
 @lru_cache(maxsize=256)
 def op_cases(name: str) -> tuple[OpCase, ...]:
     """Every sample of the integer operator `name`, with its expected outputs."""
-    return tuple(_case(name, i, sample) for i, sample in enumerate(integer_operators()[name].samples()))
+    return tuple(op_case(name, i, sample) for i, sample in enumerate(runnable_operators()[name].samples()))
 
 
-def _case(name: str, index: int, sample: Sample) -> OpCase:
+def op_case(name: str, index: int, sample: Sample) -> OpCase:
+    """One sample of an operator with its expected outputs."""
     op = sample.op
     assert isinstance(op, IntegerOperator)
     inputs = tuple(np.ascontiguousarray(x) for x in sample.inputs if x is not None)
@@ -83,11 +92,17 @@ def _case(name: str, index: int, sample: Sample) -> OpCase:
     return OpCase(name, index, sample, inputs, outputs, expected)
 
 
-def op_suite_source(cases: Sequence[OpCase], kernels: Callable[[str], str] = kernel_text) -> str:
-    """The C program for `cases`; `kernels` gives the text of `pj.h` and of each operator's file."""
+def op_suite_source(
+    cases: Sequence[OpCase], kernels: Callable[[str], str] = kernel_text, isa: str | None = None
+) -> str:
+    """The C program for `cases`; `kernels` gives the text of `pj.h` and of each operator's file.
+
+    With `isa`, operators that have a SIMD kernel use it, over the vocabulary of that instruction set.
+    """
     names = sorted({case.name for case in cases})
     most = max(len(case.inputs) + len(case.outputs) for case in cases)
-    texts = [kernels("pj.h"), *(kernels(f"{name}.c") for name in names)]
+    chosen = [*opening_files(isa=isa), *(kernel_file(name, simd=isa is not None) for name in names)]
+    texts = [*map(kernels, chosen), CLOSING]
     tables = "\n".join(["", f"enum {{ SUITE_MAX = {most} }};", *map(_adapter, names), *_table(cases)])
     return "\n".join([*texts, OPERATORS_MAIN.replace("@SANITIZER@", SANITIZER_REPORT).replace("@TABLES@", tables)])
 
@@ -126,6 +141,7 @@ def run_op_suite(
     *,
     optimize: str = "-O3",
     kernels: Callable[[str], str] = kernel_text,
+    isa: str | None = None,
     compiler: Compiler | None = None,
 ) -> list[str]:
     """Mismatches of the integer operator `name` on `target`, described; empty when every byte agrees.
@@ -134,7 +150,9 @@ def run_op_suite(
         CompileError: the compiler refuses the kernel.
         ToolchainError: nothing here can build for `target` or run its programs.
     """
-    return run_op_cases(op_cases(name), target, extra_flags, optimize=optimize, kernels=kernels, compiler=compiler)
+    return run_op_cases(
+        op_cases(name), target, extra_flags, optimize=optimize, kernels=kernels, isa=isa, compiler=compiler
+    )
 
 
 def run_op_cases(
@@ -144,6 +162,7 @@ def run_op_cases(
     *,
     optimize: str = "-O3",
     kernels: Callable[[str], str] = kernel_text,
+    isa: str | None = None,
     compiler: Compiler | None = None,
     timeout_s: float = 300,
     locate_crashes: bool = True,
@@ -154,28 +173,30 @@ def run_op_cases(
     """
     if not cases:
         return []
-    source = op_suite_source(cases, kernels)
+    source = op_suite_source(cases, kernels, isa)
     program = compile_executable(
         {"op_suite.c": source}, target, optimize=optimize, extra=extra_flags, compiler=compiler
     )
     stdin = b"".join(x.tobytes() for case in cases for x in case.inputs)
     try:
-        written = run_executable(program, target, stdin=stdin, timeout_s=timeout_s)
+        written = run_on_isa(program, target, isa, stdin=stdin, timeout_s=timeout_s)
     except ToolchainError as error:
-        located = _crashes(cases, program, target, stdin, timeout_s) if locate_crashes else []
+        located = _crashes(cases, program, target, stdin, timeout_s, isa) if locate_crashes else []
         return located or [str(error)]
-    return _Compared(target, written).problems(cases)
+    return _Compared(target, isa, written).problems(cases)
 
 
-def _crashes(cases: Sequence[OpCase], program: bytes, target: Target, stdin: bytes, timeout_s: float) -> list[str]:
+def _crashes(
+    cases: Sequence[OpCase], program: bytes, target: Target, stdin: bytes, timeout_s: float, isa: str | None
+) -> list[str]:
     """Which cases end the program, found by running one at a time."""
     found = []
     for i, case in enumerate(cases):
         try:
-            run_executable(program, target, stdin=stdin, args=(str(i),), timeout_s=timeout_s)
+            run_on_isa(program, target, isa, stdin=stdin, args=(str(i),), timeout_s=timeout_s)
         except ToolchainError as error:
             found.append(
-                "\n".join([str(case), *("  " + line for line in error.what.splitlines()), _repeat(case, target)])
+                "\n".join([str(case), *("  " + line for line in error.what.splitlines()), _repeat(case, target, isa)])
             )
         if len(found) == _CRASHES_SHOWN:
             break
@@ -185,8 +206,9 @@ def _crashes(cases: Sequence[OpCase], program: bytes, target: Target, stdin: byt
 class _Compared:
     """What the program wrote, read in the order in which it was written."""
 
-    def __init__(self, target: Target, written: bytes) -> None:
+    def __init__(self, target: Target, isa: str | None, written: bytes) -> None:
         self._target = target
+        self._isa = isa
         self._written = written
         self._at = 0
 
@@ -205,7 +227,7 @@ class _Compared:
                 lines += [f"output {k} {difference}"] if difference else []
             if lines:
                 text = "\n".join(f"  {mode}: {line}" for line in lines)
-                yield f"{case}\n{text}\n{_repeat(case, self._target)}"
+                yield f"{case}\n{text}\n{_repeat(case, self._target, self._isa)}"
 
     def _take(self, n: int) -> bytes:
         part = self._written[self._at : self._at + n]
@@ -213,8 +235,9 @@ class _Compared:
         return part
 
 
-def _repeat(case: OpCase, target: Target) -> str:
+def _repeat(case: OpCase, target: Target, isa: str | None) -> str:
     command = f"python -m penjing.testing.op_suite {case.name} --target {target.name} --sample {case.index}"
+    command += f" --isa {isa}" if isa else ""
     return f"  repeat: {command}"
 
 
@@ -223,15 +246,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m penjing.testing.op_suite", description="One integer operator, compiled, against its definition."
     )
-    parser.add_argument("name", choices=sorted(integer_operators()))
+    parser.add_argument("name", choices=sorted(runnable_operators()))
     parser.add_argument("--target", default="host")
+    parser.add_argument("--isa", help="use the SIMD kernels, over this instruction set's vocabulary")
     parser.add_argument("--sample", type=int, help="number of the only sample to run")
     parser.add_argument("--optimize", default="-O3")
     parser.add_argument("--sanitize", action="store_true", help="with the compiler's address and undefined sanitizers")
     chosen = parser.parse_args(arguments)
+    target = find_target(chosen.target)
+    if chosen.isa is not None and chosen.isa not in runnable_isas(target):
+        parser.error(f"{chosen.isa} cannot be run here; these can: {', '.join(runnable_isas(target)) or 'none'}")
     cases = [case for case in op_cases(chosen.name) if chosen.sample in (None, case.index)]
     flags = SANITIZE if chosen.sanitize else ()
-    problems = run_op_cases(cases, find_target(chosen.target), flags, optimize=chosen.optimize)
+    problems = run_op_cases(cases, target, flags, optimize=chosen.optimize, isa=chosen.isa)
     sys.stdout.write("\n".join([*problems, f"{len(cases)} samples, {len(problems)} problems", ""]))
     return 1 if problems else 0
 

@@ -19,7 +19,7 @@ from penjing.core.files import folder_atomically
 from penjing.core.targets import Target
 from penjing.toolchain.compilers import Compiler, Product, find_compiler
 from penjing.toolchain.environment import environment_words, note_build
-from penjing.toolchain.flags import compile_flags, link_flags
+from penjing.toolchain.flags import compile_flags, libraries, link_flags
 from penjing.toolchain.processes import Outcome, run_all
 from penjing.toolchain.source_names import check_source_name
 
@@ -170,7 +170,16 @@ def _commands(
     commands = [
         (*start, *flags, *paths, *extra, "-c", name, "-o", made) for name, made in zip(compiled, objects, strict=True)
     ]
-    link = (*start, *link_flags(compiler, product), optimize, *extra, *objects, "-lm", "-o", "../objects/output")
+    link = (
+        *start,
+        *link_flags(compiler, product),
+        optimize,
+        *extra,
+        *objects,
+        *libraries(compiler),
+        "-o",
+        "../objects/output",
+    )
     return [*commands, link]
 
 

@@ -25,22 +25,30 @@ process.exitCode = wasi.start(new WebAssembly.Instance(module_, wasi.getImportOb
 """
 
 
-def has_emulator(target: Target) -> bool:
+def has_emulator(target: Target, *, emulated: bool = False) -> bool:
     """Whether `run_executable` can run executables of `target` on this machine."""
-    return is_host(target) or _emulator(target) is not None
+    return (is_host(target) and not emulated) or _emulator(target) is not None
 
 
 def run_executable(
-    data: bytes, target: Target, *, stdin: bytes = b"", args: Sequence[str] = (), timeout_s: float = 120
+    data: bytes,
+    target: Target,
+    *,
+    stdin: bytes = b"",
+    args: Sequence[str] = (),
+    timeout_s: float = 120,
+    emulated: bool = False,
 ) -> bytes:
     """Run the executable `data`, built for `target`, and return what it wrote to its standard output.
+
+    With `emulated`, an emulator runs it even where this machine could: it may know instructions that this one lacks.
 
     Raises:
         ToolchainError: nothing here can run it, it ended with another status than 0, or it took longer than
             `timeout_s`.
         WriteFailed: the temporary folder cannot hold it.
     """
-    runner = _runner(target)
+    runner = _runner(target, emulated)
     try:
         with tempfile.TemporaryDirectory(prefix="penjing-") as name:
             folder = Path(name).resolve()
@@ -86,9 +94,9 @@ def _run(command: Sequence[str], folder: Path, target: Target, timeout_s: float)
             ) from None
 
 
-def _runner(target: Target) -> tuple[str, ...]:
+def _runner(target: Target, emulated: bool) -> tuple[str, ...]:
     """The words before the program's own."""
-    if is_host(target):
+    if is_host(target) and not emulated:
         return ()
     emulator = _emulator(target)
     if emulator is None:

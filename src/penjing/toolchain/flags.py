@@ -60,6 +60,11 @@ def compile_flags(compiler: Compiler, product: Product, optimize: str) -> tuple[
     )
 
 
+def libraries(compiler: Compiler) -> tuple[str, ...]:
+    """What to link after the objects; libraries that nothing needs leave no trace."""
+    return ("-lm", "-lpthread") if compiler.target.kind == "elf" else ("-lm",)
+
+
 def link_flags(compiler: Compiler, product: Product) -> tuple[str, ...]:
     """Options, before the objects, that make the product from them."""
     kind = compiler.target.kind

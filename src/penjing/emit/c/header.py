@@ -1,10 +1,23 @@
 """The documented header of a generated library."""
 
+from collections.abc import Sequence
+
+from penjing.emit.c.pool import pool_declarations
 from penjing.ir.graph import Graph
 from penjing.program.plan import ALIGNMENT, Plan
 
 
-def header_text(program: Graph, plan: Plan, stem: str, digest: str, *, standalone: bool, abi: int) -> str:
+def header_text(
+    program: Graph,
+    plan: Plan,
+    stem: str,
+    digest: str,
+    *,
+    standalone: bool,
+    abi: int,
+    isas: Sequence[str],
+    threads: int,
+) -> str:
     """`<stem>.h`: everything that a caller needs to know, as constants and comments."""
     up = stem.upper()
     weights_argument = "" if standalone else "const void *weights, "
@@ -46,6 +59,7 @@ extern "C" {{
 #define {up}_INPUT_BYTES {plan.input_bytes}
 #define {up}_OUTPUT_BYTES {plan.output_bytes}
 #define {up}_ARENA_BYTES {plan.arena_bytes}
+#define {up}_ARENA_F32_BYTES {plan.arena_f32_bytes}
 #define {up}_WEIGHTS_BYTES {plan.weights_bytes}
 
 {_ports(program, plan, up, "INPUT", program.inputs)}
@@ -53,16 +67,24 @@ extern "C" {{
 enum {stem}_status {{
     {up}_OK = 0,
     {up}_ERROR_NULL = -1,       /* a pointer is null */
-    {up}_ERROR_ALIGNMENT = -2,  /* weights or arena is not {ALIGNMENT}-byte aligned */
+    {up}_ERROR_ALIGNMENT = -2,  /* weights or arena is not {ALIGNMENT}-byte aligned */{_isa_error(up, isas)}
     {up}_ERROR_ARITHMETIC = -3  /* the self-test failed: this build rounds differently and must not be used */
 }};
 
 /* Runs the network once. Returns 0, or a negative {stem}_status and leaves `out` as it was. */
 {up}_API int {stem}_run({weights_argument}const void *in, void *out, void *arena);
 
+/* The same on reals: {up}_INPUT_BYTES and {up}_OUTPUT_BYTES floats, each where its code would be, and an arena of
+ * {up}_ARENA_F32_BYTES. Infinities saturate, NaN counts as 0. */
+{up}_API int {stem}_run_f32({weights_argument}const float *in, float *out, void *arena);
+
+/* Reals to codes for all inputs, and codes to reals for all outputs, as {stem}_run_f32 does it. */
+{up}_API int {stem}_quantize(const float *reals, void *codes);
+{up}_API int {stem}_dequantize(const void *codes, float *reals);
+
 /* Checks that this build multiplies, adds and rounds as the program's definition asks. Returns 0 or an error. */
 {up}_API int {stem}_self_test(void);
-
+{_isa_choice(up, stem, isas)}{_run_part(up, stem, weights_argument, threads)}
 #ifdef __cplusplus
 }}
 #endif
@@ -85,6 +107,47 @@ def _ports(program: Graph, plan: Plan, up: str, kind: str, names: tuple[str, ...
             lines.append(f"#define {up}_{kind}_{i}_ZERO_POINT {type_.quant.zero_point}")
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
+
+
+def _run_part(up: str, stem: str, weights_argument: str, threads: int) -> str:
+    if threads == 1:
+        return ""
+    return f"""
+/* The threads that may work on one call. */
+#define {up}_THREADS {threads}
+
+/* Runs the share of one thread: `parts` threads call it with the same memory, each with its own `part` from 0 on.
+ * `meet` gets `context` and returns in each thread when all have called it. The bytes are those of {stem}_run. */
+{up}_API int {stem}_run_part({weights_argument}const void *in, void *out, void *arena, int part, int parts,
+    void (*meet)(void *context), void *context);
+{pool_declarations(up, stem, weights_argument)}"""
+
+
+def _isa_error(up: str, isas: Sequence[str]) -> str:
+    if not isas:
+        return ""
+    return f"""
+    {up}_ERROR_ISA = -4,        /* this processor lacks the instruction set */
+    {up}_ERROR_PART = -5,       /* no such part of the work, or no function to meet */
+    {up}_ERROR_THREADS = -6,    /* the system gives no more threads */"""
+
+
+def _isa_choice(up: str, stem: str, isas: Sequence[str]) -> str:
+    if not isas:
+        return ""
+    rows = ",\n".join(f"    {up}_ISA_{isa.upper()} = {number}" for number, isa in enumerate(reversed(isas)))
+    return f"""
+/* Instruction sets that this library has kernels for. All give the same bytes. */
+enum {stem}_isas {{
+{rows}
+}};
+
+/* The instruction set in use: the best that this processor has, unless another was asked for. */
+{up}_API int {stem}_isa(void);
+
+/* Asks for an instruction set, for tests and measurements. Returns 0, or {up}_ERROR_ISA and changes nothing. */
+{up}_API int {stem}_use(int isa);
+"""
 
 
 def comment_text(text: str) -> str:

@@ -32,6 +32,53 @@
 #define PJ_SHARED static inline
 #endif
 
+/* The codes that a kernel may store, and the one that means 0. */
+struct pj_codes {
+    int32_t zero, qmin, qmax;
+};
+
+/* What one of several threads computes of a layer; each has scratch memory of its own. */
+struct pj_part {
+    int32_t index, count;
+};
+
+/* The threads that work on one call: `meet` returns in each when all have called it. */
+struct pj_team {
+    struct pj_part part;
+    void (*meet)(void *context);
+    void *context;
+};
+
+PJ_INLINE void pj_meet(const struct pj_team *team)
+{
+    if (team->part.count > 1)
+        team->meet(team->context);
+}
+
+/* The kernel that computes a whole layer, of one that computes a part. */
+#define PJ_WHOLE(op)                                                                                                  \
+    PJ_INLINE void pj_##op(const struct pj_##op *p, const void *const *in, void *const *out, void *scratch)          \
+    {                                                                                                                \
+        const struct pj_part whole = {0, 1};                                                                         \
+        pj_##op##_part(p, in, out, scratch, whole);                                                                  \
+    }
+
+/* The part's share of `total` rows: from *from up to *to. Fewer rows than threads are no work to share. */
+PJ_INLINE void pj_share(struct pj_part part, int32_t total, int32_t *from, int32_t *to)
+{
+    const int32_t alone = total < part.count, count = alone ? 1 : part.count;
+    *from = alone && part.index > 0 ? total : total * part.index / count;
+    *to = alone ? total : total * (part.index + 1) / count;
+}
+
+/* A few bytes, for the ends of rows: compilers make much more of a memcpy whose length they do not know. */
+PJ_SHARED void pj_copy(uint8_t *to, const uint8_t *from, int32_t n)
+{
+    int32_t i;
+    for (i = 0; i < n; i++)
+        to[i] = from[i];
+}
+
 /* x as 16-bit differences from its zero point: what the dot products below take. */
 PJ_INLINE void pj_centre(int16_t *to, const uint8_t *x, int32_t n, int32_t zero)
 {

@@ -1,0 +1,153 @@
+"""The table of engines and of the forms of a network that each of them runs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Precision = Literal["float32", "reduced float", "int8"]
+Ends = Literal["floats", "codes"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One engine with one model file and one setting.
+
+    Attributes:
+        engine: its folder here.
+        name: for tables.
+        file: in the model's folder; a converter made it, or left a reason.
+        precision: of most of the arithmetic.
+        ends: whether a call takes and gives floats, or integer codes.
+        options: for the worker.
+    """
+
+    engine: str
+    name: str
+    file: str
+    precision: Precision
+    ends: Ends = "floats"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """One name for engine and form."""
+        return f"{self.engine}: {self.name}, {self.ends}"
+
+
+@dataclass(frozen=True)
+class EngineEntry:
+    """One engine.
+
+    Attributes:
+        folder: here, with requirements.txt (and convert.txt where making models needs more), worker.py, convert.py.
+        title: for tables.
+        package: whose version is reported.
+        avx2: environment that keeps it from using more than AVX2; None where there is no such setting.
+        avx2_note: what that setting does, or why there is none.
+    """
+
+    folder: str
+    title: str
+    package: str
+    avx2: dict[str, str] | None = None
+    avx2_note: str = "no setting: it asks the processor (CPUID) which instructions there are"
+
+
+ENGINES = (
+    EngineEntry("ours", "penjing", "penjing", {"PENJING_ISA": "x86_avx2"}, ""),
+    EngineEntry("onnxruntime", "ONNX Runtime", "onnxruntime"),
+    EngineEntry(
+        "openvino",
+        "OpenVINO",
+        "openvino",
+        {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+        "ONEDNN_MAX_CPU_ISA=AVX2: holds oneDNN's kernels (convolutions, matrix products), not OpenVINO's own",
+    ),
+    EngineEntry("litert", "LiteRT", "ai-edge-litert"),
+    EngineEntry("executorch", "ExecuTorch", "executorch"),
+    EngineEntry("mnn", "MNN", "MNN"),
+    EngineEntry("ncnn", "ncnn", "ncnn"),
+)
+
+
+def forms(engine: str) -> Iterator[Form]:
+    """Every form that an engine is measured with."""
+    return {
+        "ours": _ours,
+        "onnxruntime": _onnxruntime,
+        "openvino": _openvino,
+        "litert": _litert,
+        "executorch": _executorch,
+        "mnn": _mnn,
+        "ncnn": _ncnn,
+    }[engine]()
+
+
+def _ours() -> Iterator[Form]:
+    yield Form("ours", "w8a8", "model.tray", "int8")
+    yield Form("ours", "w8a8", "model.tray", "int8", "codes", {"codes": True})
+
+
+def _onnxruntime() -> Iterator[Form]:
+    engine = "onnxruntime"
+    yield Form(engine, "float32", "model.onnx", "float32")
+    for name in ("u8s8", "u8s8-7bit", "u8u8", "s8s8"):
+        yield Form(engine, f"static {name} QDQ", f"{name}.onnx", "int8")
+    for name in ("u8s8", "u8u8"):
+        yield Form(engine, f"static {name} QOperator", f"{name}-qoperator.onnx", "int8")
+    for name in ("s8", "u8"):
+        yield Form(engine, f"dynamic {name} weights", f"dynamic-{name}.onnx", "int8")
+    for name in ("u8s8", "u8u8", "s8s8"):
+        yield Form(engine, f"static {name} QDQ, ends off", f"{name}-codes.onnx", "int8", "codes", {"codes": True})
+
+
+def _openvino() -> Iterator[Form]:
+    engine = "openvino"
+    yield Form(engine, "float32", "model.onnx", "float32", options={"precision": "f32"})
+    for hint in ("bf16", "f16"):
+        yield Form(engine, hint, "model.onnx", "reduced float", options={"precision": hint})
+    for title, file in (("NNCF", "nncf.xml"), ("NNCF mixed", "nncf-mixed.xml"), ("u8s8 QDQ", "u8s8.onnx")):
+        yield Form(engine, f"static {title}", file, "int8", options={"precision": "f32"})
+        yield Form(engine, f"static {title}, rest bf16", file, "int8", options={"precision": "bf16"})
+    for name in ("u8u8", "s8s8"):
+        yield Form(engine, f"static {name} QDQ", f"{name}.onnx", "int8", options={"precision": "f32"})
+    for hint, rest in (("f32", ""), ("bf16", ", rest bf16")):
+        options = {"precision": hint, "codes": True}
+        yield Form(engine, f"static u8s8 QDQ, ends off{rest}", "u8s8-codes.onnx", "int8", "codes", options)
+
+
+def _litert() -> Iterator[Form]:
+    engine = "litert"
+    for title, through in (("", "interpreter"), (", CompiledModel", "compiled"), (", no delegate", "builtin")):
+        way: dict[str, Any] = {"through": through}
+        yield Form(engine, f"float32{title}", "float.tflite", "float32", options=way)
+        yield Form(engine, f"dynamic{title}", "dynamic.tflite", "int8", options=way)
+        for make, file in (("static", "static"), ("static PT2E", "pt2e")):
+            yield Form(engine, f"{make}{title}", f"{file}.tflite", "int8", options=way)
+            yield Form(engine, f"{make}{title}", f"{file}-codes.tflite", "int8", "codes", {**way, "codes": True})
+    yield Form(engine, "float32, YNNPACK", "float.tflite", "float32", options={"through": "compiled ynnpack"})
+
+
+def _executorch() -> Iterator[Form]:
+    engine = "executorch"
+    yield Form(engine, "XNNPACK float32", "float.pte", "float32")
+    yield Form(engine, "XNNPACK static PT2E", "static.pte", "int8")
+    yield Form(engine, "XNNPACK dynamic PT2E", "dynamic.pte", "int8")
+    yield Form(engine, "XNNPACK static PT2E", "static-codes.pte", "int8", "codes", {"codes": True})
+
+
+def _mnn() -> Iterator[Form]:
+    engine = "mnn"
+    yield Form(engine, "float32", "float.mnn", "float32", options={"precision": "normal"})
+    yield Form(engine, "precision low", "float.mnn", "reduced float", options={"precision": "low"})
+    yield Form(engine, "dynamic", "dynamic.mnn", "int8", options={"precision": "normal", "memory": "low"})
+    yield Form(engine, "dynamic, precision low", "dynamic.mnn", "int8", options={"precision": "low", "memory": "low"})
+    yield Form(engine, "static", "static.mnn", "int8", options={"precision": "normal"})
+
+
+def _ncnn() -> Iterator[Form]:
+    engine, file = "ncnn", "ncnn/model.ncnn.param"
+    yield Form(engine, "float32", file, "float32", options={"precision": "f32"})
+    for name in ("bf16", "f16"):
+        yield Form(engine, f"{name} storage", file, "reduced float", options={"precision": name})
+    yield Form(engine, "static", "int8.ncnn", "int8", options={"precision": "f32"})

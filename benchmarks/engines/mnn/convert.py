@@ -1,0 +1,60 @@
+"""The MNN forms of `model.onnx`: `python convert.py FOLDER`. What fails is in mnn.failed.json: file -> reason.
+
+The native module is called, not the `mnnconvert` and `mnnquant` scripts: those install packages into whatever Python
+`pip` belongs to, and send usage records.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+SAMPLES = 32  # of the calibration inputs, written as text
+
+
+def main() -> None:
+    """Make every form of the model in the folder; each in a process of its own, as the tool may abort."""
+    folder = Path(sys.argv[1])
+    os.chdir(folder)
+    failed: dict[str, str] = {}
+    convert = ["mnnconvert", "-f", "ONNX", "--modelFile", "model.onnx", "--bizCode", "benchmark", "--MNNModel"]
+    attempt("float.mnn", f"_tools.mnnconvert({[*convert, 'float.mnn']})", failed)
+    attempt("dynamic.mnn", f"_tools.mnnconvert({[*convert, 'dynamic.mnn', '--weightQuantBits', '8']})", failed)
+    settings = write_samples(np.load("calibration.npy")[:SAMPLES])
+    attempt("static.mnn", f"_tools.mnnquant('float.mnn', 'static.mnn', '{settings}')", failed)
+    Path("mnn.failed.json").write_text(json.dumps(failed))
+
+
+def attempt(output: str, command: str, failed: dict[str, str]) -> None:
+    """Run one call of MNN's native tools; it worked if the file is there."""
+    run = [sys.executable, "-c", f"import _tools; {command}"]
+    done = subprocess.run(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False)
+    if not Path(output).is_file():
+        last = done.stdout.strip().splitlines()[-1:] or [""]
+        failed[output] = f"MNN's tool ended with status {done.returncode}: {last[0].strip()}"
+
+
+def write_samples(inputs: np.ndarray) -> str:
+    """Calibration inputs as `mnnquant` wants them, and its settings; the name of the settings' file."""
+    for i, sample in enumerate(inputs):
+        place = Path("mnn-samples", f"{i:03d}")
+        place.mkdir(parents=True, exist_ok=True)
+        ports = {"inputs": [{"name": "x", "shape": [1, *sample.shape]}], "outputs": ["y"]}
+        (place / "input.json").write_text(json.dumps(ports))
+        np.savetxt(place / "x.txt", sample.reshape(-1), fmt="%.7g")
+    settings = {
+        "path": "mnn-samples",
+        "input_type": "sequence",
+        "used_sample_num": len(inputs),
+        "feature_quantize_method": "KL",
+        "weight_quantize_method": "MAX_ABS",
+    }
+    Path("mnn-quant.json").write_text(json.dumps(settings))
+    return "mnn-quant.json"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+/* v_linear: x u8 (rows, k), w s8 (groups of blocks; in each: k / 4, blocks of the group, 16, 4), bias s32 (2, blocks, 16) and
+ * multiplier f32 (blocks, 16). The zero point of x is in the bias already: for codes, then for differences of codes from 128.
+ *
+ * 16 output channels are a block. Groups have 8 blocks, and at the end 4, 2 and 1 as far as needed, so that the weights are
+ * read in one stream by a tile that is as wide as a group. Rows are taken PJ_LINEAR_ROWS at a time, then one by one.
+ */
+struct pj_v_linear {
+    int32_t rows, k, oc;
+    int32_t y_zero, qmin, qmax;
+};
+
+/* How a tile walks: groups of 4 codes, bytes of weights from one such group to the next, codes and sums from row to row. */
+struct pj_v_linear_walk {
+    int32_t quads;
+    int64_t step, x_row, sums_row;
+};
+
+/* `chains`: independent sums for each channel, where a tile alone is too narrow to hide the latency of a dot product. */
+PJ_WORD void pj_v_linear_tile(const struct pj_v_linear_walk *k, const uint8_t *x, const int8_t *w, const int32_t *bias,
+                              int32_t *sums, const int32_t rows, const int32_t vectors, const int32_t chains)
+{
+    pj_fc_acc acc[PJ_LINEAR_ROWS][8][4];
+    int32_t left, r, v, c;
+    PJ_UNROLL
+    for (r = 0; r < rows; r++) {
+        PJ_UNROLL
+        for (v = 0; v < vectors; v++) {
+            acc[r][v][0] = pj_fc_start(bias + 16 * v);
+            PJ_UNROLL
+            for (c = 1; c < chains; c++)
+                acc[r][v][c] = pj_fc_zero();
+        }
+    }
+    for (left = k->quads; left >= chains; left -= chains, x += 4 * chains, w += chains * k->step) {
+        PJ_UNROLL
+        for (c = 0; c < chains; c++) {
+            pj_fc_x four[PJ_LINEAR_ROWS];
+            PJ_UNROLL
+            for (r = 0; r < rows; r++)
+                four[r] = pj_fc_load_x(x + r * k->x_row + 4 * c);
+            PJ_UNROLL
+            for (v = 0; v < vectors; v++) {
+                const pj_fc_w weight = pj_fc_load_w(w + c * k->step + 64 * v);
+                PJ_UNROLL
+                for (r = 0; r < rows; r++)
+                    acc[r][v][c] = pj_fc_dot4(acc[r][v][c], four[r], weight);
+            }
+        }
+    }
+    for (; chains > 1 && left > 0; left--, x += 4, w += k->step) {
+        PJ_UNROLL
+        for (v = 0; v < vectors; v++) {
+            const pj_fc_w weight = pj_fc_load_w(w + 64 * v);
+            PJ_UNROLL
+            for (r = 0; r < rows; r++)
+                acc[r][v][0] = pj_fc_dot4(acc[r][v][0], pj_fc_load_x(x + r * k->x_row), weight);
+        }
+    }
+    PJ_UNROLL
+    for (r = 0; r < rows; r++) {
+        PJ_UNROLL
+        for (v = 0; v < vectors; v++) {
+            PJ_UNROLL
+            for (c = 1; c < chains; c++)
+                acc[r][v][0] = pj_fc_add(acc[r][v][0], acc[r][v][c]);
+            pj_fc_store(sums + r * k->sums_row + 16 * v, acc[r][v][0]);
+        }
+    }
+}
+
+#define PJ_LINEAR_TILE(R, V, C)                                                                                       \
+    PJ_SHARED void pj_v_linear_##R##x##V(const struct pj_v_linear_walk *k, const uint8_t *x, const int8_t *w,      \
+                                         const int32_t *bias, int32_t *sums)                                         \
+    {                                                                                                                \
+        pj_v_linear_tile(k, x, w, bias, sums, R, V, C);                                                              \
+    }
+#define PJ_LINEAR_CASE(R, V, C) case 16 * R + V: pj_v_linear_##R##x##V(k, x, w, bias, sums); break;
+PJ_LINEAR_TILES(PJ_LINEAR_TILE)
+
+/* All sums of `rows` rows and one group of blocks. */
+static void pj_v_linear_group(const struct pj_v_linear_walk *k, const uint8_t *x, const int8_t *w, const int32_t *bias,
+                              int32_t *sums, int32_t rows, int32_t group)
+{
+    const int32_t most = rows == 1 ? PJ_LINEAR_VECTORS_1 : PJ_LINEAR_VECTORS, vectors = group < most ? group : most;
+    int32_t v;
+    for (v = 0; v < group; v += vectors, w += 64 * vectors, bias += 16 * vectors, sums += 16 * vectors)
+        switch (16 * rows + vectors) {
+            PJ_LINEAR_TILES(PJ_LINEAR_CASE)
+        }
+}
+
+static void pj_v_linear_part(const struct pj_v_linear *p, const void *const *in, void *const *out, void *scratch,
+                             struct pj_part part)
+{
+    const int32_t wide = (p->k + 3) / 4 * 4, blocks = (p->oc + 15) / 16;
+    const int32_t in_place = p->k == wide;
+    const int8_t *w = in[1];
+    struct pj_v_linear_walk k;
+    struct pj_codes codes;
+    int32_t space[16 * (8 * PJ_LINEAR_ROWS + 1)], *sums = pj_aligned(space);
+    int32_t b, row, rows, group, r, turn = 0, fresh = 1;
+    k.quads = wide / 4, k.x_row = wide;
+    codes.zero = p->y_zero, codes.qmin = p->qmin, codes.qmax = p->qmax;
+    for (b = 0; b < blocks; b += group, w += k.quads * k.step) {
+        const int32_t *bias = (const int32_t *)in[2] + 16 * (b + PJ_LINEAR_CENTRED * blocks);
+        const float *multiplier = (const float *)in[3] + 16 * b;
+        group = pj_linear_blocks(blocks - b);
+        k.step = 64 * group, k.sums_row = 16 * group;
+        if (turn++ % part.count != part.index)
+            continue;
+        for (row = 0; row < p->rows; row += rows) {
+            const uint8_t *x = (const uint8_t *)in[0] + (int64_t)row * p->k;
+            rows = p->rows - row < PJ_LINEAR_ROWS ? 1 : PJ_LINEAR_ROWS;
+            if (in_place)
+                pj_v_linear_group(&k, x, w, bias, sums, rows, group);
+            else {
+                if (fresh || p->rows != rows)
+                    pj_linear_stage(scratch, x, rows, p->k, wide, 0);
+                fresh = 0;
+                pj_v_linear_group(&k, scratch, w, bias, sums, rows, group);
+            }
+            for (r = 0; r < rows; r++)
+                pj_finish_row(&codes, sums + r * k.sums_row, multiplier,
+                              (uint8_t *)out[0] + (int64_t)(row + r) * p->oc + 16 * b, p->oc - 16 * b, group);
+        }
+    }
+}
+
+PJ_WHOLE(v_linear)

@@ -1,0 +1,17 @@
+"""How much of an image a convolution computes from one stretch of staged input."""
+
+from penjing.ops.windows import Pair
+
+STAGED_BYTES = 20 * 1024  # with one code in a byte; what stays in a first-level cache of 32 KiB beside the weights
+
+
+def bands(output: Pair, channels: int, kernel: Pair, stride: Pair, dilation: Pair) -> Pair:
+    """(rows, columns) of output in a band: as many as `STAGED_BYTES` of input serve, whole rows where one fits."""
+    height, width = output
+    window = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    columns = (width - 1) * stride[1] + window[1]
+    rows = STAGED_BYTES // (columns * channels)
+    if rows >= window[0]:
+        return min(height, (rows - window[0]) // stride[0] + 1), width
+    columns = STAGED_BYTES // (window[0] * channels)
+    return 1, min(width, max(1, (columns - window[1]) // stride[1] + 1))

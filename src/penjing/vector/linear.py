@@ -1,0 +1,87 @@
+"""Fully connected layers on packed weights: the meaning of q_linear, with the zero point of x folded into the bias."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from penjing.ir.graph import Operation
+from penjing.ir.types import DType, Type
+from penjing.ops.conv2d import check_requantize
+from penjing.ops.linear import QLinear
+from penjing.ops.operator import Cost, Param, Sample, expect
+from penjing.vector.linear_packing import pack_biases, pack_groups, unpack_groups, weights_problem
+from penjing.vector.linear_samples import tile_samples
+from penjing.vector.operator import Taken, VectorOperator
+from penjing.vector.packing import LANES, QUAD, blocks, pack_lanes, round_up, unfolded_bias
+
+ROWS = 3  # taken at once
+
+
+@dataclass(frozen=True)
+class VLinear(VectorOperator):
+    """x u8 (..., K), w s8 (blocks * ceil(K / 4), 16, 4), bias s32 (2, blocks * 16), multiplier f32 (blocks * 16).
+
+    The first row of the bias goes with codes of x, the second with their differences from 128. Output u8 (..., O).
+    """
+
+    name = "v_linear"
+    replaces = "q_linear"
+    splits = True
+
+    features: int
+    channels: int
+    x_zero: int
+    y_zero: int
+    qmin: int
+    qmax: int
+
+    @classmethod
+    def take(cls, op: Operation, types: Sequence[Type], constants: Sequence[np.ndarray | None]) -> Taken | str:
+        linear = cast(QLinear, op)
+        if any(constants[i] is None for i in (1, 2, 3)):
+            return "its weights are not constants of the program"
+        w, bias, m = (cast(np.ndarray, constants[i]) for i in (1, 2, 3))
+        problem = weights_problem(w, bias, m)
+        if problem is not None:
+            return problem
+        made = cls(w.shape[1], w.shape[0], linear.x_zero, linear.y_zero, linear.qmin, linear.qmax)
+        return Taken(made, {1: pack_groups(w), 2: pack_biases(w, bias, linear.x_zero), 3: pack_lanes(m)})
+
+    def infer(self, *inputs: Type) -> tuple[Type, ...]:
+        x, w, bias, m = inputs
+        expect(x.rank >= 1 and x.bounds[-1] == self.features, f"x (..., {x.bounds[-1]}), not (..., {self.features})")
+        want = (blocks(self.channels) * -(-self.features // QUAD), LANES, QUAD)
+        expect(w.bounds == want, f"packed weights of shape {w.bounds}, not {want}")
+        lanes = blocks(self.channels) * LANES
+        expect(bias.bounds == (2, lanes), f"bias of shape {bias.bounds}, not {(2, lanes)}")
+        check_requantize(x, w, Type(m.shape, bias.dtype), m, lanes)
+        return (Type((*x.shape[:-1], self.channels), DType.U8),)
+
+    def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
+        x, packed, bias, m = inputs
+        w = unpack_groups(packed, self.channels, self.features)
+        plain_bias = unfolded_bias(w, bias[0, : self.channels], self.x_zero)
+        plain = QLinear(self.x_zero, self.y_zero, self.qmin, self.qmax)
+        return plain.integer_reference(x, w, plain_bias, m[: self.channels])
+
+    def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
+        size = {"rows": inputs[0].elements // self.features, "k": self.features, "oc": self.channels}
+        return {**size, "y_zero": self.y_zero, "qmin": self.qmin, "qmax": self.qmax}
+
+    def scratch_bytes(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> int:
+        if self.features % QUAD == 0:
+            return 0
+        rows = inputs[0].elements // self.features
+        return round_up(self.features, QUAD) * (ROWS if rows >= ROWS else 1)
+
+    def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
+        return Cost(outputs[0].elements * self.features, sum(t.nbytes for t in (*inputs, *outputs)))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield from cls.taken(QLinear.samples())
+        yield from cls.taken(tile_samples())

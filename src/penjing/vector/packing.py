@@ -1,0 +1,76 @@
+"""How weights lie for SIMD kernels: 16 output channels side by side, 4 input channels of each together.
+
+`vpdpbusd`, `sdot` and their like take 4 codes and 4 weights per lane, so for every stretch of inputs a kernel reads
+`[16 channels][4 weights]` in one go. Channels beyond the last are zero, as are weights that meet filled-up inputs.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from penjing.core.arithmetic import U8_MAX
+
+LANES = 16
+QUAD = 4
+
+
+def blocks(channels: int) -> int:
+    """Vectors of 16 lanes that hold `channels`."""
+    return -(-channels // LANES)
+
+
+def round_up(value: int, step: int) -> int:
+    """`value` rounded up to a multiple of `step`."""
+    return -(-value // step) * step
+
+
+def pack_quads(w: np.ndarray) -> np.ndarray:
+    """s8 (O, ..., C) -> (blocks, ..., C4, 16, 4), where C4 = ceil(C / 4)."""
+    o, *middle, c = w.shape
+    filled = np.zeros((blocks(o) * LANES, *middle, round_up(c, QUAD)), w.dtype)
+    filled[:o, ..., :c] = w
+    split = filled.reshape(blocks(o), LANES, *middle, -1, QUAD)
+    return np.ascontiguousarray(np.moveaxis(split, 1, -2))
+
+
+def unpack_quads(packed: np.ndarray, o: int, c: int) -> np.ndarray:
+    """The inverse of `pack_quads`."""
+    moved = np.moveaxis(packed, -2, 1)
+    filled = moved.reshape(moved.shape[0] * LANES, *moved.shape[2:-2], -1)
+    return np.ascontiguousarray(filled[:o, ..., :c])
+
+
+def pack_lanes(values: np.ndarray) -> np.ndarray:
+    """(O) -> (blocks * 16), filled up with zeros."""
+    filled = np.zeros(blocks(len(values)) * LANES, values.dtype)
+    filled[: len(values)] = values
+    return filled
+
+
+def folded_bias(w: np.ndarray, bias: np.ndarray, x_zero: int) -> np.ndarray:
+    """s32 (O): the bias with which sums of w * q equal sums of w * (q - x_zero) with `bias`. It may wrap."""
+    sums = w.reshape(len(w), -1).astype(np.int64).sum(1)
+    folded: np.ndarray = (bias.astype(np.int64) - x_zero * sums).astype(np.int32)
+    return folded
+
+
+def unfolded_bias(w: np.ndarray, bias: np.ndarray, x_zero: int) -> np.ndarray:
+    """The inverse of `folded_bias`."""
+    return folded_bias(w, bias, -x_zero)
+
+
+def conversion_problem(w: Any, bias: Any, multiplier: Any, residual_scale: float = 0.0) -> str | None:
+    """Why the float sums of a layer could leave the range of int32, where conversions differ; None when they cannot.
+
+    w is (O, ...), bias and multiplier are (O).
+    """
+    reach = accumulator_bound_per_channel(w, bias) * np.abs(multiplier.astype(np.float64))
+    largest = float(reach.max(initial=0.0)) + 255.0 * abs(residual_scale)
+    return None if largest < 2.0**30 else f"its results may reach {largest:.3g} steps, beyond the range of int32"
+
+
+def accumulator_bound_per_channel(w: Any, bias: Any) -> np.ndarray:
+    """float64 (O): no sum of channel o, with any codes, is larger."""
+    sums = np.abs(w.reshape(len(w), -1).astype(np.int16)).sum(axis=1, dtype=np.int64)
+    bound: np.ndarray = (sums * U8_MAX + np.abs(bias.astype(np.int64))).astype(np.float64)
+    return bound

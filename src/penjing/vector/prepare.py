@@ -1,0 +1,39 @@
+"""What a library is built from and handed: the program as its target runs it, memory plan, packed weights."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from penjing.core.digests import digest_bytes
+from penjing.core.targets import Target
+from penjing.ir.graph import Graph
+from penjing.program.plan import Plan, plan
+from penjing.program.weights import pack_weights
+from penjing.vector.specialise import specialise
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A program ready for one target. The same program and target give the same bytes, here and on the device."""
+
+    program: Graph
+    plan: Plan
+    target: Target
+    threads: int = 1
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """u8[plan.weights_bytes], as the library reads them."""
+        return pack_weights(self.program, self.plan)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `weights`."""
+        return digest_bytes(self.weights.tobytes())
+
+
+def prepare(program: Graph, target: Target, threads: int = 1) -> Prepared:
+    """Specialise a lowered program for `target` and plan its memory, for up to `threads` threads in one call."""
+    specialised = specialise(program, target)
+    return Prepared(specialised, plan(specialised, threads), target, threads)

@@ -1,0 +1,33 @@
+"""Seeded faults of what the SIMD kernels share: see `mutants.py`."""
+
+MUTANTS = {
+    "simd/pj_simd.h": (
+        ("a tail is stored whole", "pj_put1(lanes < 16 ? some : f->y + at, value, &f->codes);",
+         "pj_put1(f->y + at, value, &f->codes);"),
+        ("a tail is one short", "pj_copy(f->y + at, some, lanes);", "pj_copy(f->y + at, some, lanes - 1);"),
+        ("a single vector takes the first multipliers", "pj_scale(acc, f->multiplier + 16 * v)",
+         "pj_scale(acc, f->multiplier)"),
+        ("a single vector takes the first residuals", "value = pj_add_some(value, f->residual + at,",
+         "value = pj_add_some(value, f->residual,"),
+        ("a zero point is taken for none", "q->zero == 0 && q->qmin == 0", "q->qmin == 0"),
+        ("a lower clamp is taken for none", "&& q->qmin == 0 && q->qmax", "&& q->qmax"),
+        ("an upper clamp is taken for none", "&& q->qmax == 255", ""),
+        ("both vectors take the multipliers of the first", "m + 16 * (j % vectors)", "m"),
+        ("four vectors share a sum", "pj_scale(acc + 16 * j, m", "pj_scale(acc, m"),
+        ("both vectors take the residual of the first", "j / vectors * step + 16 * (j % vectors), zero",
+         "j / vectors * step, zero"),
+        ("pixels share a residual", "residual + j / vectors * step + 16 * (j % vectors), zero",
+         "residual + 16 * (j % vectors), zero"),
+        ("residuals stay behind", "residual += 4 / vectors * step;", ""),
+        ("outputs stay behind", "acc += 64, y += 4 / vectors * step", "acc += 64"),
+        ("the residual's zero point is the output's", "const int32_t zero = f->residual_zero;",
+         "const int32_t zero = f->codes.zero;"),
+        ("the last four are left to nobody", "i + 4 <= total; i += 4, acc", "i < total; i += 4, acc"),
+        ("a clamp is not looked at", "plain = pj_is_plain(&f->codes);", "plain = 1;"),
+        ("what is left takes the first pixel's place", "(int64_t)pixel * f->step + 16 * at, at, left)",
+         "16 * at, at, left)"),
+        ("what is left takes the first vector", "(int64_t)pixel * f->step + 16 * at, at, left)",
+         "(int64_t)pixel * f->step + 16 * at, 0, left)"),
+        ("the second of what is left is dropped", "if (left > 0)\n", "if (left > 0 && (at == 0 || left > 15))\n"),
+    ),
+}  # fmt: skip
