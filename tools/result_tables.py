@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import performance_tables as tables
 from penjing.core.files import write_atomically
-from penjing.measure.sizes import bytes_text
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "limits.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "limits.md", ROOT / "docs" / "performance.md")
 
 _PLACE = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
-_NOT_MEASURED = "Not measured in this checkout yet: `python benchmarks/{file}.py` does it.\n"
+_NOT_MEASURED = "Not measured in this checkout yet: `python benchmarks/{command}` does it.\n"
+_COMMANDS = {"models-avx2": "models.py --isa avx2 --output docs/results/models-avx2.json"}
 
 
 def accuracy(record: dict[str, Any]) -> Iterator[str]:
@@ -38,42 +39,22 @@ def accuracy(record: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def peers(record: dict[str, Any]) -> Iterator[str]:
-    """penjing against other engines on the same networks: one table per network."""
-    results = record["results"]
-    for r in results["networks"]:
-        yield f"**{r['network']}**, {r['macs'] / 1e6:.1f} million MACs, on {r['dataset']}"
-        yield ""
-        yield "| Engine | One image | Against penjing | Accuracy | Model file |"
-        yield "|---|---:|---:|---:|---:|"
-        for name, e in r["engines"].items():
-            if name.startswith("ORT int8") and name != r["fastest_ort_int8"]:
-                continue
-            yield (
-                f"| {_engine(name)} | {e['median_us']:.0f} us | {_against(e['time_over_penjing'])} "
-                f"| {_percent(e['accuracy'])} | {bytes_text(e['model_bytes'])} |"
-            )
-        yield ""
-    sizes = ", ".join(f"{name} {bytes_text(size)}" for name, size in results["installed_bytes"].items())
-    yield f"Installed, without what each depends on: {sizes}. Measured on {_machine(record)}."
-
-
-def speed(record: dict[str, Any]) -> Iterator[str]:
-    """One sentence: how the generic kernels compare with the fastest int8 form of ONNX Runtime."""
-    parts = []
-    for r in record["results"]["networks"]:
-        ours, theirs = r["engines"]["penjing int8, codes"], r["engines"][r["fastest_ort_int8"]]
-        parts.append(
-            f"{r['network']} takes {ours['median_us']:.0f} us, with ONNX Runtime's int8 {theirs['median_us']:.0f} us"
-        )
-    yield f"Measured: {'; '.join(parts)}, one thread, on {_machine(record)}."
-
-
 # place -> (file in docs/results, what makes the text)
 FIGURES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "accuracy": ("accuracy", accuracy),
-    "peers": ("peers", peers),
-    "speed": ("peers", speed),
+    "ranking": ("models", tables.ranking),
+    "speed": ("models", tables.speed),
+    "behind": ("models", tables.behind),
+    "besides": ("models", tables.besides),
+    "engines": ("models", tables.engines),
+    "forms": ("models", tables.every_form),
+    "setting": ("models", tables.setting),
+    "ranking-avx2": ("models-avx2", tables.ranking),
+    "behind-avx2": ("models-avx2", tables.behind),
+    "engines-avx2": ("models-avx2", tables.engines),
+    "kernels": ("kernels", tables.kernels),
+    "sparse": ("sparse", tables.sparse),
+    "sparse-line": ("sparse", tables.sparse_line),
 }
 
 
@@ -86,13 +67,8 @@ def _figures(name: str) -> str:
     file, make = FIGURES[name]
     path = RESULTS / f"{file}.json"
     if not path.is_file():
-        return _NOT_MEASURED.format(file=file)
+        return _NOT_MEASURED.format(command=_COMMANDS.get(file, f"{file}.py"))
     return "\n".join(make(json.loads(path.read_text(encoding="utf-8")))) + "\n"
-
-
-def _machine(record: dict[str, Any]) -> str:
-    isa = ", ".join(record["machine"]["isa"])
-    return f"{record['machine']['cpu']}{f' with {isa}' if isa else ''}, at revision {record['revision']}"
 
 
 def _percent(value: float) -> str:
@@ -101,24 +77,6 @@ def _percent(value: float) -> str:
 
 def _points(value: float) -> str:
     return f"{100 * value:+.2f}"
-
-
-def _engine(name: str) -> str:
-    known = {
-        "torch fp32": "torch, float",
-        "ORT fp32": "ONNX Runtime, float",
-        "penjing int8": "**penjing, int8**",
-        "penjing int8, codes": "**penjing, int8**, codes in and out",
-    }
-    return known.get(name, name.replace("ORT int8", "ONNX Runtime, int8:"))
-
-
-def _against(time_over_penjing: float) -> str:
-    if round(time_over_penjing, 2) == 1:
-        return "1"
-    if time_over_penjing > 1:
-        return f"{time_over_penjing:.2f}x slower"
-    return f"{1 / time_over_penjing:.2f}x faster"
 
 
 def main() -> int:

@@ -7,16 +7,19 @@ import typer
 
 from penjing.bundle.tray import Tray, open_tray
 from penjing.cli.arguments import AsJson, Examples, TrayPath
-from penjing.cli.inspect_view import show_layers, show_self_test, show_tray
+from penjing.cli.inspect_view import show_kernels, show_layers, show_self_test, show_tray
 from penjing.cli.output import phases, print_json, write_text
 from penjing.cli.verify import self_test
 from penjing.core import knobs
+from penjing.core.targets import host_target
 from penjing.program.cost import node_costs
 from penjing.runtime.loading import default_variant, read_program
+from penjing.vector.specialise import kernel_choices
 
 EXAMPLES: Examples = (
     ("what is in it", "penjing inspect edgecnn.tray"),
     ("work and memory of every layer", "penjing inspect edgecnn.tray --layers"),
+    ("which kernels run it, and why zeros did or did not pay", "penjing inspect edgecnn.tray --kernels"),
     ("is it exact on this machine? exit code 1 if not", "penjing inspect edgecnn.tray --self-test"),
     ("a tray is a zip archive", "unzip -l edgecnn.tray"),
 )
@@ -25,6 +28,10 @@ EXAMPLES: Examples = (
 def inspect(
     tray: TrayPath,
     layers: Annotated[bool, typer.Option("--layers", metavar="", help="Show work and memory of every layer.")] = False,
+    kernels: Annotated[
+        bool,
+        typer.Option("--kernels", metavar="", help="Show which kernel computes every layer on this machine, and why."),
+    ] = False,
     program: Annotated[bool, typer.Option("--program", metavar="", help="Print the integer program as text.")] = False,
     test: Annotated[
         bool,
@@ -49,6 +56,9 @@ def inspect(
             shown.start("self-test", total=samples)
             found = self_test(opened, samples, seed=knobs.SEED.integer(), progress=shown.reached)
         result["self_test"] = found.as_dict()
+    chosen = kernel_choices(integer, host_target()) if kernels else []
+    if kernels:
+        result["kernels"] = [dataclasses.asdict(choice) for choice in chosen]
     if as_json:
         shown_program = {"program": opened.program_text(variant)} if program else {}
         print_json(result | {"layers": rows} | shown_program)
@@ -58,6 +68,8 @@ def inspect(
         show_tray(opened)
         if layers:
             show_layers(rows)
+        if kernels:
+            show_kernels(chosen)
     if test and not as_json:
         show_self_test(found)
     if test and found.differing_bytes:

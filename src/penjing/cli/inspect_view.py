@@ -10,6 +10,7 @@ from penjing.bundle.tray import Tray
 from penjing.cli.output import macs_text, say, show, show_facts
 from penjing.cli.verify import SelfTest
 from penjing.measure.sizes import bytes_text
+from penjing.vector.specialise import KernelChoice
 
 _MAX_LABELS = 12
 
@@ -42,6 +43,17 @@ def show_layers(rows: list[dict[str, Any]]) -> None:
     table.add_column("bytes touched", justify="right", footer=f"{sum(row['bytes'] for row in rows):,}")
     for row in rows:
         table.add_row(Text(f"  {row['name']}"), Text(row["op"]), f"{row['macs']:,}", f"{row['bytes']:,}")
+    say("")
+    show(table)
+
+
+def show_kernels(chosen: list[KernelChoice]) -> None:
+    """Which kernel computes every node, and why one that is preferred does not."""
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for title in ("  layer", "operator", "kernel", "why no other"):
+        table.add_column(title)
+    for choice in chosen:
+        table.add_row(Text(f"  {choice.name}"), Text(choice.op), Text(choice.kernel), Text(choice.why, style="dim"))
     say("")
     show(table)
 

@@ -20,6 +20,30 @@ def specialise(program: Graph, target: Target) -> Graph:
 
 
 @dataclass(frozen=True)
+class KernelChoice:
+    """What computes one operator of a program: its own kernel, or that of a vector operator.
+
+    `why` says why more preferred kernels do not; '' where there are none.
+    """
+
+    name: str
+    op: str
+    kernel: str
+    why: str
+
+
+def kernel_choices(program: Graph, target: Target) -> list[KernelChoice]:
+    """The kernel of every operator on `target`, as `specialise` chooses it."""
+    rows = []
+    for node in program.nodes:
+        taken, reasons = choose(node.op, program.input_types(node), _known(program, node)) if target.isas else (None, [])
+        rows.append(
+            KernelChoice(node.outputs[0], node.op.name, taken.op.name if taken else node.op.name, "; ".join(reasons))
+        )
+    return rows
+
+
+@dataclass(frozen=True)
 class UseVectorKernels(Pass):
     """Let the most preferred vector operator that can stand in an operator's place stand there."""
 
@@ -31,8 +55,7 @@ class UseVectorKernels(Pass):
         names = Names(set(graph.types))
         changed, declined = [], []
         for i, node in enumerate(graph.nodes):
-            known = [graph.constants[name].array if name in graph.constants else None for name in node.inputs]
-            taken, reasons = choose(node.op, graph.input_types(node), known)
+            taken, reasons = choose(node.op, graph.input_types(node), _known(graph, node))
             why = "; ".join(reasons)
             if taken is not None:
                 graph.nodes[i] = _replaced(graph, names, node, taken)
@@ -68,6 +91,11 @@ def _by_name() -> dict[str, list[type[VectorOperator]]]:
         for replaced in (cls.replaces, *cls.also_replaces):
             by_name.setdefault(replaced, []).append(cls)
     return by_name
+
+
+def _known(graph: Graph, node: Node) -> list[np.ndarray | None]:
+    """The node's inputs where they are constants."""
+    return [graph.constants[name].array if name in graph.constants else None for name in node.inputs]
 
 
 def _replaced(graph: Graph, names: Names, node: Node, taken: Taken) -> Node:
