@@ -44,10 +44,11 @@ def behind(record: dict[str, Any]) -> Iterator[str]:
     found = in_order(record, record["results"]["best"])
     slower = [b for b in found if not b["ours_passes"] or gain(b) <= 1 / TIE]
     ties = [b for b in found if b["ours_passes"] and 1 / TIE < gain(b) < TIE]
-    yield f"Of {len(found)} comparisons with the fastest other engine, penjing is faster in {len(found) - len(slower) - len(ties)}."
+    faster = len(found) - len(slower) - len(ties)
+    yield f"penjing is faster in {faster} of {len(found)} comparisons with the fastest other engine."
     for head, rows in (("Slower", slower), (f"Ties (closer than {100 * (TIE - 1):.0f} %)", ties)):
         yield ""
-        yield f"{head}: {'' if rows else 'none.'}"
+        yield f"{head}:{'' if rows else ' none.'}"
         if rows:
             yield ""
         for b in rows:
@@ -56,7 +57,8 @@ def behind(record: dict[str, Any]) -> Iterator[str]:
 
 def besides(record: dict[str, Any]) -> Iterator[str]:
     """What a process costs besides the time of a call: until its first output, in memory, on the disk."""
-    yield "| Network | First output | Quickest other | Peak memory | Smallest other | Tray with library | Smallest other int8 file |"
+    heads = ("First output", "Quickest other", "Peak memory", "Smallest other", "Tray", "Smallest other int8 file")
+    yield f"| Network | {' | '.join(heads)} |"
     yield "|---|---:|---|---:|---|---:|---|"
     for m in record["results"]["models"]:
         forms = [f for f in record["results"]["forms"] if f["model"] == m["model"] and f["passes"]]
@@ -65,7 +67,8 @@ def besides(record: dict[str, Any]) -> Iterator[str]:
         cells = []
         for key, unit in (("cold_start_ms", "ms"), ("rss_peak_mib", "MiB")):
             mine, other = _least(ours, key), _least(peers, key)
-            cells += [_amount(mine, key, unit), f"{_amount(other, key, unit)}{f', {other["engine"]}' if other else ''}"]
+            theirs = f"{_amount(other, key, unit)}, {other['engine']}" if other else ""
+            cells += [_amount(mine, key, unit), theirs]
         smallest = _least([f for f in peers if f["precision"] == "int8"], "model_bytes")
         file = f"{bytes_text(smallest['model_bytes'])}, {smallest['engine']}" if smallest else ""
         yield f"| {m['title']} | {' | '.join(cells)} | {bytes_text(m['tray_bytes'])} | {file} |"
@@ -89,7 +92,8 @@ def every_form(record: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield (
             f"{m['macs'] / 1e6:.1f} million MACs; weights: {m['weights']}; outputs other than float32's had to reach"
-            f" {m['int8_limit_db']:.1f} dB; tray {bytes_text(m['tray_bytes'])}, library {bytes_text(m['library_bytes'])}."
+            f" {m['int8_limit_db']:.1f} dB; tray {bytes_text(m['tray_bytes'])}, library"
+            f" {bytes_text(m['library_bytes'])}."
         )
         yield ""
         yield from _raced([f for f in forms if f["stage"] == "final"], m["checked"])
@@ -104,11 +108,12 @@ def _raced(forms: list[dict[str, Any]], checked: int) -> Iterator[str]:
     )
     yield "|---|---|---|---|---:|---:|---:|---:|---|---:|---:|---:|"
     for f in sorted(forms, key=lambda f: (f["ends"] == "codes", f["amx"] == "allowed", f["median_us"])):
+        spread = f"{time_text(f['p10_us'], '')} .. {time_text(f['p90_us'])}"
         over = "" if f["time_over_ours"] is None else f"{f['time_over_ours']:.2f}"
         yield (
             f"| {_ours_bold(f['engine'])} | {f['form']} | {f['ends']} | {f['amx']} | {time_text(f['median_us'])} "
-            f"| {time_text(f['p10_us'], '')} .. {time_text(f['p90_us'])} | {time_text(f['p99_us'])} | {over} | {_outputs(f)} "
-            f"| {_amount(f, 'cold_start_ms', 'ms')} | {_amount(f, 'rss_peak_mib', 'MiB')} | {_bytes(f['model_bytes'])} |"
+            f"| {spread} | {time_text(f['p99_us'])} | {over} | {_outputs(f)} | {_amount(f, 'cold_start_ms', 'ms')} "
+            f"| {_amount(f, 'rss_peak_mib', 'MiB')} | {_bytes(f['model_bytes'])} |"
         )
     yield ""
 
@@ -151,7 +156,8 @@ def kernels(record: dict[str, Any]) -> Iterator[str]:
         for name, rows in files.items():
             head = ["| Layer | Kernel | Time | GMAC/s | Of the ceiling |", "|---|---|---:|---:|---:|"]
             cells = [
-                f"| `{r['layer']}` | `{r['kernel']}` | {r['us']:.2f} us | {r['gmacs_per_s']:.0f} | {100 * r['of_ceiling']:.0f} % |"
+                f"| `{r['layer']}` | `{r['kernel']}` | {r['us']:.2f} us | {r['gmacs_per_s']:.0f} "
+                f"| {100 * r['of_ceiling']:.0f} % |"
                 for r in rows
             ]
             yield from _folded("layers with zeros" if name == "sparse" else name, [*head, *cells])

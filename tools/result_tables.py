@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import performance_tables as tables
+
 from penjing.core.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]

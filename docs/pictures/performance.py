@@ -1,4 +1,4 @@
-"""Make docs/pictures/performance.svg: penjing and the fastest other engine on each network, from docs/results/models.json.
+"""Make docs/pictures/performance.svg from docs/results/models.json: penjing and the fastest other engine.
 
     python docs/pictures/performance.py            write
     python docs/pictures/performance.py --check    exit 1 when the picture shows other figures than the file holds
@@ -19,7 +19,7 @@ from penjing.core.files import write_atomically
 PICTURE = Path(__file__).with_suffix(".svg")
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "models.json"
 
-WIDTH, NAMES, PANEL, BAR = 1000, 180, 405, 220
+WIDTH, NAMES, PANEL, BAR = 1000, 212, 392, 210
 TOP, ROW, THICK = 78, 44, 13
 PANELS = (("floats", "floats in and out"), ("codes", "8-bit codes in and out"))
 OURS, PEER = "#4d8a4d", "#b0b8c1"
@@ -84,9 +84,9 @@ def _text(x: float, y: float, text: str, more: str = "") -> str:
 
 def _page(height: int, lines: list[str]) -> str:
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="Helvetica, Arial, sans-serif"'
-        ' font-size="12.5" fill="#24292f" role="img"'
-        ' aria-label="Time of one call of each network: penjing and the fastest other engine. The README has the figures.">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"'
+        ' font-family="Helvetica, Arial, sans-serif" font-size="12.5" fill="#24292f" role="img"'
+        ' aria-label="Time of one call of each network: penjing and the fastest other engine.">'
     )
     card = f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8" fill="#ffffff" stroke="#d0d7de"/>'
     return "\n".join([head, *(f"  {line}" for line in (card, *lines)), "</svg>", ""])

@@ -24,7 +24,7 @@ LEAST_OF_A_VOCABULARY = 6
 HOST = host_target()
 HERE = Path(__file__).parent
 NO_KERNELS = {"isa/x86_detect.h", "pj_reals.h", "simd/pj_reals.h"}  # judged by test_dispatch.py and test_reals.py
-FUNCTION = re.compile(r"^(?:#define|PJ_WORD|PJ_SHARED|static)\b.*?\b(pj_\w+)\(", re.MULTILINE)
+FUNCTION = re.compile(r"^(?:#define|PJ_\w+|static)\b[^(\n]*?\b(\w+)\(", re.MULTILINE)
 
 Mutant = tuple[str, str, str]
 
@@ -82,7 +82,7 @@ def _suspects(file: str, place: int, every_case: tuple[OpCase, ...]) -> Iterator
 
 
 def _functions(text: str) -> list[tuple[str, str]]:
-    """(name, what follows up to the next) of each function in a file."""
+    """(name, what follows up to the next) of each function and macro in a file."""
     starts = list(FUNCTION.finditer(text))
     ends = [start.start() for start in starts[1:]] + [len(text)]
     return [(start[1], text[start.start() : end]) for start, end in zip(starts, ends, strict=False)]

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"0x[0-9a-f.p+-]+|[0-9a-f]{12,}|[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
 _TARGET = re.compile(r"\b(?:" + "|".join(target.name for target in TARGETS) + r")\b")
+_ISA = re.compile(r" \((?:" + "|".join(isa for target in TARGETS for isa in target.isas) + r")\)")
 _WIDTH = "120"
 
 
@@ -56,8 +57,8 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def shape_of(text: str) -> list[str]:
-    """Its lines without what may differ from machine to machine: targets, numbers, digests, spaces."""
-    masked = _NUMBER.sub("#", _TARGET.sub("TARGET", text))
+    """Its lines without what may differ from machine to machine: target, instruction set, numbers, digests, spaces."""
+    masked = _NUMBER.sub("#", _TARGET.sub("TARGET", _ISA.sub("", text)))
     return [" ".join(line.split()) for line in masked.splitlines() if line.strip()]
 
 

@@ -45,7 +45,7 @@ def test_the_commands_of_the_readme_are_targets_of_make(text, root):
     assert not [name for name in used if not re.search(rf"^{name}:", makefile, re.MULTILINE)]
 
 
-@pytest.mark.parametrize("name", ["demo", "road"])
+@pytest.mark.parametrize("name", ["demo", "road", "performance"])
 def test_a_picture_is_svg_that_fetches_nothing(root, name):
     text = (root / "docs" / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
     assert ET.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"

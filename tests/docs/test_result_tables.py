@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from typing import Any
 
 import pytest
 
@@ -21,37 +22,50 @@ ACCURACY = {
 }
 
 
-def engine(us: float, times: float) -> dict[str, float]:
-    return {"median_us": us, "time_over_penjing": times, "accuracy": 0.98, "model_bytes": 2048}
-
-
-PEERS = {
+MACHINE = {
     "revision": "abc",
-    "machine": {"cpu": "Some CPU", "isa": ["avx2"]},
-    "results": {
-        "networks": [
-            {
-                "network": "Net",
-                "dataset": "Set",
-                "macs": 3_100_000,
-                "fastest_ort_int8": "ORT int8 s8s8",
-                "engines": {
-                    "torch fp32": engine(400, 1.6),
-                    "penjing int8": engine(250, 1.0),
-                    "penjing int8, codes": engine(240, 0.96),
-                    "ORT int8 u8s8": engine(90, 0.36),
-                    "ORT int8 s8s8": engine(125, 0.5),
-                },
-            }
-        ],
-        "installed_bytes": {"penjing": 1048576},
+    "notes": ["a note"],
+    "machine": {
+        "cpu": "Some CPU",
+        "isa": ["avx2"],
+        "cores": 2,
+        "memory_gib": 8.0,
+        "system": "Linux x86_64",
+        "python": "3.11.7",
+        "compiler": "cc 12",
+        "packages": {"numpy": "2.0", "torch": None},
+        "load_average": {"before": 0.1, "after": 0.2},
     },
 }
+
+
+def best(ours_over_best: float, **changed: Any) -> dict[str, Any]:
+    found = {"model": "net", "ends": "floats", "amx": "refused", "engine": "Peer", "form": "static"}
+    found |= {"best_amx": "refused", "ours_passes": True}
+    times = {"best_us": 40.0, "ours_us": 40 * ours_over_best, "ours_over_best": ours_over_best}
+    return {**found, **times, **changed}
+
+
+def form(engine: str, stage: str, **changed: Any) -> dict[str, Any]:
+    found = {"model": "net", "engine": engine, "form": "static", "precision": "int8", "ends": "floats"}
+    outputs = {"amx": "refused", "stage": stage, "reason": "", "passes": True, "snr_db": 30.0, "top1": 8}
+    times = dict.fromkeys(("screened_us", "median_us", "p10_us", "p90_us", "p99_us"), 40.0)
+    costs = {"time_over_ours": 1.5, "cold_start_ms": 100.0, "rss_peak_mib": 40.0, "model_bytes": 2048}
+    return {**found, **outputs, **times, **costs, **changed}
+
+
+def models(*bests: dict[str, Any], forms: tuple[dict[str, Any], ...] = ()) -> dict[str, Any]:
+    """What models.py writes of one network."""
+    net = {"model": "net", "title": "Net", "weights": "trained", "macs": 3_100_000, "tray_bytes": 4096}
+    net |= {"library_bytes": 1024, "checked": 8, "int8_limit_db": 10.0}
+    engine = {"engine": "Peer", "version": "1", "installed_bytes": 1048576, "reason": "", "avx2": ""}
+    return {**MACHINE, "results": {"models": [net], "engines": [engine], "forms": list(forms), "best": list(bests)}}
 
 
 @pytest.fixture
 def tables(root, tmp_path, monkeypatch):
     """tools/result_tables.py, reading its figures from an empty folder."""
+    monkeypatch.syspath_prepend(root / "tools")  # as when it is run
     spec = importlib.util.spec_from_file_location("result_tables", root / "tools" / "result_tables.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -59,9 +73,13 @@ def tables(root, tmp_path, monkeypatch):
     return module
 
 
-def test_a_page_without_figures_says_so_and_how_to_measure(tables):
-    text = tables.filled(PAGE.format(name="peers"))
-    assert "Not measured in this checkout yet: `python benchmarks/peers.py`" in text
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("ranking", "models.py"), ("kernels", "kernels.py"), ("ranking-avx2", "models.py --isa avx2 --output")],
+)
+def test_a_page_without_figures_says_so_and_how_to_measure(tables, name, command):
+    text = tables.filled(PAGE.format(name=name))
+    assert f"Not measured in this checkout yet: `python benchmarks/{command}" in text
     assert "old" not in text
 
 
@@ -78,12 +96,87 @@ def test_a_loss_stands_with_its_interval(tables, tmp_path):
     assert "| Net on Set | 10,000 | 99.00 % | 98.95 % (97.90 % .. 99.40 %) | +0.05 (-0.10 .. +0.20) |" in text
 
 
-def test_a_faster_competitor_is_shown_as_faster(tables, tmp_path):
-    (tmp_path / "peers.json").write_text(json.dumps(PEERS))
-    text = tables.filled(PAGE.format(name="peers"))
-    assert "| ONNX Runtime, int8: s8s8 | 125 us | 2.00x faster | 98.00 % | 2.0 KiB |" in text
-    assert "| torch, float | 400 us | 1.60x slower |" in text
-    assert "| **penjing, int8** | 250 us | 1 |" in text
-    assert "u8s8" not in text  # measured, but not the form that keeps its accuracy
+@pytest.fixture
+def shown(tables, tmp_path):
+    """What stands in a place, given the record of its file."""
+
+    def make(name: str, record: dict[str, Any]) -> str:
+        (tmp_path / f"{tables.FIGURES[name][0]}.json").write_text(json.dumps(record))
+        return tables.filled(PAGE.format(name=name))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("ours_over_best", "verdict"),
+    [(0.5, "**2.00x faster**"), (0.9, "tie (1.11x)"), (1.1, "tie (0.91x)"), (2.0, "2.00x slower")],
+)
+def test_a_rank_is_told_as_it_is(shown, ours_over_best, verdict):
+    text = shown("ranking", models(best(ours_over_best)))
+    assert f"| Net | floats | {40 * ours_over_best:.1f} us | Peer, static | 40.0 us | {verdict} |" in text
+    assert "AMX" not in text  # none was measured
     assert "Some CPU with avx2, at revision abc" in text
-    assert "Net takes 240 us, with ONNX Runtime's int8 125 us" in tables.filled(PAGE.format(name="speed"))
+
+
+def test_a_peer_that_amx_helps_is_shown_beside_the_one_without(shown):
+    text = shown("ranking", models(best(0.5), best(3.0, amx="allowed", best_amx="allowed", engine="Other")))
+    assert "| **2.00x faster** | 3.00x slower: Other, static |" in text
+
+
+def test_wrong_outputs_never_rank(shown):
+    record = models(best(0.5, ours_passes=False))
+    assert "faster" not in shown("ranking", record).replace("Fastest", "")
+    assert "* Net, floats, AMX refused: WRONG in its outputs, against Peer, static" in shown("behind", record)
+
+
+def test_what_penjing_does_not_win_is_listed(shown):
+    text = shown("behind", models(best(0.5), best(2.0, ends="codes"), best(1.0, ends="codes", amx="none")))
+    assert "faster in 1 of 3" in text
+    assert "Slower:\n\n* Net, codes, AMX refused: 2.00x slower, against Peer, static\n" in text
+    assert "* Net, codes: tie (1.00x), against Peer, static\n" in text
+    assert text.count("* Net") == 2
+
+
+def test_winning_everywhere_leaves_no_list(shown):
+    text = shown("behind", models(best(0.5)))
+    assert "Slower: none.\n" in text
+    assert "* Net" not in text
+
+
+def test_every_form_is_there_with_what_became_of_it(shown):
+    reason = "Error: /home/someone/cache/net.mnn | <bad>\nmore"
+    failed = [form("Peer", "failed", amx=amx, reason=reason, form="int4") for amx in ("allowed", "refused")]
+    screened = form("Peer", "screened", passes=False, snr_db=2.0)
+    text = shown("forms", models(forms=(form("penjing", "final"), form("Peer", "final"), screened, *failed)))
+    assert "| **penjing** | static | floats | refused | 40.0 us |" in text
+    assert "| Peer | static | floats | refused | 40.0 us | 40.0 .. 40.0 us | 40.0 us | 1.50 | 30 dB, 8 |" in text
+    assert "| Peer | static | floats | refused | 40.0 us | WRONG, 2 dB, 8 |" in text
+    assert "* Peer, int4, floats, AMX allowed and refused: Error: net.mnn \\| \\<bad\\> more\n" in text
+
+
+def test_what_a_process_costs_stands_beside_the_least_of_the_others(shown):
+    forms = (form("penjing", "final"), form("Peer", "final", cold_start_ms=50.0), form("Peer", "screened"))
+    text = shown("besides", models(forms=forms))
+    assert "| Net | 100 ms | 50 ms, Peer | 40 MiB | 40 MiB, Peer | 4.0 KiB | 2.0 KiB, Peer |" in text
+
+
+def test_kernels_are_told_with_their_ceiling_and_the_worst_by_name(shown):
+    layers = [
+        {"layer": f"linear {n}", "kernel": "v_linear", "us": 1.0, "gmacs_per_s": 10.0 * n, "of_ceiling": 0.1 * n}
+        for n in (1, 2, 6)
+    ]
+    text = shown("kernels", {**MACHINE, "results": {"avx": {"net": layers, "sparse": layers[:1]}}})
+    assert "3 dense layers: 20 % of the ceiling in the middle, at least 10 % (`linear 1`)." in text
+    assert "| `linear 6` | `v_linear` | 1.00 us | 60 | 60 % |" in text
+    assert "layers with zeros" in text
+
+
+def test_zeros_are_told_by_their_gain(shown):
+    forms = [
+        {"form": "dense", "zeros": 0.01, "median_us": 200.0, "gain": 1.0},
+        {"form": "75 % zeros, 4:16", "zeros": 0.75, "median_us": 250.0, "gain": 0.8},
+    ]
+    record = {**MACHINE, "results": [{"network": "Net", "forms": forms}]}
+    assert "| 75 % zeros, 4:16 | 75 % | 250 us | 0.80x |" in shown("sparse", record)
+    text = shown("sparse-line", record)
+    assert "Net takes 200 us dense, 250 us with 75 % zeros, 4:16 (0.80x); codes in and out." in text
