@@ -17,7 +17,7 @@ MUTANTS = {
         ("a group's weights start too early", "w += k.quads * k.step", "w += (k.quads - 1) * k.step"),
         ("the multiplier of the first group serves all", "(const float *)in[3] + 16 * b", "(const float *)in[3]"),
         ("the last quarter of features is dropped", "(p->k + 3) / 4 * 4", "(p->k < 4 ? 4 : p->k / 4 * 4)"),
-        ("only the first rows are staged", "if (b == 0 || p->rows != rows)", "if (b == 0)"),
+        ("only the first rows are staged", "if (fresh || p->rows != rows)", "if (fresh)"),
         ("rows of a tile land on one another", "(int64_t)(row + r) * p->oc", "(int64_t)row * p->oc"),
         ("the last rows are skipped", "row < p->rows; row += rows", "row + 1 < p->rows || row == 0; row += rows"),
         ("channels beyond the last are stored", "p->oc - 16 * b, group", "16 * group, group"),
