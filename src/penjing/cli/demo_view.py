@@ -37,8 +37,9 @@ def show_demo(made: Made, delivered: Delivered) -> None:
         f"Lost: {100 * drop.drop:.2f} points of accuracy "
         f"({100 * drop.low:.2f} .. {100 * drop.high:.2f}, 95 % interval of the difference)."
     )
-    say(f"Verified in a fresh process ({test.engine}): no byte differs", style="green")
-    say(f"from the program's definition on {test.golden} golden and {test.random} random inputs.", style="green")
+    say(f"Verified in a fresh process by {test.engine}:", style="green")
+    say("no byte differs from the program's definition", style="green")
+    say(f"on {test.golden} golden and {test.random} random inputs.", style="green")
     tray = quoted(delivered.tray)
     suggest(f"run {tray} {quoted(delivered.image)}", f"inspect {tray} --layers", f"bench {tray}")
 
