@@ -230,7 +230,8 @@ def _networks(
     graph: Graph, parts: TrayParts, tray: bytes, right: dict[str, np.ndarray], timings: dict[str, Timing]
 ) -> tuple[Network, ...]:
     in_float = 4 * graph.parameters(), peak_activation_bytes(graph)
-    in_integers = len(tray), parts.variants["default"].arena_bytes
+    arenas = [made["default"].arena_bytes for made in parts.libraries.values()]
+    in_integers = len(tray), max(arenas, default=parts.variants["default"].arena_bytes)
     sizes = {"float": in_float, "pruned": in_float, "int8": in_integers}
     return tuple(Network(name, right[name], *sizes[name], timings[name]) for name in sizes)
 
