@@ -36,10 +36,12 @@ def kernel_choices(program: Graph, target: Target) -> list[KernelChoice]:
     """The kernel of every operator on `target`, as `specialise` chooses it."""
     rows = []
     for node in program.nodes:
-        taken, reasons = choose(node.op, program.input_types(node), _known(program, node)) if target.isas else (None, [])
-        rows.append(
-            KernelChoice(node.outputs[0], node.op.name, taken.op.name if taken else node.op.name, "; ".join(reasons))
-        )
+        taken: Taken | None = None
+        reasons: list[str] = []
+        if target.isas:
+            taken, reasons = choose(node.op, program.input_types(node), _known(program, node))
+        kernel = taken.op.name if taken else node.op.name
+        rows.append(KernelChoice(node.outputs[0], node.op.name, kernel, "; ".join(reasons)))
     return rows
 
 
