@@ -40,6 +40,8 @@ def stub(run: str = "return 0;", self_test: str = "return 0;", *, name: str = "p
         f'#define API __attribute__((visibility("default")))\n'
         f"API int {name}_run(const void *w, const void *in, void *out, void *arena)\n"
         f"{{ (void)w; (void)in; (void)out; (void)arena; {run} }}\n"
+        f"API int {name}_run_f32(const void *w, const float *in, float *out, void *arena)\n"
+        f"{{ return {name}_run(w, in, out, arena); }}\n"
         f"API int {name}_self_test(void) {{ {self_test} }}\n"
         f"API int {name}_quantize(const float *x, void *y) {{ (void)x; (void)y; return 0; }}\n"
         f"API int {name}_dequantize(const void *x, float *y) {{ (void)x; (void)y; return 0; }}\n"

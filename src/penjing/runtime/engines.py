@@ -78,6 +78,7 @@ class LibraryEngine:
         self.name = f"library {prepared.target.name}"
         self._program = program
         self._plan = plan
+        self._threads = threads
         self._code = _load(library, program.name)
         stem = c_stem(program.name)
         _require_functions(self._code, stem, prepared, threads)
@@ -90,7 +91,7 @@ class LibraryEngine:
                 hint="build it again without -ffast-math, on a target with IEEE-754 floats",
             )
         self.name += _choose_isa(self._code, program.name, prepared.target)
-        self._arena = aligned_buffer(plan.arena_bytes)
+        self._arena = aligned_buffer(plan.arena_f32_bytes)
         self._weights = None if standalone else aligned_buffer(plan.weights_bytes)
         if self._weights is not None:
             self._weights[:] = prepared.weights
@@ -99,6 +100,7 @@ class LibraryEngine:
         self._out = aligned_buffer(plan.output_bytes)
         pointers = ([] if self._weights is None else [self._weights]) + [self._in, self._out, self._arena]
         self._arguments = [array.ctypes.data for array in pointers]
+        self._arguments_f32 = self._reals.around([self._weights], [self._arena])
         if threads > 1:
             self._start_pool(stem, threads)
         self._in_views = [_view(self._in, program, plan, name) for name in program.inputs]
@@ -132,6 +134,7 @@ class LibraryEngine:
         run, arguments = self._run, tuple(self._arguments)
         before = self._reals.quantize_into(self._in)
         after = self._reals.dequantize_from(self._out)
+        run_f32, arguments_f32 = self._reals.run, self._arguments_f32
 
         def call() -> None:
             status = run(*arguments)
@@ -140,12 +143,18 @@ class LibraryEngine:
                 raise BundleError(f"the compiled library returned status {status}", where=self._program.name)
 
         def call_reals() -> None:
+            status = run_f32(*arguments_f32)
+            if status != 0:
+                raise BundleError(f"the compiled library returned status {status}", where=self._program.name)
+
+        def call_reals_in_pool() -> None:
             before()
             call()
             after()
 
         if reals:
-            return Bound(self._reals.inputs, self._reals.outputs, call_reals)
+            chosen = call_reals_in_pool if self._threads > 1 else call_reals
+            return Bound(self._reals.inputs, self._reals.outputs, chosen)
         return Bound(tuple(self._in_views), tuple(self._out_views), call)
 
 
@@ -175,6 +184,13 @@ class _Reals:
         self._quantize, self._dequantize = code[f"{stem}_quantize"], code[f"{stem}_dequantize"]
         for function in (self._quantize, self._dequantize):
             function.restype, function.argtypes = ctypes.c_int, [ctypes.c_void_p] * 2
+        self.run = code[f"{stem}_run_f32"]
+
+    def around(self, before: list[np.ndarray | None], after: list[np.ndarray]) -> tuple[int, ...]:
+        """Addresses that `run` takes: of the weights where it takes them, reals in and out, and the arena."""
+        arrays = [*(array for array in before if array is not None), self._in, self._out, *after]
+        self.run.restype, self.run.argtypes = ctypes.c_int, [ctypes.c_void_p] * len(arrays)
+        return tuple(array.ctypes.data for array in arrays)
 
     def quantize_into(self, codes: np.ndarray) -> Callable[[], int]:
         """A call that turns `inputs` into codes."""
@@ -214,7 +230,7 @@ def _stop_pool(stop: Callable[[int], None], pool: np.ndarray) -> None:
 
 def _require_functions(code: ctypes.CDLL, stem: str, prepared: Prepared, threads: int) -> None:
     """Raise BundleError unless the library has every function that is going to be called."""
-    wanted = ["run", "self_test", "quantize", "dequantize"]
+    wanted = ["run", "run_f32", "self_test", "quantize", "dequantize"]
     wanted += ["isa", "use"] if prepared.target.isas else []
     wanted += ["pool_start", "pool_run", "pool_stop"] if threads > 1 else []
     for name in wanted:
