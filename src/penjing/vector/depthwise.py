@@ -204,6 +204,7 @@ class VDepthwiseAny(_PackedDepthwise):
     """Every window."""
 
     name = "v_depthwise_any"
+    preference = -1  # the others are faster where they can stand
     widest = LANES
 
     @classmethod
