@@ -52,7 +52,7 @@ def picture(record: dict[str, Any] | None) -> str:
         lines.append(_text(NAMES + i * PANEL, 58, title, 'fill="#57606a"'))
     for row, model in enumerate(models):
         y = TOP + row * ROW
-        lines.append(_text(NAMES - 14, y + 19, model["title"], 'text-anchor="end"'))
+        lines.append(_text(NAMES - 14, y + 19, model["title"].removesuffix(" (MLPerf Tiny)"), 'text-anchor="end"'))
         for i, (ends, _) in enumerate(PANELS):
             if found := best.get((model["model"], ends)):
                 lines += _pair(NAMES + i * PANEL, y, found)
