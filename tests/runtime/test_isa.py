@@ -41,3 +41,12 @@ def test_one_that_does_not_exist_is_refused_with_those_that_do(best, tray, monke
     with pytest.raises(InvalidInput, match=f"{knobs.ISA.name}=x86_mmx") as caught:
         penjing.runtime.load(tray, engine="library")
     assert best in caught.value.hint
+
+
+@pytest.mark.parametrize("best", NATIVE[:1])
+def test_no_other_engine_hides_that_one_does_not_exist(best, tray, monkeypatch):
+    monkeypatch.setenv(knobs.ISA.name, "x86_mmx")
+    with pytest.raises(InvalidInput, match="x86_mmx"):
+        penjing.runtime.load(tray)
+    monkeypatch.setenv(knobs.ISA.name, best)
+    assert best in penjing.runtime.load(tray).engine.name

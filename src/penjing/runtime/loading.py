@@ -98,6 +98,8 @@ def _engine(tray: Tray, variant: str, program: Graph, choice: EngineChoice, thre
         return InterpreterEngine(program)
     try:
         return _library(tray, variant, program, threads)
+    except InvalidInput:
+        raise  # what the caller asked for does not exist here: another engine would hide it
     except PenjingError as error:
         if choice == "library":
             raise

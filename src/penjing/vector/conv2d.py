@@ -88,8 +88,9 @@ class VConv2d(VectorOperator):
         x, w, bias, m = inputs[:4]
         expect(x.rank == 4 and w.rank == 5, "v_conv2d needs x of rank 4 and packed weights of rank 5")
         per_in, per_out = x.bounds[3] // self.groups, self.channels // self.groups
-        plain = np.empty((per_out, *self.kernel, per_in), np.int8)
-        want = (self.groups * blocks(per_out), *pack_quads(_stretches(plain[:1], self.dilation)).shape[1:])
+        kh, kw = self.kernel
+        runs, length = (kh, kw * per_in) if self.dilation[1] == 1 else (kh * kw, per_in)
+        want = (self.groups * blocks(per_out), runs, round_up(length, QUAD) // QUAD, LANES, QUAD)
         expect(w.bounds == want, f"packed weights of shape {w.bounds}, not {want}")
         check_requantize(x, w, bias, m, self.groups * blocks(per_out) * LANES)
         return self._plain.infer(x, self._plain_weight(x), *self._plain_lanes(), *inputs[4:])

@@ -2,6 +2,11 @@
 
 MUTANTS = {
     "simd/pj_simd.h": (
+        ("the left border is one short", "first = x0 < 0 ? -x0 : 0", "first = x0 < 0 ? -x0 - 1 : 0"),
+        ("the right border is one late", "end = iw - x0 < columns", "end = iw - x0 + 1 < columns"),
+        ("a right border is taken for input", "end = iw - x0 < columns ? iw - x0 : columns;", "end = columns;"),
+        ("a tile's tail is one short", "            pj_copy(to, some, left);", "            pj_copy(to, some, left - 1);"),
+        ("the last residual is left out", "    pj_copy(some, codes, lanes);", "    pj_copy(some, codes, lanes - 1);"),
         ("a tail is stored whole", "pj_put1(lanes < 16 ? some : f->y + at, value, &f->codes);",
          "pj_put1(f->y + at, value, &f->codes);"),
         ("a tail is one short", "pj_copy(f->y + at, some, lanes);", "pj_copy(f->y + at, some, lanes - 1);"),

@@ -6,8 +6,6 @@ MUTANTS = {
          "_mm512_mask_storeu_epi8(y, pj_first(n) >> 1, v)"),
         ("too many lanes are stored", "_mm512_mask_storeu_epi8(y, pj_first(n), v)",
          "_mm512_mask_storeu_epi8(y, pj_first(n) | 1ull << n, v)"),
-        ("the last vector of a copy is dropped", "i + PJ_BYTES < n; i += PJ_BYTES)",
-         "i + PJ_BYTES + 8 < n; i += PJ_BYTES)"),
         ("the largest are signed", "return _mm512_max_epu8(a, b);", "return _mm512_max_epi8(a, b);"),
         ("groups are not paired", "_mm512_shuffle_i64x2(a, b, 0xDD)", "_mm512_shuffle_i64x2(a, b, 0x99)"),
         ("odd sums are of the pairs", "_mm512_add_epi16(sum.odd, _mm512_srli_epi16(v, 8))",

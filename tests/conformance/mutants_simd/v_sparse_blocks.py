@@ -7,7 +7,6 @@ MUTANTS = {
             "pj_sparse_border(to, at, p->x_zero, left * ic, bytes);",
             "pj_sparse_border(to, at, 0, left * ic, bytes);",
         ),
-        ("a right border is taken for input", "end = p->iw - x0 < columns ? p->iw - x0 : columns;", "end = columns;"),
         ("rows below the input are read", "if (r < 0 || r >= p->ih) {", "if (r < 0) {"),
         ("rows above the input are read", "if (r < 0 || r >= p->ih) {", "if (r >= p->ih) {"),
         ("columns of a row are staged one off", "x0 + left) * ic, inside", "x0 + left + (left > 0)) * ic, inside"),

@@ -71,6 +71,16 @@ PJ_INLINE void pj_share(struct pj_part part, int32_t total, int32_t *from, int32
     *to = alone ? total : total * (part.index + 1) / count;
 }
 
+/* The part's share of an image of oh x ow: of its rows, or of the columns of its only row. */
+PJ_INLINE void pj_share_image(struct pj_part part, int32_t oh, int32_t ow, int32_t rows[2], int32_t columns[2])
+{
+    rows[0] = columns[0] = 0, rows[1] = oh, columns[1] = ow;
+    if (oh == 1)
+        pj_share(part, ow, &columns[0], &columns[1]);
+    else
+        pj_share(part, oh, &rows[0], &rows[1]);
+}
+
 /* A few bytes, for the ends of rows: compilers make much more of a memcpy whose length they do not know. */
 PJ_SHARED void pj_copy(uint8_t *to, const uint8_t *from, int32_t n)
 {

@@ -18,6 +18,41 @@ PJ_WORD int32_t *pj_aligned(int32_t *space)
     return space + (-(uintptr_t)space & 63) / 4;
 }
 
+/* Of `columns` columns from x0 on: how many lie left of a row of iw, and how many then lie in it. */
+PJ_INLINE void pj_clip(int32_t x0, int32_t columns, int32_t iw, int32_t *left, int32_t *inside)
+{
+    const int32_t first = x0 < 0 ? -x0 : 0, end = iw - x0 < columns ? iw - x0 : columns;
+    *left = first < columns ? first : columns;
+    *inside = end > *left ? end - *left : 0;
+}
+
+#if !PJ_MASKS
+/* value + scale * (code - zero), in this order, for codes of which only `lanes` exist. */
+PJ_WORD pj_f pj_add_some(pj_f value, const uint8_t *codes, int32_t zero, float scale, int32_t lanes)
+{
+    uint8_t some[16] = {0};
+    if (lanes >= 16)
+        return pj_add_codes(value, codes, zero, scale);
+    pj_copy(some, codes, lanes);
+    return pj_add_codes(value, some, zero, scale);
+}
+
+/* Four vectors to codes: of 4 pixels that lie `step` apart, or of 2 with 2 each, of which `lanes` channels exist. */
+PJ_WORD void pj_put_tile(uint8_t *y, int64_t step, const int32_t vectors, int32_t lanes, const pj_f v[4],
+                         const struct pj_codes *q, const int32_t plain)
+{
+    int32_t i;
+    PJ_UNUSED(plain);
+    for (i = 0; i < 4; i++) {
+        const int32_t at = 16 * (i % vectors), left = lanes - at;
+        uint8_t *to = y + i / vectors * step + at, some[16];
+        pj_put1(left < 16 ? some : to, v[i], q);
+        if (left < 16)
+            pj_copy(to, some, left);
+    }
+}
+#endif
+
 /* Where finished codes go, and by which rule. `residual` is null, or lies like y. */
 struct pj_finish {
     struct pj_codes codes;

@@ -59,10 +59,9 @@ PJ_SHARED void pj_sparse_stage(const struct pj_sparse *p, void *to, const uint8_
                              int32_t columns, const int32_t bytes)
 {
     const int64_t ic = p->ic;
-    const int32_t first = x0 < 0 ? -x0 : 0, end = p->iw - x0 < columns ? p->iw - x0 : columns;
-    const int32_t left = first < columns ? first : columns, inside = end > left ? end - left : 0;
     int64_t at = 0;
-    int32_t r;
+    int32_t left, inside, r;
+    pj_clip(x0, columns, p->iw, &left, &inside);
     for (r = y0; r < y0 + rows; r++, at += p->pitch) {
         if (r < 0 || r >= p->ih) {
             pj_sparse_border(to, at, p->x_zero, columns * ic, bytes);
@@ -142,19 +141,17 @@ PJ_SHARED void pj_sparse_bands(const struct pj_sparse *p, const void *const *in,
     const int64_t ic = p->ic, line = (int64_t)p->ow * p->oc;
     struct pj_sparse_walk k;
     struct pj_finish f;
-    int32_t n, by, bx, block, from, to, first = 0, last = p->ow;
-    pj_share(part, p->oh, &from, &to);
-    if (p->oh == 1)
-        from = 0, to = 1, pj_share(part, p->ow, &first, &last);
+    int32_t n, by, bx, block, down[2], across[2];
+    pj_share_image(part, p->oh, p->ow, down, across);
     k.pixel = p->stride_w * ic, k.row = (int64_t)p->stride_h * p->pitch;
     f.codes.zero = p->y_zero, f.codes.qmin = p->qmin, f.codes.qmax = p->qmax;
     f.residual_zero = p->residual_zero, f.residual_scale = p->residual_scale, f.step = p->oc;
 
     for (n = 0; n < p->n; n++)
-        for (by = from; by < to; by += p->band_h)
-            for (bx = first; bx < last; bx += p->band_w) {
-                const int32_t rows = to - by < p->band_h ? to - by : p->band_h;
-                const int32_t width = last - bx < p->band_w ? last - bx : p->band_w;
+        for (by = down[0]; by < down[1]; by += p->band_h)
+            for (bx = across[0]; bx < across[1]; bx += p->band_w) {
+                const int32_t rows = down[1] - by < p->band_h ? down[1] - by : p->band_h;
+                const int32_t width = across[1] - bx < p->band_w ? across[1] - bx : p->band_w;
                 const int32_t y0 = by * p->stride_h - p->pad_top, x0 = bx * p->stride_w - p->pad_left;
                 const uint8_t *image = (const uint8_t *)in[0] + (int64_t)n * p->ih * p->iw * ic;
                 const int64_t y = ((int64_t)n * p->oh + by) * line + (int64_t)bx * p->oc;

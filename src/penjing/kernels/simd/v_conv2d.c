@@ -125,9 +125,8 @@ static void pj_v_conv2d_stage(const struct pj_v_conv2d *p, pj_staged *to, const 
                               int32_t rows, int32_t columns)
 {
     const int32_t ic = p->ic / p->groups;
-    const int32_t first = x0 < 0 ? -x0 : 0, end = p->iw - x0 < columns ? p->iw - x0 : columns;
-    const int32_t left = first < columns ? first : columns, inside = end > left ? end - left : 0;
-    int32_t r, i;
+    int32_t left, inside, r, i;
+    pj_clip(x0, columns, p->iw, &left, &inside);
     for (r = 0; r < rows; r++, to += (int64_t)columns * ic) {
         const uint8_t *from = x + ((int64_t)(y0 + r) * p->iw + x0 + left) * p->ic;
         pj_staged *at = to + (int64_t)left * ic;
@@ -179,10 +178,8 @@ static void pj_v_conv2d_part(const struct pj_v_conv2d *p, const void *const *in,
     pj_staged *staged = (pj_staged *)(starts + (p->kh * along + 15) / 16 * 16);
     struct pj_v_conv2d_walk k;
     struct pj_finish f;
-    int32_t n, g, by, bx, i, from, to, first = 0, last = p->ow;
-    pj_share(part, p->oh, &from, &to);
-    if (p->oh == 1)
-        from = 0, to = 1, pj_share(part, p->ow, &first, &last);
+    int32_t n, g, by, bx, i, down[2], across[2];
+    pj_share_image(part, p->oh, p->ow, down, across);
     k.starts = starts, k.runs = p->kh * along, k.quads = (p->kw / along * ic + 3) / 4;
     k.pixel = (int64_t)p->stride_w * ic, k.block = (int64_t)k.runs * k.quads * 64;
     f.codes.zero = p->y_zero, f.codes.qmin = p->qmin, f.codes.qmax = p->qmax;
@@ -190,10 +187,10 @@ static void pj_v_conv2d_part(const struct pj_v_conv2d *p, const void *const *in,
 
     for (n = 0; n < p->n; n++)
         for (g = 0; g < p->groups; g++)
-            for (by = from; by < to; by += p->band_h)
-                for (bx = first; bx < last; bx += p->band_w) {
-                    const int32_t rows = to - by < p->band_h ? to - by : p->band_h;
-                    const int32_t width = last - bx < p->band_w ? last - bx : p->band_w;
+            for (by = down[0]; by < down[1]; by += p->band_h)
+                for (bx = across[0]; bx < across[1]; bx += p->band_w) {
+                    const int32_t rows = down[1] - by < p->band_h ? down[1] - by : p->band_h;
+                    const int32_t width = across[1] - bx < p->band_w ? across[1] - bx : p->band_w;
                     const int32_t columns = (width - 1) * p->stride_w + (p->kw - 1) * p->dilation_w + 1;
                     const int32_t y0 = by * p->stride_h - p->pad_top, x0 = bx * p->stride_w - p->pad_left;
                     const int64_t y = (((int64_t)n * p->oh + by) * p->ow + bx) * p->oc + g * oc;

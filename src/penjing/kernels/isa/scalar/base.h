@@ -2,6 +2,7 @@
 #define PJ_WORD PJ_INLINE
 #define PJ_UNROLL /* small rather than fast */
 #define PJ_STAGES_CODES 1
+#define PJ_MASKS 0
 #define PJ_VECTORS 1
 #define PJ_TILES_1(T) T(1) T(2)
 #define PJ_PIXELS_1 2
@@ -83,42 +84,10 @@ PJ_WORD pj_f pj_add_codes(pj_f value, const uint8_t *codes, int32_t zero, float 
     return value;
 }
 
-/* The same with codes of which only `lanes` exist. */
-PJ_WORD pj_f pj_add_some(pj_f value, const uint8_t *codes, int32_t zero, float scale, int32_t lanes)
-{
-    uint8_t some[16] = {0};
-    if (lanes >= 16)
-        return pj_add_codes(value, codes, zero, scale);
-    pj_copy(some, codes, lanes);
-    return pj_add_codes(value, some, zero, scale);
-}
-
 PJ_WORD void pj_put1(uint8_t *y, pj_f v, const struct pj_codes *q)
 {
     const float low = (float)(q->qmin - q->zero), high = (float)(q->qmax - q->zero);
     int32_t j;
     for (j = 0; j < 16; j++)
         y[j] = (uint8_t)(pj_round(v.at[j], low, high) + q->zero);
-}
-
-PJ_WORD void pj_put4(uint8_t *const y[4], const pj_f v[4], const struct pj_codes *q)
-{
-    pj_put1(y[0], v[0], q);
-    pj_put1(y[1], v[1], q);
-    pj_put1(y[2], v[2], q);
-    pj_put1(y[3], v[3], q);
-}
-
-PJ_WORD void pj_put_tile(uint8_t *y, int64_t step, const int32_t vectors, int32_t lanes, const pj_f v[4],
-                         const struct pj_codes *q, const int32_t plain)
-{
-    int32_t i;
-    PJ_UNUSED(plain);
-    for (i = 0; i < 4; i++) {
-        const int32_t at = 16 * (i % vectors), left = lanes - at;
-        uint8_t *to = y + i / vectors * step + at, some[16];
-        pj_put1(left < 16 ? some : to, v[i], q);
-        if (left < 16)
-            pj_copy(to, some, left);
-    }
 }

@@ -21,11 +21,6 @@ PJ_WORD void pj_store_b(uint8_t *y, pj_b v, int32_t n)
     memcpy(y, v.at, (size_t)n);
 }
 
-PJ_WORD void pj_copy_b(uint8_t *y, const uint8_t *x, int32_t n)
-{
-    memcpy(y, x, (size_t)n);
-}
-
 PJ_WORD pj_b pj_max_b(pj_b a, pj_b b)
 {
     int32_t j;

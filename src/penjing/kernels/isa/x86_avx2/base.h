@@ -10,6 +10,7 @@
 
 #define PJ_WORD static inline __attribute__((always_inline, unused))
 #define PJ_STAGES_CODES 0
+#define PJ_MASKS 0
 #define PJ_VECTORS 1
 #define PJ_TILES_1(T) T(1) T(2) T(3)
 #define PJ_PIXELS_1 3
@@ -114,16 +115,6 @@ PJ_WORD pj_f pj_add_codes(pj_f value, const uint8_t *codes, int32_t zero, float 
     return value;
 }
 
-/* The same with codes of which only `lanes` exist. */
-PJ_WORD pj_f pj_add_some(pj_f value, const uint8_t *codes, int32_t zero, float scale, int32_t lanes)
-{
-    uint8_t some[16] = {0};
-    if (lanes >= 16)
-        return pj_add_codes(value, codes, zero, scale);
-    pj_copy(some, codes, lanes);
-    return pj_add_codes(value, some, zero, scale);
-}
-
 PJ_WORD void pj_put1(uint8_t *y, pj_f v, const struct pj_codes *q)
 {
     const __m256i s = _mm256_packs_epi32(_mm256_cvtps_epi32(v.lo), _mm256_cvtps_epi32(v.hi));
@@ -131,26 +122,4 @@ PJ_WORD void pj_put1(uint8_t *y, pj_f v, const struct pj_codes *q)
     __m128i u = _mm_packus_epi16(_mm256_castsi256_si128(moved), _mm256_extracti128_si256(moved, 1));
     u = _mm_min_epu8(_mm_max_epu8(u, _mm_set1_epi8((char)q->qmin)), _mm_set1_epi8((char)q->qmax));
     _mm_storeu_si128((__m128i *)y, u);
-}
-
-PJ_WORD void pj_put4(uint8_t *const y[4], const pj_f v[4], const struct pj_codes *q)
-{
-    pj_put1(y[0], v[0], q);
-    pj_put1(y[1], v[1], q);
-    pj_put1(y[2], v[2], q);
-    pj_put1(y[3], v[3], q);
-}
-
-PJ_WORD void pj_put_tile(uint8_t *y, int64_t step, const int32_t vectors, int32_t lanes, const pj_f v[4],
-                         const struct pj_codes *q, const int32_t plain)
-{
-    int32_t i;
-    PJ_UNUSED(plain);
-    for (i = 0; i < 4; i++) {
-        const int32_t at = 16 * (i % vectors), left = lanes - at;
-        uint8_t *to = y + i / vectors * step + at, some[16];
-        pj_put1(left < 16 ? some : to, v[i], q);
-        if (left < 16)
-            pj_copy(to, some, left);
-    }
 }

@@ -17,6 +17,7 @@
 
 #define PJ_WORD static inline __attribute__((always_inline, unused))
 #define PJ_STAGES_CODES 1 /* pj_staged is the code itself, so an input may be read where it lies */
+#define PJ_MASKS 1        /* words for fewer lanes are below; pj_simd.h has them for others */
 #define PJ_VECTORS 2      /* vectors of 16 channels that a tile may hold */
 #define PJ_TILES_1(T) T(1) T(2) T(3) T(4) T(5) T(6) T(7) T(8) T(9) T(10) T(11) T(12) T(13) T(14) T(15) T(16)
 #define PJ_TILES_2(T) T(1) T(2) T(3) T(4) T(5) T(6) T(7) T(8) T(9) T(10) T(11) T(12)
@@ -92,14 +93,7 @@ PJ_WORD pj_f pj_scale(const int32_t *acc, const float *multiplier)
     return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(acc)), _mm512_loadu_ps(multiplier));
 }
 
-PJ_WORD pj_f pj_add_codes(pj_f value, const uint8_t *codes, int32_t zero, float scale)
-{
-    const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)codes));
-    const __m512 d = _mm512_cvtepi32_ps(_mm512_sub_epi32(wide, _mm512_set1_epi32(zero)));
-    return _mm512_add_ps(value, _mm512_mul_ps(d, _mm512_set1_ps(scale)));
-}
-
-/* The same with codes of which only `lanes` exist. */
+/* value + scale * (code - zero), in this order, for codes of which only `lanes` exist. */
 PJ_WORD pj_f pj_add_some(pj_f value, const uint8_t *codes, int32_t zero, float scale, int32_t lanes)
 {
     const __mmask16 some = (__mmask16)(lanes >= 16 ? 0xFFFF : (1 << lanes) - 1);
@@ -147,22 +141,6 @@ PJ_WORD void pj_put_tile(uint8_t *y, int64_t step, const int32_t vectors, int32_
         _mm_storeu_si128((__m128i *)(y + 2 * step), _mm512_extracti32x4_epi32(u, 2));
         _mm_storeu_si128((__m128i *)(y + 3 * step), _mm512_extracti32x4_epi32(u, 3));
     }
-}
-
-/* Four vectors rounded, moved by the zero point and clamped, to four places of 16 bytes. */
-PJ_WORD void pj_put4(uint8_t *const y[4], const pj_f v[4], const struct pj_codes *q)
-{
-    const __m512i zero = _mm512_set1_epi16((int16_t)q->zero);
-    const __m512i back = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i ab = _mm512_packs_epi32(_mm512_cvtps_epi32(v[0]), _mm512_cvtps_epi32(v[1]));
-    const __m512i cd = _mm512_packs_epi32(_mm512_cvtps_epi32(v[2]), _mm512_cvtps_epi32(v[3]));
-    __m512i u = _mm512_packus_epi16(_mm512_adds_epi16(ab, zero), _mm512_adds_epi16(cd, zero));
-    u = _mm512_max_epu8(u, _mm512_set1_epi8((char)q->qmin));
-    u = _mm512_permutexvar_epi32(back, _mm512_min_epu8(u, _mm512_set1_epi8((char)q->qmax)));
-    _mm_storeu_si128((__m128i *)y[0], _mm512_castsi512_si128(u));
-    _mm_storeu_si128((__m128i *)y[1], _mm512_extracti32x4_epi32(u, 1));
-    _mm_storeu_si128((__m128i *)y[2], _mm512_extracti32x4_epi32(u, 2));
-    _mm_storeu_si128((__m128i *)y[3], _mm512_extracti32x4_epi32(u, 3));
 }
 
 PJ_WORD void pj_put1(uint8_t *y, pj_f v, const struct pj_codes *q)

@@ -29,22 +29,6 @@ PJ_WORD void pj_store_b(uint8_t *y, pj_b v, int32_t n)
         _mm512_mask_storeu_epi8(y, pj_first(n), v);
 }
 
-/* n >= 1 codes, inline, as most pieces are shorter than a call takes. The last vector may overlap the one before. */
-PJ_WORD void pj_copy_b(uint8_t *y, const uint8_t *x, int32_t n)
-{
-    int32_t i;
-    if (n > 4 * PJ_BYTES) {
-        memcpy(y, x, (size_t)n);
-        return;
-    }
-    for (i = 0; i + PJ_BYTES < n; i += PJ_BYTES)
-        pj_store_b(y + i, pj_load_b(x + i, PJ_BYTES), PJ_BYTES);
-    if (n >= PJ_BYTES)
-        pj_store_b(y + n - PJ_BYTES, pj_load_b(x + n - PJ_BYTES, PJ_BYTES), PJ_BYTES);
-    else
-        pj_store_b(y, pj_load_b(x, n), n);
-}
-
 PJ_WORD pj_b pj_max_b(pj_b a, pj_b b)
 {
     return _mm512_max_epu8(a, b);

@@ -1,0 +1,26 @@
+"""A library holds the tiles that its kernels ask for: the rule in Python is the rule in C."""
+
+import pytest
+
+from penjing.emit.c.tiles import MOST_PIXELS, cut
+
+
+def asked_for(width: int, most: int) -> set[int]:
+    """As pj_v_conv2d_row walks along a row that pj_v_conv2d_cut has cut."""
+    tiles = (width + most - 1) // most
+    small, larger = width // tiles, width % tiles
+    sizes = set()
+    while width > 0:
+        pixels = small + 1 if larger > 0 else small
+        sizes.add(pixels)
+        width, larger = width - pixels, larger - 1
+    assert width == 0
+    return sizes
+
+
+@pytest.mark.parametrize("most", MOST_PIXELS.values())
+def test_every_tile_of_a_row_is_there(most):
+    for width in range(1, 1000):
+        sizes = asked_for(width, most)
+        assert sizes == set(cut(width, most))
+        assert max(sizes) <= most
