@@ -25,6 +25,7 @@ from penjing.ops.operator import IntegerOperator, Sample
 from penjing.testing.isas import runnable_isas
 from penjing.testing.op_suite import OpCase, op_case, run_op_cases
 from penjing.toolchain import compile_executable, run_executable
+from penjing.vector.sparse_samples import Prune, pruned_anywhere, pruned_blocks, pruned_n_of_m
 from penjing.vector.specialise import choose
 
 SHAPES = Path(__file__).resolve().parent / "shapes"
@@ -108,23 +109,17 @@ def _with_zeros(
     channels = w.shape[-1] if isinstance(op, QDepthwise) else w.shape[0]
     bias = rng.integers(-9999, 9999, channels, dtype=np.int32)
     multiplier = rng.uniform(0.001, 0.004, channels).astype(np.float32)
-    kept = w * pattern(w.reshape(len(w), -1), zeros, rng).reshape(w.shape) if zeros else w
+    kept = pattern(zeros)(rng, w.reshape(len(w), -1)).reshape(w.shape) if zeros else w
     codes = rng.integers(0, 256, x, dtype=np.uint8)
-    return Layer(line, op, (codes, kept.astype(np.int8), bias, multiplier), w.size * pixels)
+    return Layer(line, op, (codes, kept, bias, multiplier), w.size * pixels)
 
 
-def pattern(w: np.ndarray, zeros: str, rng: np.random.Generator) -> np.ndarray:
-    """bool (O, K): which weights stay. `4:16`, `blocks:SHARE` of 16 x 4, or `random:SHARE`."""
-    o, k = w.shape
+def pattern(zeros: str) -> Prune:
+    """Which weights go: `4:16` keeps 4 of 16, `blocks:SHARE` zeroes that share of 16 x 4, `random:SHARE` anywhere."""
     kind, _, number = zeros.partition(":")
     if kind == "random":
-        return rng.random((o, k)) >= float(number)
-    if kind == "blocks":
-        kept = rng.random((-(-o // 16), -(-k // 4))) >= float(number)
-        return np.repeat(np.repeat(kept, 16, 0), 4, 1)[:o, :k]
-    groups = -(-k // int(number))
-    order = rng.permuted(np.tile(np.arange(int(number)), (o, groups, 1)), axis=2)
-    return (order < int(kind)).reshape(o, -1)[:, :k]
+        return pruned_anywhere(float(number))
+    return pruned_blocks(16, 4, float(number)) if kind == "blocks" else pruned_n_of_m(int(kind), int(number))
 
 
 def measured(found: list[Layer], isa: str) -> list[dict[str, Any]]:

@@ -108,7 +108,7 @@ def with_zeros(program: Graph, words: str, takes_part: Callable[..., bool]) -> t
         if not takes_part(node.op, w.shape[1:3]):
             continue
         if words:
-            w = (w * pattern(w.reshape(len(w), -1), words, rng).reshape(w.shape)).astype(np.int8)
+            w = pattern(words)(rng, w.reshape(len(w), -1)).reshape(w.shape)
             pruned.constants[node.inputs[1]] = Constant(w, quant=constant.quant)
         zero, total = zero + int((w == 0).sum()), total + w.size
     return pruned, zero / total

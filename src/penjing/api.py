@@ -244,8 +244,7 @@ def _library(emitted: Emitted, prepared: Prepared, standalone: bool) -> LibraryP
     target = prepared.target
     compiler = find_compiler(target)
     sources = library_sources(emitted, prepared, standalone=standalone)
-    # vectors are written by hand there: -O3 makes code larger, not faster
-    data = compile_library(sources, target, optimize="-O2" if target.isas else "-O3", compiler=compiler)
+    data = compile_library(sources, target, optimize=target.optimize, compiler=compiler)
     return LibraryParts(
         file_name=f"{emitted.stem}{target.library_suffix}",
         data=data,

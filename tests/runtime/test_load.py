@@ -11,8 +11,8 @@ import penjing.runtime
 from penjing import api
 from penjing.bundle.tray import open_tray
 from penjing.core.errors import BundleError, CorruptBundle, InvalidInput
-from penjing.runtime.engines import aligned_buffer
 from penjing.runtime.loading import from_tray
+from penjing.runtime.native import aligned_buffer
 from penjing.toolchain import compile_library, host_target
 
 BROKEN = {
@@ -115,7 +115,7 @@ def test_a_tray_with_such_a_library_still_runs_by_the_interpreter_with_a_warning
 
 def test_a_library_without_the_functions_of_this_model_is_refused(parts, packed):
     path = packed(with_library(parts, stub(name="penjing_other")))
-    with pytest.raises(BundleError, match=r"the library lacks a function: .*penjing_edgecnn_run"):
+    with pytest.raises(BundleError, match=r"the library lacks a function: .*penjing_edgecnn_self_test"):
         penjing.runtime.load(path, engine="library")
 
 

@@ -55,6 +55,11 @@ class Target:
     machines: tuple[str, ...] = field(default=(), repr=False)
     pointer_bits: int = field(default=64, repr=False)
 
+    @property
+    def optimize(self) -> str:
+        """How kernels are compiled. Where vectors are written by hand, -O3 makes code larger and not faster."""
+        return "-O2" if self.isas else "-O3"
+
 
 TARGETS: tuple[Target, ...] = (
     Target(

@@ -1,24 +1,16 @@
 """The operator table: every class with a `name` in this folder's files, found by scanning them in sorted order."""
 
-import importlib
-import pkgutil
 from functools import cache
 from types import MappingProxyType
 
 from penjing.ir.graph import Operation, Registry
+from penjing.ir.scan import scan_operations
 from penjing.ops.operator import IntegerOperator, Operator
 
 
 @cache
 def _scan() -> dict[str, type[Operation]]:
-    found: dict[str, type[Operation]] = {}
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda m: m.name):
-        for value in vars(importlib.import_module(f"{__name__}.{module.name}")).values():
-            if not (isinstance(value, type) and issubclass(value, Operation) and "name" in vars(value)):
-                continue
-            if found.setdefault(value.name, value) is not value:
-                raise RuntimeError(f"two operators are called {value.name}")
-    return found
+    return scan_operations(__name__, __path__)
 
 
 def registry() -> Registry:

@@ -1,13 +1,9 @@
 """What computes codes from codes: the compiled library of a tray, or the interpreter."""
 
-import ctypes
-import tempfile
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,8 +14,8 @@ from penjing.core.targets import Target
 from penjing.ir.graph import Graph
 from penjing.ir.types import Quant
 from penjing.program.interpret import interpret, rows_at_a_time
-from penjing.program.plan import ALIGNMENT, Plan
-from penjing.program.symbols import POOL_BYTES, c_stem
+from penjing.program.plan import Plan
+from penjing.runtime.native import NativeLibrary, aligned_buffer
 from penjing.vector.prepare import Prepared
 
 
@@ -72,90 +68,47 @@ class LibraryEngine:
             threads: how many work on one call, at most as many as the program was prepared for.
 
         Raises:
-            BundleError: the operating system refuses the library, or its self-test says that it rounds wrongly.
+            BundleError: the operating system refuses the library, it lacks a function, or its self-test says that it
+                rounds wrongly.
+            InvalidInput: PENJING_ISA asks for what there is not.
         """
         program, plan = prepared.program, prepared.plan
-        self.name = f"library {prepared.target.name}"
-        self._program = program
-        self._plan = plan
-        self._threads = threads
-        self._code = _load(library, program.name)
-        stem = c_stem(program.name)
-        _require_functions(self._code, stem, prepared, threads)
-        self._run = self._code[f"{stem}_run"]
-        self._run.argtypes = [ctypes.c_void_p] * (3 if standalone else 4)
-        if self._code[f"{stem}_self_test"]() != 0:
+        code = NativeLibrary(library, program.name)
+        if code.call("self_test") != 0:
             raise BundleError(
                 "the compiled library rounds differently from the program's definition and must not be used",
                 where=program.name,
                 hint="build it again without -ffast-math, on a target with IEEE-754 floats",
             )
-        self.name += _choose_isa(self._code, program.name, prepared.target)
-        self._arena = aligned_buffer(plan.arena_f32_bytes)
-        self._weights = None if standalone else aligned_buffer(plan.weights_bytes)
-        if self._weights is not None:
-            self._weights[:] = prepared.weights
-        self._reals = _Reals(self._code, stem, program, plan)
-        self._in = aligned_buffer(plan.input_bytes)
-        self._out = aligned_buffer(plan.output_bytes)
-        pointers = ([] if self._weights is None else [self._weights]) + [self._in, self._out, self._arena]
-        self._arguments = [array.ctypes.data for array in pointers]
-        self._arguments_f32 = self._reals.around([self._weights], [self._arena])
-        if threads > 1:
-            self._start_pool(stem, threads)
-        self._in_views = [_view(self._in, program, plan, name) for name in program.inputs]
-        self._out_views = [_view(self._out, program, plan, name) for name in program.outputs]
-
-    def _start_pool(self, stem: str, threads: int) -> None:
-        """Let a pool of threads run each call; it ends with this object."""
-        self._pool = aligned_buffer(POOL_BYTES)
-        start, stop = self._code[f"{stem}_pool_start"], self._code[f"{stem}_pool_stop"]
-        start.argtypes, stop.argtypes, stop.restype = [ctypes.c_void_p, ctypes.c_int], [ctypes.c_void_p], None
-        address = self._pool.ctypes.data
-        status = start(address, threads)
-        if status != 0:
-            raise BundleError(f"no {threads} threads could be started: status {status}", where=self._program.name)
-        weakref.finalize(self, _stop_pool, stop, self._pool)
-        self._arguments = [address, *self._arguments]
-        self._run = self._code[f"{stem}_pool_run"]
-        self._run.restype, self._run.argtypes = ctypes.c_int, [ctypes.c_void_p] * len(self._arguments)
-        self.name += f", {threads} threads"
+        self.name = f"library {prepared.target.name}{_choose_isa(code, prepared.target)}"
+        self._program = program
+        weights = [] if standalone else [_filled(prepared.weights)]
+        codes = aligned_buffer(plan.input_bytes), aligned_buffer(plan.output_bytes)
+        reals = aligned_buffer(4 * plan.input_bytes), aligned_buffer(4 * plan.output_bytes)
+        arena = aligned_buffer(plan.arena_f32_bytes)
+        if threads == 1:
+            run: Callable[[], None] = code.bound("run", *weights, *codes, arena)
+            run_reals: Callable[[], None] = code.bound("run_f32", *weights, *reals, arena)
+        else:
+            self.name += f", {threads} threads"
+            run = code.bound("pool_run", *weights, *codes, arena, pool=code.start_pool(threads))
+            quantize_all = code.bound("quantize", reals[0], codes[0])
+            dequantize_all = code.bound("dequantize", codes[1], reals[1])
+            run_reals = partial(_in_turn, quantize_all, run, dequantize_all)
+        self._codes = _bound(program, plan, codes, run, None)
+        self._reals = _bound(program, plan, reals, run_reals, np.dtype(np.float32))
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """One array of codes per output."""
-        return _each_sample(self.bind(), _samples(self._program, inputs), inputs)
+        return _each_sample(self._codes, _samples(self._program, inputs), inputs)
 
     def run_reals(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """The same from float32 to float32, quantized by the library."""
-        return _each_sample(self.bind(reals=True), len(inputs[0]), inputs)
+        return _each_sample(self._reals, len(inputs[0]), inputs)
 
     def bind(self, *, reals: bool = False) -> "Bound":
         """The engine's own memory for one sample, to be filled and read in place: the way with the least overhead."""
-        run, arguments = self._run, tuple(self._arguments)
-        before = self._reals.quantize_into(self._in)
-        after = self._reals.dequantize_from(self._out)
-        run_f32, arguments_f32 = self._reals.run, self._arguments_f32
-
-        def call() -> None:
-            status = run(*arguments)
-            if status != 0:
-                # naming self here also keeps the memory that `arguments` point to
-                raise BundleError(f"the compiled library returned status {status}", where=self._program.name)
-
-        def call_reals() -> None:
-            status = run_f32(*arguments_f32)
-            if status != 0:
-                raise BundleError(f"the compiled library returned status {status}", where=self._program.name)
-
-        def call_reals_in_pool() -> None:
-            before()
-            call()
-            after()
-
-        if reals:
-            chosen = call_reals_in_pool if self._threads > 1 else call_reals
-            return Bound(self._reals.inputs, self._reals.outputs, chosen)
-        return Bound(tuple(self._in_views), tuple(self._out_views), call)
+        return self._reals if reals else self._codes
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,32 +126,37 @@ class Bound:
     run: Callable[[], None]
 
 
-class _Reals:
-    """Floats for one sample, and the library's functions between them and codes."""
+def _in_turn(*calls: Callable[[], None]) -> None:
+    for call in calls:
+        call()
 
-    def __init__(self, code: ctypes.CDLL, stem: str, program: Graph, plan: Plan) -> None:
-        self._in = aligned_buffer(4 * plan.input_bytes)
-        self._out = aligned_buffer(4 * plan.output_bytes)
-        self.inputs = tuple(_real_view(self._in, program, plan, name) for name in program.inputs)
-        self.outputs = tuple(_real_view(self._out, program, plan, name) for name in program.outputs)
-        self._quantize, self._dequantize = code[f"{stem}_quantize"], code[f"{stem}_dequantize"]
-        for function in (self._quantize, self._dequantize):
-            function.restype, function.argtypes = ctypes.c_int, [ctypes.c_void_p] * 2
-        self.run = code[f"{stem}_run_f32"]
 
-    def around(self, before: list[np.ndarray | None], after: list[np.ndarray]) -> tuple[int, ...]:
-        """Addresses that `run` takes: of the weights where it takes them, reals in and out, and the arena."""
-        arrays = [*(array for array in before if array is not None), self._in, self._out, *after]
-        self.run.restype, self.run.argtypes = ctypes.c_int, [ctypes.c_void_p] * len(arrays)
-        return tuple(array.ctypes.data for array in arrays)
+def _filled(values: np.ndarray) -> np.ndarray:
+    """The same bytes at an aligned address."""
+    block = aligned_buffer(len(values))
+    block[:] = values
+    return block
 
-    def quantize_into(self, codes: np.ndarray) -> Callable[[], int]:
-        """A call that turns `inputs` into codes."""
-        return partial(self._quantize, self._in.ctypes.data, codes.ctypes.data)
 
-    def dequantize_from(self, codes: np.ndarray) -> Callable[[], int]:
-        """A call that turns codes into `outputs`."""
-        return partial(self._dequantize, codes.ctypes.data, self._out.ctypes.data)
+def _bound(
+    program: Graph,
+    plan: Plan,
+    blocks: tuple[np.ndarray, np.ndarray],
+    run: Callable[[], None],
+    dtype: np.dtype[Any] | None,
+) -> Bound:
+    """Views of the inputs and outputs in their blocks; of `dtype`, or as the program has them."""
+    inputs = tuple(_view(blocks[0], program, plan, name, dtype) for name in program.inputs)
+    return Bound(inputs, tuple(_view(blocks[1], program, plan, name, dtype) for name in program.outputs), run)
+
+
+def _view(block: np.ndarray, program: Graph, plan: Plan, name: str, dtype: np.dtype[Any] | None) -> np.ndarray:
+    """Where the codes of a value lie, or as many elements of another type from the same place on."""
+    place, type_ = plan.places[name], program.types[name]
+    offset = place.offset if place.base in ("in", "out") else 0
+    chosen = dtype or np.dtype(type_.dtype.numpy)
+    size = chosen.itemsize // type_.dtype.itemsize
+    return block[size * offset : size * (offset + type_.nbytes)].view(chosen).reshape(type_.bounds)
 
 
 def _each_sample(bound: Bound, n: int, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
@@ -212,35 +170,13 @@ def _each_sample(bound: Bound, n: int, inputs: tuple[np.ndarray, ...]) -> tuple[
     return outputs
 
 
-def _real_view(block: np.ndarray, program: Graph, plan: Plan, name: str) -> np.ndarray:
-    place, type_ = plan.places[name], program.types[name]
-    offset = place.offset if place.base in ("in", "out") else 0
-    return block[4 * offset : 4 * (offset + type_.nbytes)].view(np.float32).reshape(type_.bounds)
-
-
 def _quant(program: Graph, name: str) -> Quant:
     quant = program.types[name].quant
     assert quant is not None  # checked when the tray was read
     return quant
 
 
-def _stop_pool(stop: Callable[[int], None], pool: np.ndarray) -> None:
-    stop(pool.ctypes.data)
-
-
-def _require_functions(code: ctypes.CDLL, stem: str, prepared: Prepared, threads: int) -> None:
-    """Raise BundleError unless the library has every function that is going to be called."""
-    wanted = ["run", "run_f32", "self_test", "quantize", "dequantize"]
-    wanted += ["isa", "use"] if prepared.target.isas else []
-    wanted += ["pool_start", "pool_run", "pool_stop"] if threads > 1 else []
-    for name in wanted:
-        try:
-            code[f"{stem}_{name}"]
-        except AttributeError as error:
-            raise BundleError(f"the library lacks a function: {error}", where=prepared.program.name) from error
-
-
-def _choose_isa(code: ctypes.CDLL, name: str, target: Target) -> str:
+def _choose_isa(code: NativeLibrary, target: Target) -> str:
     """Let the library use what PENJING_ISA asks for; returns how to name the choice, '' where there is none.
 
     Raises:
@@ -249,32 +185,19 @@ def _choose_isa(code: ctypes.CDLL, name: str, target: Target) -> str:
     if not target.isas:
         return ""
     numbers = {isa: number for number, isa in enumerate(reversed(target.isas))}
-    wanted, stem = knobs.ISA.text(), c_stem(name)
+    wanted = knobs.ISA.text()
     if wanted:
         if wanted not in numbers:
             raise InvalidInput(
                 f"{knobs.ISA.name}={wanted}: there is no such instruction set for {target.name}",
                 hint=f"choose one of {', '.join(target.isas)}, or unset {knobs.ISA.name}",
             )
-        if code[f"{stem}_use"](numbers[wanted]) != 0:
+        if code.call("use", numbers[wanted]) != 0:
             raise InvalidInput(
                 f"{knobs.ISA.name}={wanted}: this processor lacks it", hint=f"unset {knobs.ISA.name} to use the best"
             )
-    chosen = code[f"{stem}_isa"]()
+    chosen = code.call("isa")
     return next(f" ({isa})" for isa, number in numbers.items() if number == chosen)
-
-
-def aligned_buffer(nbytes: int) -> np.ndarray:
-    """u8[nbytes] at an address that is a multiple of 64."""
-    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes]
-
-
-def _view(block: np.ndarray, program: Graph, plan: Plan, name: str) -> np.ndarray:
-    place, type_ = plan.places[name], program.types[name]
-    offset = place.offset if place.base in ("in", "out") else 0
-    return block[offset : offset + type_.nbytes].view(type_.dtype.numpy).reshape(type_.bounds)
 
 
 def _samples(program: Graph, inputs: tuple[np.ndarray, ...]) -> int:
@@ -291,18 +214,3 @@ def _samples(program: Graph, inputs: tuple[np.ndarray, ...]) -> int:
     if len(counts) != 1 or 0 in counts:
         raise InvalidInput(f"inputs must hold the same number of samples, at least one, not {sorted(counts)}")
     return counts.pop()
-
-
-def _load(library: bytes, name: str) -> ctypes.CDLL:
-    # a name of its own for each load: the loader takes two files of one name for the same library
-    with tempfile.TemporaryDirectory(prefix="penjing-") as folder:
-        path = Path(folder) / f"{c_stem(name)}.so"
-        path.write_bytes(library)
-        try:
-            return ctypes.CDLL(str(path))
-        except OSError as error:
-            raise BundleError(
-                f"this machine refuses the compiled library: {error}",
-                where=name,
-                hint="set TMPDIR to a folder that allows execution, or use engine='interpreter'",
-            ) from error

@@ -90,7 +90,7 @@ def run_model_suite(
     prepared = prepare(program, target, threads)
     built = target.isas if isas is None or len(isas) > 1 else tuple(isas)
     sources = model_sources(prepared, built, standalone=standalone)
-    optimize = optimize or ("-O2" if target.isas else "-O3")
+    optimize = optimize or target.optimize
     executable = compile_executable(sources, target, optimize=optimize, extra=extra_flags, compiler=compiler)
     weights = b"" if standalone else prepared.weights.tobytes()
     stdin = weights + b"".join(_input_bytes(program, prepared.plan, sample) for sample in samples)

@@ -4,25 +4,15 @@ They mean what the operators mean that they replace, byte for byte, and stand on
 specialised for a target: a tray never holds one. Found by scanning this folder, as `penjing.ops` does.
 """
 
-import importlib
-import pkgutil
 from functools import cache
+from types import MappingProxyType
 
-from penjing.ops.operator import IntegerOperator
+from penjing.ir.scan import scan_operations
+from penjing.vector.operator import VectorOperator
 
 
 @cache
-def _scan() -> dict[str, type[IntegerOperator]]:
-    found: dict[str, type[IntegerOperator]] = {}
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda m: m.name):
-        for value in vars(importlib.import_module(f"{__name__}.{module.name}")).values():
-            if not (isinstance(value, type) and issubclass(value, IntegerOperator) and "name" in vars(value)):
-                continue
-            if value.__module__.startswith(__name__) and found.setdefault(value.name, value) is not value:
-                raise RuntimeError(f"two operators are called {value.name}")
-    return found
-
-
-def vector_operators() -> dict[str, type[IntegerOperator]]:
+def vector_operators() -> MappingProxyType[str, type[VectorOperator]]:
     """Operator name -> class."""
-    return dict(_scan())
+    found = scan_operations(__name__, __path__)
+    return MappingProxyType({name: cls for name, cls in found.items() if issubclass(cls, VectorOperator)})

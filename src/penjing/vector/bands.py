@@ -1,8 +1,13 @@
 """How much of an image a convolution computes from one stretch of staged input."""
 
-from penjing.ops.windows import Pair
+from penjing.ops.windows import Pads, Pair
 
 STAGED_BYTES = 20 * 1024  # with one code in a byte; what stays in a first-level cache of 32 KiB beside the weights
+
+
+def is_pointwise(kernel: Pair, stride: Pair, padding: Pads) -> bool:
+    """Whether every output pixel needs its own input pixel only, so that rows and images may stand in one long row."""
+    return kernel == stride == (1, 1) and not any(padding)
 
 
 def bands(output: Pair, channels: int, kernel: Pair, stride: Pair, dilation: Pair) -> Pair:

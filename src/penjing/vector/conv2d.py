@@ -13,7 +13,7 @@ from penjing.ir.types import DType, Type
 from penjing.ops.conv2d import QConv2d, check_requantize, window_params
 from penjing.ops.operator import Cost, Param, Rows, Sample, expect
 from penjing.ops.windows import Pads, Pair
-from penjing.vector.bands import bands
+from penjing.vector.bands import bands, is_pointwise
 from penjing.vector.conv2d_samples import tile_samples
 from penjing.vector.operator import Taken, VectorOperator
 from penjing.vector.packing import (
@@ -21,8 +21,8 @@ from penjing.vector.packing import (
     QUAD,
     blocks,
     conversion_problem,
+    fill,
     folded_bias,
-    pack_lanes,
     pack_quads,
     round_up,
     unfolded_bias,
@@ -70,12 +70,12 @@ class VConv2d(VectorOperator):
         folded = folded_bias(w, bias, conv.x_zero)
         packed = {
             1: np.concatenate([pack_quads(_stretches(w[part], conv.dilation)) for part in parts]),
-            2: np.concatenate([pack_lanes(folded[part]) for part in parts]),
-            3: np.concatenate([pack_lanes(m[part]) for part in parts]),
+            2: np.concatenate([fill(folded[part], LANES) for part in parts]),
+            3: np.concatenate([fill(m[part], LANES) for part in parts]),
         }
         (y,) = conv.infer(*types)
         kernel = (w.shape[1], w.shape[2])
-        size = _flat(y.bounds[:3]) if _is_pointwise(conv, kernel) else y.bounds[:3]
+        size = _flat(y.bounds[:3]) if is_pointwise(kernel, conv.stride, conv.padding) else y.bounds[:3]
         band = bands((size[1], size[2]), w.shape[3], kernel, conv.stride, conv.dilation)
         made = cls(
             *(conv.stride, conv.padding, conv.dilation, conv.groups, w.shape[0], kernel),
@@ -121,7 +121,7 @@ class VConv2d(VectorOperator):
         (n, ih, iw), ic = inputs[0].bounds[:3], inputs[0].bounds[3]
         (_, oh, ow), oc = self._rows(outputs[0]), outputs[0].bounds[3]
         kh, kw = self.kernel
-        if _is_pointwise(self, self.kernel):
+        if is_pointwise(self.kernel, self.stride, self.padding):
             n, ih, iw = _flat((n, ih, iw))
         length = ic // self.groups * (kw if self.dilation[1] == 1 else 1)
         return {
@@ -146,7 +146,7 @@ class VConv2d(VectorOperator):
 
     def _rows(self, y: Type) -> tuple[int, ...]:
         """(images, rows, columns) of the output as the kernel sees them."""
-        return _flat(y.bounds[:3]) if _is_pointwise(self, self.kernel) else y.bounds[:3]
+        return _flat(y.bounds[:3]) if is_pointwise(self.kernel, self.stride, self.padding) else y.bounds[:3]
 
     def tiled_rows(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Rows:
         """The rows of pixels that tiles are cut from."""
@@ -164,11 +164,6 @@ class VConv2d(VectorOperator):
     def samples(cls) -> Iterator[Sample]:
         yield from cls.taken(QConv2d.samples())
         yield from cls.taken(tile_samples())
-
-
-def _is_pointwise(conv: QConv2d | VConv2d, kernel: Pair) -> bool:
-    """Whether every output pixel needs its own input pixel only, so that rows and images may stand in one long row."""
-    return kernel == (1, 1) and conv.stride == (1, 1) and not any(conv.padding)
 
 
 def _flat(size: tuple[int, ...]) -> tuple[int, int, int]:

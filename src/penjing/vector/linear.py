@@ -16,7 +16,7 @@ from penjing.ops.operator import Cost, Param, Sample, expect
 from penjing.vector.linear_packing import pack_biases, pack_groups, unpack_groups, weights_problem
 from penjing.vector.linear_samples import tile_samples
 from penjing.vector.operator import Taken, VectorOperator
-from penjing.vector.packing import LANES, QUAD, blocks, pack_lanes, round_up, unfolded_bias
+from penjing.vector.packing import LANES, QUAD, blocks, fill, round_up, unfolded_bias
 
 ROWS = 3  # taken at once
 
@@ -49,7 +49,7 @@ class VLinear(VectorOperator):
         if problem is not None:
             return problem
         made = cls(w.shape[1], w.shape[0], linear.x_zero, linear.y_zero, linear.qmin, linear.qmax)
-        return Taken(made, {1: pack_groups(w), 2: pack_biases(w, bias, linear.x_zero), 3: pack_lanes(m)})
+        return Taken(made, {1: pack_groups(w), 2: pack_biases(w, bias, linear.x_zero), 3: fill(m, LANES)})
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, w, bias, m = inputs

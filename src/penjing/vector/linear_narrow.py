@@ -12,11 +12,11 @@ from penjing.ir.graph import Operation
 from penjing.ir.types import DType, Type
 from penjing.ops.linear import QLinear
 from penjing.ops.operator import Cost, Param, Sample, expect
-from penjing.vector.linear_packing import NARROW, fill, pack_biases, pack_narrow, unpack_narrow, weights_problem
+from penjing.vector.linear_packing import NARROW, pack_biases, pack_narrow, unpack_narrow, weights_problem
 from penjing.vector.linear_samples import narrow_samples
 from penjing.vector.linear_speed import is_beyond, narrow_problem
 from penjing.vector.operator import Taken, VectorOperator
-from penjing.vector.packing import LANES, QUAD, round_up, unfolded_bias
+from penjing.vector.packing import LANES, QUAD, fill, round_up, unfolded_bias
 
 MOST_FEATURES = 2**16  # a kernel sums differences of codes times bytes of two weights: 128 * 255 each
 

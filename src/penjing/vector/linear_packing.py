@@ -15,6 +15,7 @@ from penjing.vector.packing import (
     QUAD,
     blocks,
     conversion_problem,
+    fill,
     folded_bias,
     pack_quads,
     round_up,
@@ -62,12 +63,6 @@ def unpack_narrow(packed: np.ndarray, bits: int, o: int, k: int) -> np.ndarray:
     parts = [packed >> np.uint8(bits * i) & np.uint8(2**bits - 1) for i in range(8 // bits)]
     stream = np.stack(parts, 1).reshape(-1, LANES, QUAD)
     return unpack_groups(stream, round_up(o, NARROW), k)[:o]
-
-
-def fill(values: np.ndarray, step: int) -> np.ndarray:
-    """(O, ...) -> (P, ...), filled up with zeros to a multiple of `step`."""
-    more = round_up(len(values), step) - len(values)
-    return np.concatenate([values, np.zeros((more, *values.shape[1:]), values.dtype)])
 
 
 def pack_biases(w: np.ndarray, bias: np.ndarray, x_zero: int, step: int = LANES) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,10 +42,17 @@ class VectorOperator(IntegerOperator):
     @classmethod
     def taken(cls, samples: Iterator[Sample]) -> Iterator[Sample]:
         """Samples of the replaced operator as samples of this one, where it can stand."""
-        for sample in samples:
-            arrays = [x for x in sample.inputs if x is not None]
-            known = [x if i in sample.constant else None for i, x in enumerate(arrays)]
-            made = cls.take(sample.op, sample.types, known)
-            if isinstance(made, Taken):
-                inputs = tuple(made.constants.get(i, x) for i, x in enumerate(arrays))
-                yield Sample(made.op, inputs, sample.constant)
+        return taken_by(cls.take, samples)
+
+
+Take = Callable[[Operation, Sequence[Type], Sequence[np.ndarray | None]], Taken | str]
+
+
+def taken_by(take: Take, samples: Iterable[Sample]) -> Iterator[Sample]:
+    """The samples with what `take` puts in the place of their operators, where it can."""
+    for sample in samples:
+        arrays = [x for x in sample.inputs if x is not None]
+        made = take(sample.op, sample.types, [x if i in sample.constant else None for i, x in enumerate(arrays)])
+        if isinstance(made, Taken):
+            inputs = tuple(made.constants.get(i, x) for i, x in enumerate(arrays))
+            yield Sample(made.op, inputs, sample.constant)

@@ -40,11 +40,10 @@ def unpack_quads(packed: np.ndarray, o: int, c: int) -> np.ndarray:
     return np.ascontiguousarray(filled[:o, ..., :c])
 
 
-def pack_lanes(values: np.ndarray) -> np.ndarray:
-    """(O) -> (blocks * 16), filled up with zeros."""
-    filled = np.zeros(blocks(len(values)) * LANES, values.dtype)
-    filled[: len(values)] = values
-    return filled
+def fill(values: np.ndarray, step: int) -> np.ndarray:
+    """(O, ...) -> (P, ...), filled up with zeros to a multiple of `step`."""
+    more = round_up(len(values), step) - len(values)
+    return np.concatenate([values, np.zeros((more, *values.shape[1:]), values.dtype)])
 
 
 def folded_bias(w: np.ndarray, bias: np.ndarray, x_zero: int) -> np.ndarray:

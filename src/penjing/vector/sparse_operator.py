@@ -15,7 +15,7 @@ from penjing.ops.linear import QLinear
 from penjing.ops.operator import Cost, IntegerOperator, Param, expect
 from penjing.ops.windows import Pads, Pair
 from penjing.vector.operator import Taken, VectorOperator
-from penjing.vector.packing import LANES, blocks, conversion_problem, folded_bias, pack_lanes, unfolded_bias
+from penjing.vector.packing import LANES, blocks, conversion_problem, fill, folded_bias, unfolded_bias
 from penjing.vector.sparse_staging import Staging
 
 
@@ -79,7 +79,7 @@ class SparseOperator(VectorOperator):
         if problem is not None:
             return problem
         made, lists = made.with_lists(w.reshape(len(w), -1), made._staging(types[0]))
-        return Taken(made, {1: lists, 2: pack_lanes(folded_bias(w, bias, made.x_zero)), 3: pack_lanes(m)})
+        return Taken(made, {1: lists, 2: fill(folded_bias(w, bias, made.x_zero), LANES), 3: fill(m, LANES)})
 
     @classmethod
     def _in_place_of(cls, op: Operation, w: np.ndarray) -> SparseOperator:

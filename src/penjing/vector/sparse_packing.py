@@ -8,7 +8,7 @@ make an entry; where they start is free, so that what is left of a row needs no 
 
 import numpy as np
 
-from penjing.vector.packing import LANES, QUAD, blocks
+from penjing.vector.packing import LANES, QUAD, blocks, fill, round_up
 from penjing.vector.sparse_staging import Staging
 
 _INTS = 16  # int32 in 64 bytes
@@ -46,7 +46,7 @@ def pack_blocks(w: np.ndarray, staging: Staging) -> np.ndarray:
             entries[first[b] + e, :, fresh - at :] = spread[b, :, fresh : at + QUAD]
             covered = at + QUAD
     head = np.concatenate([first, *map(np.array, starts)]).astype("<i4")
-    return np.concatenate([_filled(head), entries.reshape(-1).view("<i4")])
+    return np.concatenate([fill(head, _INTS), entries.reshape(-1).view("<i4")])
 
 
 def unpack_blocks(lists: np.ndarray, outputs: int, staging: Staging) -> np.ndarray:
@@ -54,17 +54,9 @@ def unpack_blocks(lists: np.ndarray, outputs: int, staging: Staging) -> np.ndarr
     count = blocks(outputs)
     first = lists[: count + 1]
     starts = lists[count + 1 : count + 1 + first[-1]]
-    entries = lists[_filled_length(count + 1 + first[-1]) :].astype("<i4").view(np.int8).reshape(-1, LANES, QUAD)
+    entries = lists[round_up(count + 1 + first[-1], _INTS) :].astype("<i4").view(np.int8).reshape(-1, LANES, QUAD)
     spread = np.zeros((count, LANES, max(staging.end, QUAD)), np.int8)
     for b in range(count):
         for e in range(first[b], first[b + 1]):
             spread[b, :, starts[e] : starts[e] + QUAD] |= entries[e]  # of two entries there, one is zero
     return spread.reshape(count * LANES, -1)[:outputs, staging.distances]
-
-
-def _filled_length(length: int) -> int:
-    return -(-length // _INTS) * _INTS
-
-
-def _filled(head: np.ndarray) -> np.ndarray:
-    return np.concatenate([head, np.zeros(_filled_length(len(head)) - len(head), head.dtype)])

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
-from penjing.ir.graph import Operation
-from penjing.ir.types import Type
 from penjing.ops.conv2d import QConv2d
 from penjing.ops.integer_samples import codes, requantization, weights
 from penjing.ops.linear import QLinear
 from penjing.ops.operator import Sample
 from penjing.ops.windows import Pads, Pair
-from penjing.vector.operator import Taken
+from penjing.vector.operator import Take, taken_by
 
-Take = Callable[[Operation, Sequence[Type], Sequence[Any]], Taken | str]
 Prune = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
 
@@ -89,7 +85,7 @@ def sparse_samples(take: Take, patterns: Sequence[Prune]) -> Iterator[Sample]:
             inputs: tuple[np.ndarray, ...] = (x, w, bias, m)
             if residual is not None:
                 inputs = (*inputs, codes(rng, made.integer_reference(*inputs)[0].shape))
-            yield from taken(take, Sample(made, inputs, constant=(1, 2, 3)))
+            yield from taken_by(take, [Sample(made, inputs, constant=(1, 2, 3))])
 
     same = (1, 1, 1, 1)
     for width in range(1, 36):
@@ -126,35 +122,25 @@ def _linear(
 ) -> Iterator[Sample]:
     w = prune(rng, weights(rng, (outputs, inputs)))
     bias, m = requantization(rng, outputs, 128.0 * 64.0 * float(np.sqrt(max(1, np.count_nonzero(w) / outputs))))
-    yield from taken(
-        take, Sample(QLinear(3, 130, 2, 255), (codes(rng, (rows, inputs)), w, bias, m), constant=(1, 2, 3))
+    yield from taken_by(
+        take, [Sample(QLinear(3, 130, 2, 255), (codes(rng, (rows, inputs)), w, bias, m), constant=(1, 2, 3))]
     )
 
 
-def taken(take: Take, sample: Sample) -> Iterator[Sample]:
-    """The sample with what `take` puts in its operator's place, where it can."""
-    arrays = [x for x in sample.inputs if x is not None]
-    made = take(sample.op, sample.types, [x if i in sample.constant else None for i, x in enumerate(arrays)])
-    if isinstance(made, Taken):
-        inputs = tuple(made.constants.get(i, x) for i, x in enumerate(arrays))
-        yield Sample(made.op, inputs, sample.constant)
+def _plain_samples(take: Take) -> Iterator[Sample]:
+    """Those of the operators that are replaced: of convolutions, without groups."""
+    convolutions = (one for one in QConv2d.samples() if isinstance(one.op, QConv2d) and one.op.groups == 1)
+    yield from taken_by(take, convolutions)
+    yield from taken_by(take, QLinear.samples())
 
 
 def block_samples(take: Take) -> Iterator[Sample]:
     """Samples of the operator that leaves out blocks."""
-    for plain in QConv2d.samples():
-        if plain.op.groups == 1:  # type: ignore[attr-defined]
-            yield from taken(take, plain)
-    for plain in QLinear.samples():
-        yield from taken(take, plain)
+    yield from _plain_samples(take)
     yield from sparse_samples(take, (pruned_blocks(16, 4, 0.75), pruned_blocks(8, 4, 0.8)))
 
 
 def window_samples(take: Take) -> Iterator[Sample]:
     """Samples of the operator that lets channels pick from windows."""
-    for plain in QConv2d.samples():
-        if plain.op.groups == 1:  # type: ignore[attr-defined]
-            yield from taken(take, plain)
-    for plain in QLinear.samples():
-        yield from taken(take, plain)
+    yield from _plain_samples(take)
     yield from sparse_samples(take, (pruned_n_of_m(4, 16), pruned_n_of_m(2, 16), pruned_anywhere(0.8)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from penjing.ops.operator import Param
 from penjing.ops.windows import Pads, Pair
-from penjing.vector.bands import bands
+from penjing.vector.bands import bands, is_pointwise
 from penjing.vector.packing import QUAD
 
 WINDOW = 64  # codes in a window: as many may be read behind the staged ones
@@ -39,7 +39,7 @@ class Staging:
     ) -> Staging:
         """For x (N, H, W, C). Pixels that see one input pixel each, all of them, become one long row."""
         n, *size, channels = x
-        if kernel == stride == (1, 1) and not any(padding):
+        if is_pointwise(kernel, stride, padding):
             pixels = n * size[0] * size[1]
             n, size, output = 1, [1, pixels], (1, pixels)
         # long vectors serve from the second-level cache as well: they are read once for several products

@@ -87,9 +87,8 @@ def choose(
 @cache
 def _by_name() -> dict[str, list[type[VectorOperator]]]:
     """Name of an integer operator -> what can stand in its place, most preferred first."""
-    found = [cls for cls in vector_operators().values() if issubclass(cls, VectorOperator)]
     by_name: dict[str, list[type[VectorOperator]]] = {}
-    for cls in sorted(found, key=lambda cls: (-cls.preference, cls.name)):
+    for cls in sorted(vector_operators().values(), key=lambda cls: (-cls.preference, cls.name)):
         for replaced in (cls.replaces, *cls.also_replaces):
             by_name.setdefault(replaced, []).append(cls)
     return by_name
