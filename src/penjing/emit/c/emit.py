@@ -53,11 +53,9 @@ def emit_c(
         threads: how many may work on one call; needs `isas`, and a plan for as many.
     """
     stem = c_stem(program.name)
-    texts = {
-        "h": header_text(
-            program, plan, stem, digest_bytes(weights), standalone=standalone, abi=ABI, isas=isas, threads=threads
-        )
-    }
+    digest = digest_bytes(weights)
+    header = header_text(program, plan, stem, digest, standalone=standalone, abi=ABI, isas=isas, threads=threads)
+    sources = {f"{stem}.h": header}
     opening = [f'#include "{stem}.h"', "", *_weights_line(plan, stem, standalone)]
     body = [
         *_kernels(program, plan, simd=bool(isas), threads=threads),
@@ -78,9 +76,9 @@ def emit_c(
         *_self_test(stem),
     ]
     if not isas:
-        texts["c"] = _text(_title(stem, ".c"), *opening, kernel_text("pj.h").rstrip(), "", *body, *ending)
-        return Emitted(stem, {f"{stem}.{name}": text for name, text in texts.items()})
-    sources = {f"{stem}.h": texts["h"], f"{stem}_pj.h": kernel_text("pj.h"), f"{stem}_kernels.h": _text(*body)}
+        sources[f"{stem}.c"] = _text(_title(stem, ".c"), *opening, kernel_text("pj.h").rstrip(), "", *body, *ending)
+        return Emitted(stem, sources)
+    sources |= {f"{stem}_pj.h": kernel_text("pj.h"), f"{stem}_kernels.h": _text(*body)}
     for isa in isas:
         sources[f"{stem}_{isa}.h"] = kernel_text(f"isa/{isa}.h")
         sources[f"{stem}_{isa}.c"] = _text(
@@ -174,7 +172,8 @@ def _parameters(program: Graph, plan: Plan, stem: str, *, shared: bool) -> Itera
 
 
 def _calls(program: Graph, plan: Plan, stem: str, threads: int) -> Iterator[str]:
-    yield f"static void pj_run({form_functions(threads)[0].parameters})"
+    run, *_ = form_functions(threads)
+    yield f"static void pj_{run.name}({run.parameters})"
     yield "{"
     for name in ("weights", "in", "out", "arena"):
         if name not in {place.base for place in (*plan.places.values(), *plan.scratch.values())}:
