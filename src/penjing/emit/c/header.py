@@ -26,10 +26,11 @@ def header_text(
         if standalone
         else f"{up}_WEIGHTS_BYTES bytes at a {ALIGNMENT}-byte aligned address (SHA-256 {digest})"
     )
+    state = "keeps nothing but its choice of an instruction set" if isas else "has no state"
     return f"""\
 /* {stem}.h: made by penjing from a trained network; do not edit.
  *
- * One call computes one sample on integer codes, real = scale * (code - zero_point). The library has no state,
+ * One call computes one sample on integer codes, real = scale * (code - zero_point). The library {state},
  * allocates nothing and does no I/O: the caller owns all memory, and calls with different arenas may run at once.
  *
  *   weights  {weights_rule}
