@@ -143,11 +143,15 @@ Param = int | float | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Rows:
-    """How a kernel cuts its work into tiles: the family of tile kernels, widths of rows, and vectors in a tile."""
+    """How a kernel cuts its work into tiles: the family of tile kernels, widths of rows, and vectors in a tile.
+
+    A row is as wide as its output; each pixel of that takes `pool` neighbours, all in one tile.
+    """
 
     family: str
     widths: tuple[int, ...]
     vectors: tuple[int, ...]
+    pool: int = 1
 
 
 def expect(condition: bool, what: str) -> None:

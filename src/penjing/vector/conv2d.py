@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ from penjing.ir.graph import Operation
 from penjing.ir.types import DType, Type
 from penjing.ops.conv2d import QConv2d, check_requantize, window_params
 from penjing.ops.operator import Cost, Param, Rows, Sample, expect
+from penjing.ops.pool2d import QMaxPool2d
 from penjing.ops.windows import Pads, Pair
 from penjing.vector.bands import bands, is_pointwise
 from penjing.vector.conv2d_samples import tile_samples
@@ -55,6 +56,7 @@ class VConv2d(VectorOperator):
     band: Pair
     residual_scale: float = 0.0
     residual_zero: int = 0
+    pool: Pair = (1, 1)
 
     @classmethod
     def take(cls, op: Operation, types: Sequence[Type], constants: Sequence[np.ndarray | None]) -> Taken | str:
@@ -73,16 +75,24 @@ class VConv2d(VectorOperator):
             2: np.concatenate([fill(folded[part], LANES) for part in parts]),
             3: np.concatenate([fill(m[part], LANES) for part in parts]),
         }
-        (y,) = conv.infer(*types)
-        kernel = (w.shape[1], w.shape[2])
-        size = _flat(y.bounds[:3]) if is_pointwise(kernel, conv.stride, conv.padding) else y.bounds[:3]
-        band = bands((size[1], size[2]), w.shape[3], kernel, conv.stride, conv.dilation)
         made = cls(
-            *(conv.stride, conv.padding, conv.dilation, conv.groups, w.shape[0], kernel),
+            *(conv.stride, conv.padding, conv.dilation, conv.groups, w.shape[0], (w.shape[1], w.shape[2])),
             *(conv.x_zero, conv.y_zero, conv.qmin, conv.qmax),
-            *(band, conv.residual_scale, conv.residual_zero),
+            *((1, 1), conv.residual_scale, conv.residual_zero),
         )
-        return Taken(made, packed)
+        return Taken(made._with_bands(types[0], conv.infer(*types)[0]), packed)
+
+    def pooled(self, pool: Pair, x: Type, y: Type) -> VConv2d:
+        """This convolution with the largest of `pool` (rows, columns) pixels in place of each, on x and its output y."""
+        pooling = replace(self, pool=pool)
+        return pooling._with_bands(x, pooling._pooling.infer(y)[0])
+
+    def _with_bands(self, x: Type, y: Type) -> VConv2d:
+        _, *size = self._rows(y)
+        stride = (self.stride[0] * self.pool[0], self.stride[1] * self.pool[1])
+        return replace(
+            self, band=bands((size[0], size[1]), x.bounds[3] // self.groups, self._reach, stride, (1, 1))
+        )
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, w, bias, m = inputs[:4]
@@ -93,7 +103,29 @@ class VConv2d(VectorOperator):
         want = (self.groups * blocks(per_out), runs, round_up(length, QUAD) // QUAD, LANES, QUAD)
         expect(w.bounds == want, f"packed weights of shape {w.bounds}, not {want}")
         check_requantize(x, w, bias, m, self.groups * blocks(per_out) * LANES)
-        return self._plain.infer(x, self._plain_weight(x), *self._plain_lanes(), *inputs[4:])
+        (y,) = self._plain.infer(x, self._plain_weight(x), *self._plain_lanes(), *inputs[4:])
+        expect(self.pool == (1, 1) or len(inputs) == 4, "a pool after the sum with a residual is none of v_conv2d")
+        return self._pooling.infer(y)
+
+    @property
+    def _pooling(self) -> QMaxPool2d:
+        return QMaxPool2d(self.pool, self.pool, (0, 0, 0, 0), (1, 1), ceil=False)
+
+    @property
+    def _reach(self) -> Pair:
+        """Rows and columns of x that one pixel of the output sees."""
+        down, across = (
+            (pool - 1) * stride + (kernel - 1) * dilation + 1
+            for pool, stride, kernel, dilation in zip(
+                self.pool, self.stride, self.kernel, self.dilation, strict=True
+            )
+        )
+        return down, across
+
+    @property
+    def _is_long_row(self) -> bool:
+        """Whether images are one long row to the kernel."""
+        return self.pool == (1, 1) and is_pointwise(self.kernel, self.stride, self.padding)
 
     @property
     def _plain(self) -> QConv2d:
@@ -115,19 +147,20 @@ class VConv2d(VectorOperator):
         w = np.concatenate(parts).reshape(self.channels, *self.kernel, per_in)
         lanes = [values.reshape(self.groups, -1)[:, :per_out].reshape(-1) for values in (bias, m)]
         plain_bias = unfolded_bias(w, lanes[0], self.x_zero)
-        return self._plain.integer_reference(x, w, plain_bias, lanes[1], *inputs[4:])
+        return self._pooling.integer_reference(*self._plain.integer_reference(x, w, plain_bias, lanes[1], *inputs[4:]))
 
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
         (n, ih, iw), ic = inputs[0].bounds[:3], inputs[0].bounds[3]
         (_, oh, ow), oc = self._rows(outputs[0]), outputs[0].bounds[3]
         kh, kw = self.kernel
-        if is_pointwise(self.kernel, self.stride, self.padding):
+        if self._is_long_row:
             n, ih, iw = _flat((n, ih, iw))
         length = ic // self.groups * (kw if self.dilation[1] == 1 else 1)
         return {
             **{"n": n, "ih": ih, "iw": iw, "ic": ic, "oh": oh, "ow": ow, "oc": oc, "kh": kh, "kw": kw},
             **window_params(self.stride, self.padding, self.dilation),
             "groups": self.groups,
+            **{"pool_h": self.pool[0], "pool_w": self.pool[1]},
             **{"band_h": self.band[0], "band_w": self.band[1]},
             "stage": int(any(self.padding) or self.groups > 1 or length % QUAD != 0),
             **{"x_zero": self.x_zero, "y_zero": self.y_zero, "qmin": self.qmin, "qmax": self.qmax},
@@ -138,27 +171,27 @@ class VConv2d(VectorOperator):
 
     def scratch_bytes(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> int:
         kh, kw = self.kernel
-        rows = (self.band[0] - 1) * self.stride[0] + (kh - 1) * self.dilation[0] + 1
-        columns = (self.band[1] - 1) * self.stride[1] + (kw - 1) * self.dilation[1] + 1
+        rows = (self.band[0] - 1) * self.pool[0] * self.stride[0] + self._reach[0]
+        columns = (self.band[1] - 1) * self.pool[1] * self.stride[1] + self._reach[1]
         codes = rows * columns * (inputs[0].bounds[3] // self.groups) + QUAD - 1
         starts = round_up(kh * (1 if self.dilation[1] == 1 else kw), 16)
         return 4 * starts + 2 * codes  # codes of 16 bits, as AVX2 stages them
 
     def _rows(self, y: Type) -> tuple[int, ...]:
         """(images, rows, columns) of the output as the kernel sees them."""
-        return _flat(y.bounds[:3]) if is_pointwise(self.kernel, self.stride, self.padding) else y.bounds[:3]
+        return _flat(y.bounds[:3]) if self._is_long_row else y.bounds[:3]
 
     def tiled_rows(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Rows:
         """The rows of pixels that tiles are cut from."""
         width, band = self._rows(outputs[0])[2], self.band[1]
         count = blocks(self.channels // self.groups)
         vectors = (1,) if count == 1 else (2,) if count % 2 == 0 else (1, 2)
-        return Rows("conv2d", tuple({min(band, width), width % band or band}), vectors)
+        return Rows("conv2d", tuple({min(band, width), width % band or band}), vectors, self.pool[1])
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         kh, kw = self.kernel
         per_output = kh * kw * (inputs[0].bounds[3] // self.groups)
-        return Cost(outputs[0].elements * per_output, sum(t.nbytes for t in (*inputs, *outputs)))
+        return Cost(outputs[0].elements * self.pool[0] * self.pool[1] * per_output, sum(t.nbytes for t in (*inputs, *outputs)))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -11,12 +11,13 @@ from penjing.ir.graph import Graph, Node, Operation
 from penjing.ir.passes import Pass, PassResult, Remark, run_passes
 from penjing.ir.types import Constant, Names, Type
 from penjing.vector import vector_operators
+from penjing.vector.fuse_max_pool import FuseMaxPool
 from penjing.vector.operator import Taken, VectorOperator
 
 
 def specialise(program: Graph, target: Target) -> Graph:
     """`program` with vector operators, for a target that has instruction sets to choose from; else as it is."""
-    return run_passes(program, [UseVectorKernels()])[0] if target.isas else program
+    return run_passes(program, [UseVectorKernels(), FuseMaxPool()])[0] if target.isas else program
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ def tile_lines(program: Graph) -> Iterator[str]:
         rows: Rows = tiled(program.input_types(node), program.output_types(node))
         for vectors in rows.vectors:
             sizes = needed.setdefault((rows.family, vectors), set())
-            sizes.update(size for width in rows.widths for size in cut(width, MOST_PIXELS[vectors]))
+            most = MOST_PIXELS[vectors] // rows.pool
+            sizes.update(rows.pool * size for width in rows.widths for size in cut(width, most))
     if not needed:
         return
     yield "#if PJ_VECTORS == 2"

@@ -5,11 +5,15 @@
  * tap of a dilated window. A stretch is read in quads of 4 codes; what the last quad reads beyond it meets weights of 0.
  * A band of output pixels takes its input from scratch, where rows have their border, or, where there is no border and
  * nothing lies beyond a stretch, from x itself.
+ *
+ * With a pool, a pixel of y is the largest of pool_h x pool_w pixels of the convolution that lie side by side. Multipliers
+ * are then positive, so that the largest sum has the largest code: it is found first, and finished alone.
  */
 struct pj_v_conv2d {
-    int32_t n, ih, iw, ic, oh, ow, oc, kh, kw;
+    int32_t n, ih, iw, ic, oh, ow, oc, kh, kw; /* oh, ow: of y */
     int32_t stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
     int32_t groups;
+    int32_t pool_h, pool_w; /* 1 x 1 where nothing is pooled */
     int32_t band_h, band_w; /* output rows and columns in a band */
     int32_t stage;          /* whether x has to be copied: for its border, or for what quads read beyond it */
     int32_t x_zero, y_zero, qmin, qmax;
@@ -21,9 +25,10 @@ struct pj_v_conv2d {
 struct pj_v_conv2d_walk {
     const int32_t *starts; /* of the stretches, from the pixel's first code on */
     int32_t runs, quads;   /* stretches per pixel, and groups of 4 codes in each */
-    int64_t pixel;         /* codes from pixel to pixel */
+    int64_t pixel, row;    /* codes from pixel to pixel, and from row to row, of the convolution */
     int64_t block;         /* bytes of weights for 16 channels */
-    int32_t larger, large, small; /* a row is cut into that many tiles of `large` pixels, then into small ones */
+    int32_t pool_h, pool_w;
+    int32_t larger, large, small; /* a row of y is cut into that many stretches of `large` pixels, then small ones */
 };
 
 PJ_WORD void pj_v_conv2d_tile(const struct pj_v_conv2d_walk *k, const pj_staged *x, const int8_t *w,
@@ -87,20 +92,15 @@ PJ_CONV2D_TILES_1(PJ_CONV2D_TILE_1)
 PJ_CONV2D_TILES_2(PJ_CONV2D_TILE_2)
 #endif
 
-/* Cuts rows of `width` pixels into tiles of sizes as equal as can be. */
-static void pj_v_conv2d_cut(struct pj_v_conv2d_walk *k, int32_t width, int32_t most)
+/* Sums of `width` pixels of the convolution that lie side by side, in tiles of sizes as equal as can be. */
+static void pj_v_conv2d_sums(const struct pj_v_conv2d_walk *k, const pj_staged *x, const int8_t *w, const int32_t *bias,
+                             int32_t *sums, int32_t width, int32_t vectors)
 {
-    const int32_t tiles = (width + most - 1) / most;
-    k->small = width / tiles, k->large = k->small + 1, k->larger = width % tiles;
-}
-
-/* One row of output pixels in a band. */
-static void pj_v_conv2d_row(const struct pj_v_conv2d_walk *k, struct pj_finish f, const pj_staged *x, const int8_t *w,
-                            const int32_t *bias, int32_t width, int32_t vectors)
-{
-    int32_t space[16 * PJ_SUMS + 15], *sums = pj_aligned(space), larger = k->larger, pixels;
-    for (; width > 0; width -= pixels, larger--, x += pixels * k->pixel) {
-        pixels = larger > 0 ? k->large : k->small;
+    const int32_t most = vectors == 1 ? PJ_PIXELS_1 : PJ_PIXELS;
+    const int32_t tiles = PJ_STRETCH == 1 ? 1 : (width + most - 1) / most, small = width / tiles;
+    int32_t larger = width % tiles, pixels;
+    for (; width > 0; width -= pixels, larger--, x += pixels * k->pixel, sums += 16 * vectors * pixels) {
+        pixels = small + (larger > 0);
         if (vectors == 1)
             switch (pixels) {
                 PJ_CONV2D_TILES_1(PJ_CONV2D_CASE_1)
@@ -113,6 +113,52 @@ static void pj_v_conv2d_row(const struct pj_v_conv2d_walk *k, struct pj_finish f
             default: break;
             }
 #endif
+    }
+}
+
+/* Of `pool_w` neighbours each, the largest sums, or what `sums` holds of them already. */
+PJ_WORD void pj_v_conv2d_largest(int32_t *sums, const int32_t *from, int32_t pixels, int32_t vectors,
+                                 const int32_t pool_w, const int32_t first)
+{
+    int32_t i, v;
+    for (i = 0; i < pixels; i++, from += 16 * vectors * pool_w)
+        for (v = 0; v < vectors; v++, sums += 16)
+            pj_largest(sums, first ? from + 16 * v : sums, from + 16 * v, 16 * vectors, pool_w);
+}
+
+/* The largest sums of `pixels` pools that lie side by side. */
+PJ_SHARED void pj_v_conv2d_pooled(const struct pj_v_conv2d_walk *k, const pj_staged *x, const int8_t *w,
+                                  const int32_t *bias, int32_t *sums, int32_t pixels, int32_t vectors)
+{
+    int32_t space[16 * PJ_SUMS + 15], *more = pj_aligned(space), r;
+    for (r = 0; r < k->pool_h; r++) {
+        int32_t *to = r == 0 ? sums : more;
+        pj_v_conv2d_sums(k, x + r * k->row, w, bias, to, pixels * k->pool_w, vectors);
+        if (k->pool_w == 2)
+            pj_v_conv2d_largest(sums, to, pixels, vectors, 2, r == 0);
+        else
+            pj_v_conv2d_largest(sums, to, pixels, vectors, k->pool_w, r == 0);
+    }
+}
+
+/* Cuts rows of `width` pixels into stretches of sizes as equal as can be. */
+static void pj_v_conv2d_cut(struct pj_v_conv2d_walk *k, int32_t width, int32_t most)
+{
+    const int32_t stretches = (width + most - 1) / most;
+    k->small = width / stretches, k->large = k->small + 1, k->larger = width % stretches;
+}
+
+/* One row of output pixels in a band. */
+static void pj_v_conv2d_row(const struct pj_v_conv2d_walk *k, struct pj_finish f, const pj_staged *x, const int8_t *w,
+                            const int32_t *bias, int32_t width, int32_t vectors)
+{
+    int32_t space[16 * PJ_SUMS + 15], *sums = pj_aligned(space), larger = k->larger, pixels;
+    for (; width > 0; width -= pixels, larger--, x += pixels * k->pool_w * k->pixel) {
+        pixels = larger > 0 ? k->large : k->small;
+        if (k->pool_h * k->pool_w == 1)
+            pj_v_conv2d_sums(k, x, w, bias, sums, pixels, vectors);
+        else
+            pj_v_conv2d_pooled(k, x, w, bias, sums, pixels, vectors);
         pj_finish(&f, sums, pixels, vectors);
         f.y += (int64_t)pixels * f.step;
         if (f.residual)
@@ -147,7 +193,7 @@ static void pj_v_conv2d_stage(const struct pj_v_conv2d *p, pj_staged *to, const 
 
 /* One band of one group: `rows` x `width` output pixels from (by, bx) on. */
 static void pj_v_conv2d_band(const struct pj_v_conv2d *p, struct pj_v_conv2d_walk *k, const void *const *in,
-                             struct pj_finish f, const pj_staged *x, int64_t row, int32_t g, int32_t rows, int32_t width)
+                             struct pj_finish f, const pj_staged *x, int32_t g, int32_t rows, int32_t width)
 {
     const int32_t oc = p->oc / p->groups, blocks = (oc + 15) / 16;
     uint8_t *y = f.y;
@@ -157,14 +203,14 @@ static void pj_v_conv2d_band(const struct pj_v_conv2d *p, struct pj_v_conv2d_wal
         const int32_t at = (g * blocks + b) * 16;
         const int8_t *w = (const int8_t *)in[1] + (g * blocks + b) * k->block;
         vectors = blocks - b < PJ_VECTORS ? blocks - b : PJ_VECTORS;
-        pj_v_conv2d_cut(k, width, vectors == 1 ? PJ_PIXELS_1 : PJ_PIXELS);
+        pj_v_conv2d_cut(k, width, PJ_STRETCH * (vectors == 1 ? PJ_PIXELS_1 : PJ_PIXELS) / k->pool_w);
         f.lanes = oc - 16 * b < 16 * vectors ? oc - 16 * b : 16 * vectors;
         f.multiplier = (const float *)in[3] + at;
         for (r = 0; r < rows; r++) {
             const int64_t there = (int64_t)r * p->ow * p->oc + 16 * b;
             f.y = y + there;
             f.residual = residual ? residual + there : 0;
-            pj_v_conv2d_row(k, f, x + r * p->stride_h * row, w, (const int32_t *)in[2] + at, width, vectors);
+            pj_v_conv2d_row(k, f, x + r * k->pool_h * k->row, w, (const int32_t *)in[2] + at, width, vectors);
         }
     }
 }
@@ -181,6 +227,7 @@ static void pj_v_conv2d_part(const struct pj_v_conv2d *p, const void *const *in,
     int32_t n, g, by, bx, i, down[2], across[2];
     pj_share_image(part, p->oh, p->ow, down, across);
     k.starts = starts, k.runs = p->kh * along, k.quads = (p->kw / along * ic + 3) / 4;
+    k.pool_h = p->pool_h, k.pool_w = p->pool_w;
     k.pixel = (int64_t)p->stride_w * ic, k.block = (int64_t)k.runs * k.quads * 64;
     f.codes.zero = p->y_zero, f.codes.qmin = p->qmin, f.codes.qmax = p->qmax;
     f.residual_zero = p->residual_zero, f.residual_scale = p->residual_scale, f.step = p->oc;
@@ -191,8 +238,9 @@ static void pj_v_conv2d_part(const struct pj_v_conv2d *p, const void *const *in,
                 for (bx = across[0]; bx < across[1]; bx += p->band_w) {
                     const int32_t rows = down[1] - by < p->band_h ? down[1] - by : p->band_h;
                     const int32_t width = across[1] - bx < p->band_w ? across[1] - bx : p->band_w;
-                    const int32_t columns = (width - 1) * p->stride_w + (p->kw - 1) * p->dilation_w + 1;
-                    const int32_t y0 = by * p->stride_h - p->pad_top, x0 = bx * p->stride_w - p->pad_left;
+                    const int32_t columns = (width * p->pool_w - 1) * p->stride_w + (p->kw - 1) * p->dilation_w + 1;
+                    const int32_t y0 = by * p->pool_h * p->stride_h - p->pad_top;
+                    const int32_t x0 = bx * p->pool_w * p->stride_w - p->pad_left;
                     const int64_t y = (((int64_t)n * p->oh + by) * p->ow + bx) * p->oc + g * oc;
                     const uint8_t *image = (const uint8_t *)in[0] + (int64_t)n * p->ih * p->iw * p->ic + g * ic;
                     const pj_staged *x = staged;
@@ -202,12 +250,14 @@ static void pj_v_conv2d_part(const struct pj_v_conv2d *p, const void *const *in,
                         row = (int64_t)p->iw * p->ic;
                     } else
                         pj_v_conv2d_stage(p, staged, image, y0, x0,
-                                          (rows - 1) * p->stride_h + (p->kh - 1) * p->dilation_h + 1, columns);
+                                          (rows * p->pool_h - 1) * p->stride_h + (p->kh - 1) * p->dilation_h + 1,
+                                          columns);
+                    k.row = p->stride_h * row;
                     for (i = 0; i < k.runs; i++)
                         starts[i] = (int32_t)(i / along * p->dilation_h * row + i % along * p->dilation_w * ic);
                     f.y = (uint8_t *)out[0] + y;
                     f.residual = p->has_residual ? (const uint8_t *)in[4] + y : 0;
-                    pj_v_conv2d_band(p, &k, in, f, x, row, g, rows, width);
+                    pj_v_conv2d_band(p, &k, in, f, x, g, rows, width);
                 }
 }
 

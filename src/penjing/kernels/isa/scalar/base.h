@@ -7,7 +7,8 @@
 #define PJ_TILES_1(T) T(1) T(2)
 #define PJ_PIXELS_1 2
 #define PJ_PIXELS 2
-#define PJ_SUMS 2
+#define PJ_STRETCH 6
+#define PJ_SUMS 12
 
 typedef uint8_t pj_staged;
 typedef struct {
@@ -63,6 +64,17 @@ PJ_WORD void pj_acc_store(int32_t *to, pj_acc acc, const int32_t *bias)
 {
     PJ_UNUSED(bias);
     memcpy(to, acc.at, sizeof acc.at);
+}
+
+PJ_WORD void pj_largest(int32_t *to, const int32_t *start, const int32_t *from, int32_t step, int32_t n)
+{
+    int32_t i, j;
+    for (j = 0; j < 16; j++) {
+        int32_t most = start[j];
+        for (i = 0; i < n; i++)
+            most = from[i * step + j] > most ? from[i * step + j] : most;
+        to[j] = most;
+    }
 }
 
 PJ_WORD pj_f pj_scale(const int32_t *acc, const float *multiplier)

@@ -15,7 +15,8 @@
 #define PJ_TILES_1(T) T(1) T(2) T(3)
 #define PJ_PIXELS_1 3
 #define PJ_PIXELS 3
-#define PJ_SUMS 3
+#define PJ_STRETCH 8
+#define PJ_SUMS 24
 
 typedef int16_t pj_staged;
 typedef struct {
@@ -92,6 +93,17 @@ PJ_WORD void pj_acc_store(int32_t *to, pj_acc acc, const int32_t *bias)
     const __m256i *b = (const __m256i *)bias;
     _mm256_storeu_si256((__m256i *)to, _mm256_add_epi32(lo, _mm256_loadu_si256(b)));
     _mm256_storeu_si256((__m256i *)to + 1, _mm256_add_epi32(hi, _mm256_loadu_si256(b + 1)));
+}
+
+PJ_WORD void pj_largest(int32_t *to, const int32_t *start, const int32_t *from, int32_t step, int32_t n)
+{
+    __m256i lo = _mm256_loadu_si256((const __m256i *)start), hi = _mm256_loadu_si256((const __m256i *)start + 1);
+    for (; n > 0; n--, from += step) {
+        lo = _mm256_max_epi32(lo, _mm256_loadu_si256((const __m256i *)from));
+        hi = _mm256_max_epi32(hi, _mm256_loadu_si256((const __m256i *)from + 1));
+    }
+    _mm256_storeu_si256((__m256i *)to, lo);
+    _mm256_storeu_si256((__m256i *)to + 1, hi);
 }
 
 PJ_WORD pj_f pj_scale(const int32_t *acc, const float *multiplier)

@@ -23,7 +23,8 @@
 #define PJ_TILES_2(T) T(1) T(2) T(3) T(4) T(5) T(6) T(7) T(8) T(9) T(10) T(11) T(12)
 #define PJ_PIXELS_1 16 /* pixels in a tile of one vector, and of PJ_VECTORS */
 #define PJ_PIXELS 12
-#define PJ_SUMS 24 /* vectors in the largest tile */
+#define PJ_STRETCH 1 /* tiles whose sums are finished together */
+#define PJ_SUMS 24   /* vectors in the longest stretch of tiles */
 
 typedef uint8_t pj_staged;
 typedef __m512i pj_acc;
@@ -86,6 +87,15 @@ PJ_WORD void pj_acc_store(int32_t *to, pj_acc acc, const int32_t *bias)
 {
     PJ_UNUSED(bias);
     _mm512_storeu_si512(to, acc);
+}
+
+/* to = the largest of `start` and of n vectors from `from` on, `step` apart. */
+PJ_WORD void pj_largest(int32_t *to, const int32_t *start, const int32_t *from, int32_t step, int32_t n)
+{
+    __m512i most = _mm512_loadu_si512(start);
+    for (; n > 0; n--, from += step)
+        most = _mm512_max_epi32(most, _mm512_loadu_si512(from));
+    _mm512_storeu_si512(to, most);
 }
 
 PJ_WORD pj_f pj_scale(const int32_t *acc, const float *multiplier)
