@@ -15,7 +15,7 @@ from penjing.ops.operator import Cost, Param, Rows, Sample, expect
 from penjing.ops.pool2d import QMaxPool2d
 from penjing.ops.windows import Pads, Pair
 from penjing.vector.bands import bands, is_pointwise
-from penjing.vector.conv2d_samples import tile_samples
+from penjing.vector.conv2d_samples import pooled_samples, tile_samples
 from penjing.vector.operator import Taken, VectorOperator
 from penjing.vector.packing import (
     LANES,
@@ -29,6 +29,7 @@ from penjing.vector.packing import (
     unfolded_bias,
     unpack_quads,
 )
+from penjing.vector.rectified import plain_bias, started_bias
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class VConv2d(VectorOperator):
     """x u8 (N, H, W, C), w s8 (G * blocks, runs, quads, 16, 4), bias s32, multiplier f32 (G * blocks * 16), [residual].
 
     A window is cut into `runs` stretches of codes that lie side by side in x: its rows, or its taps when it is dilated
-    across. `band` is how many output rows and columns are computed from one stretch of staged input.
+    across. `band` is how many output rows and columns are computed from one stretch of staged input. An output pixel is
+    the largest of `pool` (rows, columns) pixels of the convolution, as a q_max_pool2d would find it. With `rectified`,
+    sums start as in `rectified.started_bias`.
     """
 
     name = "v_conv2d"
@@ -54,9 +57,10 @@ class VConv2d(VectorOperator):
     qmin: int
     qmax: int
     band: Pair
+    pool: Pair
+    rectified: bool
     residual_scale: float = 0.0
     residual_zero: int = 0
-    pool: Pair = (1, 1)
 
     @classmethod
     def take(cls, op: Operation, types: Sequence[Type], constants: Sequence[np.ndarray | None]) -> Taken | str:
@@ -69,30 +73,30 @@ class VConv2d(VectorOperator):
             return problem
         per_out = w.shape[0] // conv.groups
         parts = [slice(g * per_out, (g + 1) * per_out) for g in range(conv.groups)]
-        folded = folded_bias(w, bias, conv.x_zero)
+        started, rectified = started_bias(
+            w, folded_bias(w, bias, conv.x_zero), m, (conv.y_zero, conv.qmin, conv.qmax), residual=len(types) > 4
+        )
         packed = {
             1: np.concatenate([pack_quads(_stretches(w[part], conv.dilation)) for part in parts]),
-            2: np.concatenate([fill(folded[part], LANES) for part in parts]),
+            2: np.concatenate([fill(started[part], LANES) for part in parts]),
             3: np.concatenate([fill(m[part], LANES) for part in parts]),
         }
         made = cls(
             *(conv.stride, conv.padding, conv.dilation, conv.groups, w.shape[0], (w.shape[1], w.shape[2])),
             *(conv.x_zero, conv.y_zero, conv.qmin, conv.qmax),
-            *((1, 1), conv.residual_scale, conv.residual_zero),
+            *((1, 1), (1, 1), rectified, conv.residual_scale, conv.residual_zero),
         )
         return Taken(made._with_bands(types[0], conv.infer(*types)[0]), packed)
 
     def pooled(self, pool: Pair, x: Type, y: Type) -> VConv2d:
-        """This convolution with the largest of `pool` (rows, columns) pixels in place of each, on x and its output y."""
+        """This convolution on x, of whose output y the largest of `pool` (rows, columns) pixels are kept."""
         pooling = replace(self, pool=pool)
         return pooling._with_bands(x, pooling._pooling.infer(y)[0])
 
     def _with_bands(self, x: Type, y: Type) -> VConv2d:
         _, *size = self._rows(y)
         stride = (self.stride[0] * self.pool[0], self.stride[1] * self.pool[1])
-        return replace(
-            self, band=bands((size[0], size[1]), x.bounds[3] // self.groups, self._reach, stride, (1, 1))
-        )
+        return replace(self, band=bands((size[0], size[1]), x.bounds[3] // self.groups, self._reach, stride, (1, 1)))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, w, bias, m = inputs[:4]
@@ -116,9 +120,7 @@ class VConv2d(VectorOperator):
         """Rows and columns of x that one pixel of the output sees."""
         down, across = (
             (pool - 1) * stride + (kernel - 1) * dilation + 1
-            for pool, stride, kernel, dilation in zip(
-                self.pool, self.stride, self.kernel, self.dilation, strict=True
-            )
+            for pool, stride, kernel, dilation in zip(self.pool, self.stride, self.kernel, self.dilation, strict=True)
         )
         return down, across
 
@@ -146,8 +148,8 @@ class VConv2d(VectorOperator):
         parts = [unpack_quads(part, per_out, length) for part in np.split(packed, self.groups)]
         w = np.concatenate(parts).reshape(self.channels, *self.kernel, per_in)
         lanes = [values.reshape(self.groups, -1)[:, :per_out].reshape(-1) for values in (bias, m)]
-        plain_bias = unfolded_bias(w, lanes[0], self.x_zero)
-        return self._pooling.integer_reference(*self._plain.integer_reference(x, w, plain_bias, lanes[1], *inputs[4:]))
+        bias = unfolded_bias(w, plain_bias(lanes[0], rectified=self.rectified), self.x_zero)
+        return self._pooling.integer_reference(*self._plain.integer_reference(x, w, bias, lanes[1], *inputs[4:]))
 
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
         (n, ih, iw), ic = inputs[0].bounds[:3], inputs[0].bounds[3]
@@ -164,6 +166,7 @@ class VConv2d(VectorOperator):
             **{"band_h": self.band[0], "band_w": self.band[1]},
             "stage": int(any(self.padding) or self.groups > 1 or length % QUAD != 0),
             **{"x_zero": self.x_zero, "y_zero": self.y_zero, "qmin": self.qmin, "qmax": self.qmax},
+            "rectified": int(self.rectified),
             "has_residual": int(len(inputs) > 4),
             "residual_zero": self.residual_zero,
             "residual_scale": self.residual_scale,
@@ -191,12 +194,20 @@ class VConv2d(VectorOperator):
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         kh, kw = self.kernel
         per_output = kh * kw * (inputs[0].bounds[3] // self.groups)
-        return Cost(outputs[0].elements * self.pool[0] * self.pool[1] * per_output, sum(t.nbytes for t in (*inputs, *outputs)))
+        pixels = self.pool[0] * self.pool[1]
+        return Cost(outputs[0].elements * pixels * per_output, sum(t.nbytes for t in (*inputs, *outputs)))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         yield from cls.taken(QConv2d.samples())
         yield from cls.taken(tile_samples())
+        for sample, pool in pooled_samples():
+            yield from (cls._pooled_sample(taken, pool) for taken in cls.taken(iter([sample])))
+
+    @classmethod
+    def _pooled_sample(cls, sample: Sample, pool: Pair) -> Sample:
+        op = cast(VConv2d, sample.op)
+        return replace(sample, op=op.pooled(pool, sample.types[0], op.infer(*sample.types)[0]))
 
 
 def _flat(size: tuple[int, ...]) -> tuple[int, int, int]:

@@ -1,6 +1,7 @@
-"""Samples of convolutions around the sizes at which SIMD kernels change their way: tiles, vectors, bands."""
+"""Samples of convolutions around the sizes at which SIMD kernels change their way: tiles, vectors, bands, pools."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -13,29 +14,7 @@ from penjing.ops.windows import Pads, Pair
 def tile_samples() -> Iterator[Sample]:
     """Every tile width with one and with two vectors, channel tails, several bands, pointwise and strided windows."""
     rng = np.random.default_rng(20)
-
-    def sample(
-        size: Pair,
-        ic: int,
-        oc: int,
-        kernel: Pair = (1, 1),
-        stride: Pair = (1, 1),
-        padding: Pads = (0, 0, 0, 0),
-        groups: int = 1,
-        zeros: Pair = (7, 128),
-        clamp: Pair = (0, 255),
-        residual: tuple[float, int] | None = None,
-        steep: float = 1.0,
-    ) -> Sample:
-        x = codes(rng, (1, *size, ic))
-        w = weights(rng, (oc, *kernel, ic // groups))
-        bias, m = requantization(rng, oc, 128.0 * 64.0 * float(np.sqrt(w[0].size)))
-        made = QConv2d(stride, padding, (1, 1), groups, *zeros, *clamp, *(residual or ()))
-        inputs: tuple[np.ndarray, ...] = (x, w, bias, m * np.float32(steep))
-        if residual is not None:
-            inputs = (*inputs, codes(rng, made.integer_reference(*inputs)[0].shape))
-        return Sample(made, inputs, constant=(1, 2, 3))
-
+    sample = partial(_sample, rng)
     for width in range(1, 26):
         yield sample((1, width), 4, 16 if width % 2 else 32)
         yield sample((2, width), 8, 32 if width % 2 else 16, (3, 3), padding=(1, 1, 1, 1))
@@ -53,6 +32,73 @@ def tile_samples() -> Iterator[Sample]:
     yield sample((9, 11), 8, 24, (3, 3), (2, 2), (0, 0, 1, 1), zeros=(0, 255), clamp=(4, 250))
     yield sample((6, 7), 12, 36, (3, 3), padding=(1, 1, 1, 1), groups=3)
     yield sample((8, 8), 64, 64, (3, 3), padding=(1, 1, 1, 1), residual=(1.25, 0), zeros=(0, 0), clamp=(0, 255))
+    for oc in (5, 16, 24, 31, 32, 40, 63, 64):
+        yield sample((2, 9), 12, oc, (1, 3), padding=(0, 1, 0, 1), zeros=(3, 0))
+    yield from _long_sums(rng)
+
+
+def pooled_samples() -> Iterator[tuple[Sample, Pair]]:
+    """Convolutions, and the (rows, columns) of their output of which the largest is kept: windows that touch."""
+    rng = np.random.default_rng(21)
+    sample = partial(_sample, rng)
+    same = (1, 1, 1, 1)
+    for width in range(1, 27):
+        yield sample((2, 2 * width), 4, 16 if width % 2 else 32), (2, 2)
+        yield sample((4, 2 * width + width % 2), 8, 32 if width % 2 else 16, (3, 3), padding=same, zeros=(9, 0)), (2, 2)
+    for oc in (3, 16, 24, 31, 40, 48, 63):
+        yield sample((5, 9), 12, oc, (3, 3), padding=same), (2, 2)
+        yield sample((6, 10), 6, oc, (1, 3), zeros=(3, 0)), (2, 2)
+    for pool in ((3, 3), (1, 2), (2, 1), (4, 2), (2, 5), (1, 12), (3, 7)):
+        yield sample((9, 39), 8, 20, (3, 3), padding=same), pool
+        yield sample((8, 25), 4, 40, zeros=(3, 0)), pool
+    yield sample((40, 41), 16, 16, (3, 3), padding=same, zeros=(0, 0)), (2, 2)  # several bands of rows
+    yield sample((4, 180), 96, 20, (3, 3), padding=same), (2, 2)  # several bands of columns
+    yield sample((5, 300), 96, 5, (1, 3)), (1, 3)
+    yield sample((9, 11), 8, 24, (3, 3), (2, 2), (0, 0, 1, 1), zeros=(0, 255), clamp=(4, 250)), (2, 2)
+    yield sample((12, 13), 8, 18, (3, 2), (2, 1), (1, 0, 1, 1), dilation=(1, 2)), (2, 3)
+    yield sample((6, 7), 12, 36, (3, 3), padding=same, groups=3, zeros=(5, 0)), (2, 2)
+    yield sample((6, 8), 3, 16, (3, 3), padding=same, n=3, zeros=(128, 20), clamp=(20, 200)), (2, 2)
+
+
+def _sample(
+    rng: np.random.Generator,
+    size: Pair,
+    ic: int,
+    oc: int,
+    kernel: Pair = (1, 1),
+    stride: Pair = (1, 1),
+    padding: Pads = (0, 0, 0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    zeros: Pair = (7, 128),
+    clamp: Pair = (0, 255),
+    residual: tuple[float, int] | None = None,
+    steep: float = 1.0,
+    n: int = 1,
+) -> Sample:
+    x = codes(rng, (n, *size, ic))
+    w = weights(rng, (oc, *kernel, ic // groups))
+    bias, m = requantization(rng, oc, 128.0 * 64.0 * float(np.sqrt(w[0].size)))
+    made = QConv2d(stride, padding, dilation, groups, *zeros, *clamp, *(residual or ()))
+    inputs: tuple[np.ndarray, ...] = (x, w, bias, m * np.float32(steep))
+    if residual is not None:
+        inputs = (*inputs, codes(rng, made.integer_reference(*inputs)[0].shape))
+    return Sample(made, inputs, constant=(1, 2, 3))
+
+
+def _long_sums(rng: np.random.Generator) -> Iterator[Sample]:
+    """Sums up to the last below 2^23, beyond it, and far below zero, with codes that end at zero."""
+    rectifier = QConv2d((1, 1), (0, 0, 0, 0), (1, 1), 1, 0, 0, 0, 255)
+    x = rng.integers(0, 256, (1, 4, 5, 259), dtype=np.uint8)
+    x[0, 0] = 255
+    w = np.full((16, 1, 1, 259), 127, np.int8)
+    m = np.full(16, 2.0**-15.5, np.float32)
+    largest = 127 * 255 * 259
+    for most in (2**23 - 1, 2**23, 2**23 + 100_001, 2**23 + 1_000_001):
+        bias = np.full(16, most - largest, np.int32) - np.arange(16, dtype=np.int32) * (most % 3)
+        yield Sample(rectifier, (x, w, bias, m), (1, 2, 3))
+    for least in (-(2**30), -(2**30) - 1):
+        yield Sample(rectifier, (x, -w, np.full(16, least + largest, np.int32), m), (1, 2, 3))
 
 
 def residual_ties(rng: np.random.Generator, oc: int) -> Sample:

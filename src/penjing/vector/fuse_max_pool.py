@@ -1,7 +1,7 @@
-"""Max pooling as part of the convolution before it: a fraction of the sums is requantized, and no map is written twice.
+"""Max pooling as part of the convolution before it: fewer sums are requantized, and the map between is never written.
 
-Requantization never decreases where multipliers are positive, so the largest code of a window is the code of the largest
-sum.
+Where no multiplier is negative, a larger sum never has a smaller code, so the largest code of a window is that of its
+largest sum.
 """
 
 from dataclasses import dataclass
@@ -24,42 +24,51 @@ class FuseMaxPool(Pass):
     def run(self, graph: Graph) -> PassResult:
         """Rewrite every pair that can be one; no output byte changes."""
         graph = graph.copy()
-        producers, users = graph.producers(), graph.users()
+        found = fusions(graph)
         changed, declined, gone = [], [], []
         for i, node in enumerate(graph.nodes):
-            if not isinstance(node.op, QMaxPool2d) or node.inputs[0] not in producers:
-                continue
-            before = producers[node.inputs[0]]
-            problem = fusion_problem(graph, before, node, users)
-            if problem is not None:
-                declined.append(Remark(str(node), problem))
-                continue
-            x, y = graph.types[before.inputs[0]], graph.types[before.output]
-            graph.nodes[i] = Node(
-                cast(VConv2d, before.op).pooled(node.op.kernel, x, y), before.inputs, node.outputs, node.source
-            )
-            gone.append(before)
-            changed.append(Remark(str(node), f"is part of {before}"))
+            before = found.get(node.outputs[0])
+            if isinstance(before, str):
+                declined.append(Remark(str(node), before))
+            elif before is not None:
+                graph.nodes[i] = _fused(graph, before, node)
+                gone.append(before)
+                changed.append(Remark(str(node), f"is part of {before}"))
         graph.remove_nodes(gone)
         return PassResult(graph, tuple(changed), tuple(declined))
 
 
-def fusion_problem(graph: Graph, before: Node, pool: Node, users: dict[str, list[Node]]) -> str | None:
-    """Why `pool` cannot be part of `before`, which makes its input; None when it can."""
+def fusions(graph: Graph) -> dict[str, Node | str]:
+    """Output of each max pool that follows another operator -> the convolution that can compute it, or why none can."""
+    producers, users = graph.producers(), graph.users()
+    pools = [node for node in graph.nodes if isinstance(node.op, QMaxPool2d) and node.inputs[0] in producers]
+    found: dict[str, Node | str] = {}
+    for pool in pools:
+        before = producers[pool.inputs[0]]
+        shared = len(users[before.outputs[0]]) > 1 or before.outputs[0] in graph.sinks()
+        problem = "what it pools has other users" if shared else _problem(graph, before, pool)
+        found[pool.output] = before if problem is None else problem
+    return found
+
+
+def _problem(graph: Graph, before: Node, pool: Node) -> str | None:
     op = cast(QMaxPool2d, pool.op)
     if not isinstance(before.op, VConv2d):
-        return f"what it pools comes from {before.op.name}, which pools nothing"
-    if len(users[before.output]) > 1 or before.output in graph.sinks():
-        return "what it pools has other users"
+        return f"what it pools is made by {before.op.name}"
+    if len(before.inputs) > 4:
+        return "a residual is added to what it pools"
     if op.stride != op.kernel or any(op.padding) or op.dilation != (1, 1):
         return "its windows do not lie side by side"
     if op.ceil and any(size % k for size, k in zip(graph.types[before.output].bounds[1:3], op.kernel, strict=True)):
         return "its last windows hang over the end"
     if op.kernel[1] > WIDEST:
         return f"its windows are wider than {WIDEST} pixels"
-    if len(before.inputs) > 4:
-        return "a residual is added before the largest is known"
-    channels = graph.constants[before.inputs[3]].array
-    if not bool((channels >= 0).all()):
-        return "a channel has a negative multiplier, by which the smallest sum has the largest code"
+    if (graph.constants[before.inputs[3]].array < 0).any():
+        return "a channel has a negative multiplier, so that its smallest sum has the largest code"
     return None
+
+
+def _fused(graph: Graph, before: Node, pool: Node) -> Node:
+    x, y = graph.types[before.inputs[0]], graph.types[before.output]
+    op = cast(VConv2d, before.op).pooled(cast(QMaxPool2d, pool.op).kernel, x, y)
+    return Node(op, before.inputs, pool.outputs, pool.source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -16,6 +16,7 @@ from penjing.ops.operator import Cost, IntegerOperator, Param, expect
 from penjing.ops.windows import Pads, Pair
 from penjing.vector.operator import Taken, VectorOperator
 from penjing.vector.packing import LANES, blocks, conversion_problem, fill, folded_bias, unfolded_bias
+from penjing.vector.rectified import plain_bias, started_bias
 from penjing.vector.sparse_staging import Staging
 
 
@@ -23,7 +24,7 @@ from penjing.vector.sparse_staging import Staging
 class SparseOperator(VectorOperator):
     """x u8 (N, H, W, C) or (..., K), lists s32, bias s32 and multiplier f32 (blocks * 16), [residual].
 
-    `kernel` is (0, 0) in the place of q_linear.
+    `kernel` is (0, 0) in the place of q_linear. With `rectified`, sums start as in `rectified.started_bias`.
     """
 
     replaces: ClassVar[str] = "q_conv2d"
@@ -43,6 +44,7 @@ class SparseOperator(VectorOperator):
     qmax: int
     residual_scale: float = 0.0
     residual_zero: int = 0
+    rectified: bool = False
 
     @classmethod
     def problem_of(cls, w: np.ndarray, staging: Staging) -> str | None:
@@ -78,8 +80,11 @@ class SparseOperator(VectorOperator):
         problem = conversion_problem(w, bias, m, made.residual_scale)
         if problem is not None:
             return problem
-        made, lists = made.with_lists(w.reshape(len(w), -1), made._staging(types[0]))
-        return Taken(made, {1: lists, 2: fill(folded_bias(w, bias, made.x_zero), LANES), 3: fill(m, LANES)})
+        started, rectified = started_bias(
+            w, folded_bias(w, bias, made.x_zero), m, (made.y_zero, made.qmin, made.qmax), residual=len(types) > 4
+        )
+        made, lists = replace(made, rectified=rectified).with_lists(w.reshape(len(w), -1), made._staging(types[0]))
+        return Taken(made, {1: lists, 2: fill(started, LANES), 3: fill(m, LANES)})
 
     @classmethod
     def _in_place_of(cls, op: Operation, w: np.ndarray) -> SparseOperator:
@@ -125,14 +130,15 @@ class SparseOperator(VectorOperator):
     def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         x, lists, bias, m = inputs[:4]
         w = self.weights_of(lists, self.channels, self._staging(Type(x.shape, DType.U8)))
-        plain_bias = unfolded_bias(w, bias[: self.channels], self.x_zero)
+        bias = unfolded_bias(w, plain_bias(bias[: self.channels], rectified=self.rectified), self.x_zero)
         w = w.reshape(self._plain_weight(x.shape))
-        return self._plain.integer_reference(x, w, plain_bias, m[: self.channels], *inputs[4:])
+        return self._plain.integer_reference(x, w, bias, m[: self.channels], *inputs[4:])
 
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
         return {
             **self._staging(inputs[0]).kernel_params(self.channels),
             **{"x_zero": self.x_zero, "y_zero": self.y_zero, "qmin": self.qmin, "qmax": self.qmax},
+            "rectified": int(self.rectified),
             "has_residual": int(len(inputs) > 4),
             "residual_zero": self.residual_zero,
             "residual_scale": self.residual_scale,

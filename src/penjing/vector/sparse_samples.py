@@ -103,6 +103,8 @@ def sparse_samples(take: Take, patterns: Sequence[Prune]) -> Iterator[Sample]:
     yield from sample((9, 11), 32, 24, (3, 3), (2, 2), (0, 0, 1, 1), zeros=(0, 255), clamp=(4, 250), n=2)
     yield from sample((9, 10), 24, 16, (3, 2), (2, 1), (2, 0, 2, 3), (2, 3), zeros=(255, 0))
     yield from sample((9, 10), 20, 16, (3, 3), dilation=(1, 2), zeros=(128, 128))
+    yield from sample((4, 7), 20, 21, (3, 3), padding=same, zeros=(3, 0))
+    yield from sample((2, 9), 96, 33, zeros=(0, 0))
     yield from sample((40, 40), 16, 16, (3, 3), padding=same)  # several bands of rows
     yield from sample((2, 90), 96, 20, (3, 3), padding=same)  # several bands of columns
     yield from sample((4, 90), 96, 20, (3, 3))

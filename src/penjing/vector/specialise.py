@@ -11,7 +11,7 @@ from penjing.ir.graph import Graph, Node, Operation
 from penjing.ir.passes import Pass, PassResult, Remark, run_passes
 from penjing.ir.types import Constant, Names, Type
 from penjing.vector import vector_operators
-from penjing.vector.fuse_max_pool import FuseMaxPool
+from penjing.vector.fuse_max_pool import FuseMaxPool, fusions
 from penjing.vector.operator import Taken, VectorOperator
 
 
@@ -22,9 +22,9 @@ def specialise(program: Graph, target: Target) -> Graph:
 
 @dataclass(frozen=True)
 class KernelChoice:
-    """What computes one operator of a program: its own kernel, or that of a vector operator.
+    """What computes one operator of a program: its own kernel, that of a vector operator, or that of another operator.
 
-    `why` says why more preferred kernels do not; '' where there are none.
+    `why` says which one that is, or why more preferred kernels do not; '' where there are none.
     """
 
     name: str
@@ -35,14 +35,20 @@ class KernelChoice:
 
 def kernel_choices(program: Graph, target: Target) -> list[KernelChoice]:
     """The kernel of every operator on `target`, as `specialise` chooses it."""
+    if not target.isas:
+        return [KernelChoice(node.outputs[0], node.op.name, node.op.name, "") for node in program.nodes]
+    choices = [choose(node.op, program.input_types(node), _known(program, node)) for node in program.nodes]
+    graph = _with_kernels(program, choices)
+    fused = fusions(graph)
     rows = []
-    for node in program.nodes:
-        taken: Taken | None = None
-        reasons: list[str] = []
-        if target.isas:
-            taken, reasons = choose(node.op, program.input_types(node), _known(program, node))
-        kernel = taken.op.name if taken else node.op.name
-        rows.append(KernelChoice(node.outputs[0], node.op.name, kernel, "; ".join(reasons)))
+    for node, runs, (_, reasons) in zip(program.nodes, graph.nodes, choices, strict=True):
+        kernel, why = runs.op.name, "; ".join(reasons)
+        found = fused.get(node.outputs[0])
+        if isinstance(found, Node):
+            kernel, why = found.op.name, f"part of {found.output}"
+        elif found is not None:
+            why = f"not part of {node.inputs[0]}: {found}"
+        rows.append(KernelChoice(node.outputs[0], node.op.name, kernel, why))
     return rows
 
 
@@ -54,24 +60,21 @@ class UseVectorKernels(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         """Rewrite node by node; no output byte changes."""
-        graph = graph.copy()
-        names = Names(set(graph.types))
+        choices = [choose(node.op, graph.input_types(node), _known(graph, node)) for node in graph.nodes]
         changed, declined = [], []
-        for i, node in enumerate(graph.nodes):
-            taken, reasons = choose(node.op, graph.input_types(node), _known(graph, node))
+        for node, (taken, reasons) in zip(graph.nodes, choices, strict=True):
             why = "; ".join(reasons)
             if taken is not None:
-                graph.nodes[i] = _replaced(graph, names, node, taken)
                 changed.append(Remark(str(node), f"runs as {taken.op.name}" + (f" ({why})" if why else "")))
             elif reasons:
                 declined.append(Remark(str(node), why))
-        graph.drop_unused_constants()
-        return PassResult(graph, tuple(changed), tuple(declined))
+        return PassResult(_with_kernels(graph, choices), tuple(changed), tuple(declined))
 
 
-def choose(
-    op: Operation, types: Sequence[Type], constants: Sequence[np.ndarray | None]
-) -> tuple[Taken | None, list[str]]:
+Choice = tuple[Taken | None, list[str]]
+
+
+def choose(op: Operation, types: Sequence[Type], constants: Sequence[np.ndarray | None]) -> Choice:
     """The most preferred vector operator that can stand in the place of `op`, and why those before it cannot.
 
     Arguments as in `VectorOperator.take`.
@@ -98,6 +101,16 @@ def _by_name() -> dict[str, list[type[VectorOperator]]]:
 def _known(graph: Graph, node: Node) -> list[np.ndarray | None]:
     """The node's inputs where they are constants."""
     return [graph.constants[name].array if name in graph.constants else None for name in node.inputs]
+
+
+def _with_kernels(graph: Graph, choices: Sequence[Choice]) -> Graph:
+    graph = graph.copy()
+    names = Names(set(graph.types))
+    for i, (node, (taken, _)) in enumerate(zip(graph.nodes, choices, strict=True)):
+        if taken is not None:
+            graph.nodes[i] = _replaced(graph, names, node, taken)
+    graph.drop_unused_constants()
+    return graph
 
 
 def _replaced(graph: Graph, names: Names, node: Node, taken: Taken) -> Node:

@@ -61,6 +61,7 @@ struct pj_finish {
     const uint8_t *residual;
     int32_t residual_zero;
     float residual_scale;
+    int32_t rectified; /* codes are 0..255 and 0 means 0, and sums start at the bits of 2^23: see pj_scale_rectified */
     int32_t step;  /* bytes from pixel to pixel */
     int32_t lanes; /* channels of this tile that exist */
 };
@@ -68,7 +69,8 @@ struct pj_finish {
 /* One vector of sums, of which `lanes` are channels that exist, to f->y + at. */
 PJ_WORD void pj_finish_one(const struct pj_finish *f, const int32_t *acc, int64_t at, int32_t v, int32_t lanes)
 {
-    pj_f value = pj_scale(acc, f->multiplier + 16 * v);
+    const float *m = f->multiplier + 16 * v;
+    pj_f value = f->rectified ? pj_scale_rectified(acc, m) : pj_scale(acc, m);
     uint8_t some[16];
     if (f->residual)
         value = pj_add_some(value, f->residual + at, f->residual_zero, f->residual_scale, lanes);
@@ -86,7 +88,7 @@ PJ_WORD int32_t pj_is_plain(const struct pj_codes *q)
 /* Groups of four vectors; returns how many vectors are done. What the loop needs is copied
  * first: a store of bytes might otherwise change it, for all that the compiler knows. */
 PJ_WORD int32_t pj_finish_fours(const struct pj_finish *f, const int32_t *acc, int32_t total, const int32_t vectors,
-                                const int32_t has_residual, const int32_t plain)
+                                const int32_t has_residual, const int32_t plain, const int32_t rectified)
 {
     const struct pj_codes codes = f->codes;
     const float *m = f->multiplier;
@@ -101,7 +103,8 @@ PJ_WORD int32_t pj_finish_fours(const struct pj_finish *f, const int32_t *acc, i
         pj_f v[4];
         PJ_UNROLL
         for (j = 0; j < 4; j++) {
-            v[j] = pj_scale(acc + 16 * j, m + 16 * (j % vectors));
+            const float *scale_of = m + 16 * (j % vectors);
+            v[j] = rectified ? pj_scale_rectified(acc + 16 * j, scale_of) : pj_scale(acc + 16 * j, scale_of);
             if (has_residual)
                 v[j] = pj_add_some(v[j], residual + j / vectors * step + 16 * (j % vectors), zero, scale,
                                    lanes - 16 * (j % vectors));
@@ -115,10 +118,13 @@ PJ_WORD int32_t pj_finish_fours(const struct pj_finish *f, const int32_t *acc, i
 
 PJ_WORD int32_t pj_finish_most(const struct pj_finish *f, const int32_t *acc, int32_t total, const int32_t vectors)
 {
-    const int32_t plain = pj_is_plain(&f->codes);
-    if (f->residual)
-        return plain ? pj_finish_fours(f, acc, total, vectors, 1, 1) : pj_finish_fours(f, acc, total, vectors, 1, 0);
-    return plain ? pj_finish_fours(f, acc, total, vectors, 0, 1) : pj_finish_fours(f, acc, total, vectors, 0, 0);
+    if (f->rectified)
+        return pj_finish_fours(f, acc, total, vectors, 0, 1, 1);
+    if (!f->residual)
+        return pj_finish_fours(f, acc, total, vectors, 0, 0, 0);
+    if (PJ_MASKS && pj_is_plain(&f->codes))
+        return pj_finish_fours(f, acc, total, vectors, 1, 1, 0);
+    return pj_finish_fours(f, acc, total, vectors, 1, 0, 0);
 }
 
 /* acc: [pixels][vectors][16], vectors <= 2. */

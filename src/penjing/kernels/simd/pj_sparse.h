@@ -11,6 +11,7 @@ struct pj_sparse {
     int32_t band_h, band_w;   /* output rows and columns in a band */
     int32_t pitch, fill;      /* codes from row to row; whether a border has to be filled */
     int32_t x_zero, y_zero, qmin, qmax;
+    int32_t rectified; /* as in struct pj_finish */
     int32_t has_residual, residual_zero;
     float residual_scale;
 };
@@ -20,7 +21,7 @@ struct pj_sparse {
     {                                                                                                                \
         (p)->n, (p)->ih, (p)->iw, (p)->ic, (p)->oh, (p)->ow, (p)->oc, (p)->reach_h, (p)->reach_w, (p)->stride_h,     \
             (p)->stride_w, (p)->pad_top, (p)->pad_left, (p)->band_h, (p)->band_w, (p)->pitch, (p)->fill,             \
-            (p)->x_zero, (p)->y_zero, (p)->qmin, (p)->qmax, (p)->has_residual, (p)->residual_zero,                   \
+            (p)->x_zero, (p)->y_zero, (p)->qmin, (p)->qmax, (p)->rectified, (p)->has_residual, (p)->residual_zero,   \
             (p)->residual_scale                                                                                      \
     }
 
@@ -145,7 +146,7 @@ PJ_SHARED void pj_sparse_bands(const struct pj_sparse *p, const void *const *in,
     pj_share_image(part, p->oh, p->ow, down, across);
     k.pixel = p->stride_w * ic, k.row = (int64_t)p->stride_h * p->pitch;
     f.codes.zero = p->y_zero, f.codes.qmin = p->qmin, f.codes.qmax = p->qmax;
-    f.residual_zero = p->residual_zero, f.residual_scale = p->residual_scale, f.step = p->oc;
+    f.rectified = p->rectified, f.residual_zero = p->residual_zero, f.residual_scale = p->residual_scale, f.step = p->oc;
 
     for (n = 0; n < p->n; n++)
         for (by = down[0]; by < down[1]; by += p->band_h)

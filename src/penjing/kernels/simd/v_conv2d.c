@@ -17,6 +17,7 @@ struct pj_v_conv2d {
     int32_t band_h, band_w; /* output rows and columns in a band */
     int32_t stage;          /* whether x has to be copied: for its border, or for what quads read beyond it */
     int32_t x_zero, y_zero, qmin, qmax;
+    int32_t rectified; /* as in struct pj_finish */
     int32_t has_residual, residual_zero;
     float residual_scale;
 };
@@ -148,8 +149,8 @@ static void pj_v_conv2d_cut(struct pj_v_conv2d_walk *k, int32_t width, int32_t m
     k->small = width / stretches, k->large = k->small + 1, k->larger = width % stretches;
 }
 
-/* One row of output pixels in a band. */
-static void pj_v_conv2d_row(const struct pj_v_conv2d_walk *k, struct pj_finish f, const pj_staged *x, const int8_t *w,
+/* One row of output pixels in a band; f moves along. */
+static void pj_v_conv2d_row(const struct pj_v_conv2d_walk *k, struct pj_finish *f, const pj_staged *x, const int8_t *w,
                             const int32_t *bias, int32_t width, int32_t vectors)
 {
     int32_t space[16 * PJ_SUMS + 15], *sums = pj_aligned(space), larger = k->larger, pixels;
@@ -159,57 +160,53 @@ static void pj_v_conv2d_row(const struct pj_v_conv2d_walk *k, struct pj_finish f
             pj_v_conv2d_sums(k, x, w, bias, sums, pixels, vectors);
         else
             pj_v_conv2d_pooled(k, x, w, bias, sums, pixels, vectors);
-        pj_finish(&f, sums, pixels, vectors);
-        f.y += (int64_t)pixels * f.step;
-        if (f.residual)
-            f.residual += (int64_t)pixels * f.step;
+        pj_finish(f, sums, pixels, vectors);
+        f->y += (int64_t)pixels * f->step;
+        if (f->residual)
+            f->residual += (int64_t)pixels * f->step;
     }
 }
 
 /* Rows of codes from (y0, x0) of one group with their border, and 3 codes that the last quads may read. */
-static void pj_v_conv2d_stage(const struct pj_v_conv2d *p, pj_staged *to, const uint8_t *x, int32_t y0, int32_t x0,
+PJ_SHARED void pj_v_conv2d_stage(const struct pj_v_conv2d *p, pj_staged *to, const uint8_t *x, int32_t y0, int32_t x0,
                               int32_t rows, int32_t columns)
 {
     const int32_t ic = p->ic / p->groups;
     int32_t left, inside, r, i;
     pj_clip(x0, columns, p->iw, &left, &inside);
-    for (r = 0; r < rows; r++, to += (int64_t)columns * ic) {
-        const uint8_t *from = x + ((int64_t)(y0 + r) * p->iw + x0 + left) * p->ic;
-        pj_staged *at = to + (int64_t)left * ic;
-        if (y0 + r < 0 || y0 + r >= p->ih) {
-            pj_stage_zero(to, p->x_zero, columns * ic);
-            continue;
-        }
-        pj_stage_zero(to, p->x_zero, left * ic);
-        pj_stage_zero(at + (int64_t)inside * ic, p->x_zero, (columns - left - inside) * ic);
-        if (p->groups == 1)
-            pj_stage(at, from, inside * ic);
-        else
-            for (i = 0; i < inside; i++)
-                pj_stage(at + (int64_t)i * ic, from + (int64_t)i * p->ic, ic);
+    for (r = y0; r < y0 + rows; r++) {
+        const int32_t there = r >= 0 && r < p->ih, before = there ? left : columns, pixels = there ? inside : 0;
+        const int32_t pieces = p->groups == 1 ? 1 : pixels, codes = p->groups == 1 ? pixels * ic : ic;
+        const uint8_t *from = x + ((int64_t)r * p->iw + x0 + left) * p->ic;
+        pj_stage_zero(to, p->x_zero, before * ic);
+        to += (int64_t)before * ic;
+        for (i = 0; i < pieces; i++, to += codes, from += p->ic)
+            pj_stage(to, from, codes);
+        pj_stage_zero(to, p->x_zero, (columns - before - pixels) * ic);
+        to += (int64_t)(columns - before - pixels) * ic;
     }
-    pj_stage_zero(to, 0, 3);
+    memset(to, 0, 3 * sizeof *to);
 }
 
 /* One band of one group: `rows` x `width` output pixels from (by, bx) on. */
-static void pj_v_conv2d_band(const struct pj_v_conv2d *p, struct pj_v_conv2d_walk *k, const void *const *in,
-                             struct pj_finish f, const pj_staged *x, int32_t g, int32_t rows, int32_t width)
+PJ_SHARED void pj_v_conv2d_band(const struct pj_v_conv2d *p, struct pj_v_conv2d_walk *k, const void *const *in,
+                             struct pj_finish *f, const pj_staged *x, int32_t g, int32_t rows, int32_t width)
 {
     const int32_t oc = p->oc / p->groups, blocks = (oc + 15) / 16;
-    uint8_t *y = f.y;
-    const uint8_t *residual = f.residual;
+    uint8_t *y = f->y;
+    const uint8_t *residual = f->residual;
     int32_t b, r, vectors;
     for (b = 0; b < blocks; b += vectors) {
         const int32_t at = (g * blocks + b) * 16;
         const int8_t *w = (const int8_t *)in[1] + (g * blocks + b) * k->block;
         vectors = blocks - b < PJ_VECTORS ? blocks - b : PJ_VECTORS;
         pj_v_conv2d_cut(k, width, PJ_STRETCH * (vectors == 1 ? PJ_PIXELS_1 : PJ_PIXELS) / k->pool_w);
-        f.lanes = oc - 16 * b < 16 * vectors ? oc - 16 * b : 16 * vectors;
-        f.multiplier = (const float *)in[3] + at;
+        f->lanes = oc - 16 * b < 16 * vectors ? oc - 16 * b : 16 * vectors;
+        f->multiplier = (const float *)in[3] + at;
         for (r = 0; r < rows; r++) {
             const int64_t there = (int64_t)r * p->ow * p->oc + 16 * b;
-            f.y = y + there;
-            f.residual = residual ? residual + there : 0;
+            f->y = y + there;
+            f->residual = residual ? residual + there : 0;
             pj_v_conv2d_row(k, f, x + r * k->pool_h * k->row, w, (const int32_t *)in[2] + at, width, vectors);
         }
     }
@@ -230,7 +227,7 @@ static void pj_v_conv2d_part(const struct pj_v_conv2d *p, const void *const *in,
     k.pool_h = p->pool_h, k.pool_w = p->pool_w;
     k.pixel = (int64_t)p->stride_w * ic, k.block = (int64_t)k.runs * k.quads * 64;
     f.codes.zero = p->y_zero, f.codes.qmin = p->qmin, f.codes.qmax = p->qmax;
-    f.residual_zero = p->residual_zero, f.residual_scale = p->residual_scale, f.step = p->oc;
+    f.rectified = p->rectified, f.residual_zero = p->residual_zero, f.residual_scale = p->residual_scale, f.step = p->oc;
 
     for (n = 0; n < p->n; n++)
         for (g = 0; g < p->groups; g++)
@@ -257,7 +254,7 @@ static void pj_v_conv2d_part(const struct pj_v_conv2d *p, const void *const *in,
                         starts[i] = (int32_t)(i / along * p->dilation_h * row + i % along * p->dilation_w * ic);
                     f.y = (uint8_t *)out[0] + y;
                     f.residual = p->has_residual ? (const uint8_t *)in[4] + y : 0;
-                    pj_v_conv2d_band(p, &k, in, f, x, g, rows, width);
+                    pj_v_conv2d_band(p, &k, in, &f, x, g, rows, width);
                 }
 }
 

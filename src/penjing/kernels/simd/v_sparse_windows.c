@@ -14,6 +14,7 @@ struct pj_v_sparse_windows {
     int32_t reach_h, reach_w, stride_h, stride_w, pad_top, pad_left;
     int32_t band_h, band_w, pitch, fill;
     int32_t x_zero, y_zero, qmin, qmax;
+    int32_t rectified;
     int32_t has_residual, residual_zero;
     float residual_scale;
     int32_t blocks_at;

@@ -86,6 +86,15 @@ PJ_WORD pj_f pj_scale(const int32_t *acc, const float *multiplier)
     return v;
 }
 
+PJ_WORD pj_f pj_scale_rectified(const int32_t *acc, const float *multiplier)
+{
+    pj_f v;
+    int32_t j;
+    for (j = 0; j < 16; j++)
+        v.at[j] = (float)(acc[j] - 0x4B000000) * multiplier[j];
+    return v;
+}
+
 PJ_WORD pj_f pj_add_codes(pj_f value, const uint8_t *codes, int32_t zero, float scale)
 {
     int32_t j;

@@ -103,6 +103,14 @@ PJ_WORD pj_f pj_scale(const int32_t *acc, const float *multiplier)
     return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(acc)), _mm512_loadu_ps(multiplier));
 }
 
+/* The same for sums that start at the bits of 2^23: they are floats without a conversion, and (2^23 + sum) * m - 2^23 * m
+ * is one rounding of the exact product. What lies below zero stays there, whatever becomes of it. */
+PJ_WORD pj_f pj_scale_rectified(const int32_t *acc, const float *multiplier)
+{
+    const __m512 sums = _mm512_castsi512_ps(_mm512_loadu_si512(acc)), m = _mm512_loadu_ps(multiplier);
+    return _mm512_fmadd_ps(sums, m, _mm512_mul_ps(m, _mm512_set1_ps(-8388608.0f)));
+}
+
 /* value + scale * (code - zero), in this order, for codes of which only `lanes` exist. */
 PJ_WORD pj_f pj_add_some(pj_f value, const uint8_t *codes, int32_t zero, float scale, int32_t lanes)
 {
