@@ -2,7 +2,9 @@
 
 import pytest
 
-from penjing.emit.c.tiles import MOST_PIXELS, cut
+from penjing.core.targets import find_target
+from penjing.emit.c.tiles import MOST_PIXELS, cut, tile_lines
+from penjing.vector.specialise import specialise
 
 
 def asked_for(width: int, most: int) -> set[int]:
@@ -19,8 +21,15 @@ def asked_for(width: int, most: int) -> set[int]:
 
 
 @pytest.mark.parametrize("most", MOST_PIXELS.values())
-def test_every_tile_of_a_row_is_there(most):
+@pytest.mark.parametrize("pool", [1, 2, 5, 12])
+def test_every_tile_of_a_row_is_there(most, pool):
     for width in range(1, 1000):
-        sizes = asked_for(width, most)
-        assert sizes == set(cut(width, most))
-        assert max(sizes) <= most
+        sizes = asked_for(width, most // pool)
+        assert sizes == set(cut(width, most // pool))
+        assert max(sizes) * pool <= most
+
+
+def test_a_pool_takes_all_its_neighbours_from_one_tile(edge_program):
+    lines = list(tile_lines(specialise(edge_program, find_target("x86_64-linux"))))
+    # 16 pools of 2 in a row of one vector, in two tiles; 8 in a row of two vectors, in two
+    assert lines[1:-1] == ["#define PJ_CONV2D_TILES_1(T) T(16)", "#define PJ_CONV2D_TILES_2(T) T(8)"]

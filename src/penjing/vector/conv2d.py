@@ -84,7 +84,11 @@ class VConv2d(VectorOperator):
         made = cls(
             *(conv.stride, conv.padding, conv.dilation, conv.groups, w.shape[0], (w.shape[1], w.shape[2])),
             *(conv.x_zero, conv.y_zero, conv.qmin, conv.qmax),
-            *((1, 1), (1, 1), rectified, conv.residual_scale, conv.residual_zero),
+            band=(1, 1),
+            pool=(1, 1),
+            rectified=rectified,
+            residual_scale=conv.residual_scale,
+            residual_zero=conv.residual_zero,
         )
         return Taken(made._with_bands(types[0], conv.infer(*types)[0]), packed)
 
