@@ -117,29 +117,38 @@ static void pj_v_conv2d_sums(const struct pj_v_conv2d_walk *k, const pj_staged *
     }
 }
 
-/* Of `pool_w` neighbours each, the largest sums, or what `sums` holds of them already. */
-PJ_WORD void pj_v_conv2d_largest(int32_t *sums, const int32_t *from, int32_t pixels, int32_t vectors,
-                                 const int32_t pool_w, const int32_t first)
+PJ_WORD void pj_v_conv2d_largest_of(int32_t *sums, const int32_t *more, int32_t pixels, int32_t vectors,
+                                    const int32_t columns)
 {
+    const int32_t step = 16 * vectors;
     int32_t i, v;
-    for (i = 0; i < pixels; i++, from += 16 * vectors * pool_w)
-        for (v = 0; v < vectors; v++, sums += 16)
-            pj_largest(sums, first ? from + 16 * v : sums, from + 16 * v, 16 * vectors, pool_w);
+    for (i = 0; i < pixels; i++)
+        for (v = 0; v < step; v += 16)
+            pj_largest(sums + i * step + v, sums + i * columns * step + v, more + i * columns * step + v, step, columns);
+}
+
+/* In place of `sums`, the largest of every `columns` neighbours in it and in `more`. */
+PJ_SHARED void pj_v_conv2d_largest(int32_t *sums, const int32_t *more, int32_t pixels, int32_t vectors, int32_t columns)
+{
+    if (columns == 2)
+        pj_v_conv2d_largest_of(sums, more, pixels, vectors, 2);
+    else
+        pj_v_conv2d_largest_of(sums, more, pixels, vectors, columns);
 }
 
 /* The largest sums of `pixels` pools that lie side by side. */
 PJ_SHARED void pj_v_conv2d_pooled(const struct pj_v_conv2d_walk *k, const pj_staged *x, const int8_t *w,
                                   const int32_t *bias, int32_t *sums, int32_t pixels, int32_t vectors)
 {
+    const int32_t width = pixels * k->pool_w;
     int32_t space[16 * PJ_SUMS + 15], *more = pj_aligned(space), r;
-    for (r = 0; r < k->pool_h; r++) {
-        int32_t *to = r == 0 ? sums : more;
-        pj_v_conv2d_sums(k, x + r * k->row, w, bias, to, pixels * k->pool_w, vectors);
-        if (k->pool_w == 2)
-            pj_v_conv2d_largest(sums, to, pixels, vectors, 2, r == 0);
-        else
-            pj_v_conv2d_largest(sums, to, pixels, vectors, k->pool_w, r == 0);
+    pj_v_conv2d_sums(k, x, w, bias, sums, width, vectors);
+    for (r = 1; r < k->pool_h; r++) {
+        pj_v_conv2d_sums(k, x + r * k->row, w, bias, more, width, vectors);
+        if (r + 1 < k->pool_h) /* the last row goes with the columns */
+            pj_v_conv2d_largest(sums, more, width, vectors, 1);
     }
+    pj_v_conv2d_largest(sums, k->pool_h == 1 ? sums : more, pixels, vectors, k->pool_w);
 }
 
 /* Cuts rows of `width` pixels into stretches of sizes as equal as can be. */

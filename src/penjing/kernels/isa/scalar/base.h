@@ -66,13 +66,15 @@ PJ_WORD void pj_acc_store(int32_t *to, pj_acc acc, const int32_t *bias)
     memcpy(to, acc.at, sizeof acc.at);
 }
 
-PJ_WORD void pj_largest(int32_t *to, const int32_t *start, const int32_t *from, int32_t step, int32_t n)
+PJ_WORD void pj_largest(int32_t *to, const int32_t *a, const int32_t *b, int32_t step, const int32_t n)
 {
     int32_t i, j;
     for (j = 0; j < 16; j++) {
-        int32_t most = start[j];
-        for (i = 0; i < n; i++)
-            most = from[i * step + j] > most ? from[i * step + j] : most;
+        int32_t most = a[j];
+        for (i = 0; i < n; i++) {
+            most = a[i * step + j] > most ? a[i * step + j] : most;
+            most = b[i * step + j] > most ? b[i * step + j] : most;
+        }
         to[j] = most;
     }
 }

@@ -95,12 +95,18 @@ PJ_WORD void pj_acc_store(int32_t *to, pj_acc acc, const int32_t *bias)
     _mm256_storeu_si256((__m256i *)to + 1, _mm256_add_epi32(hi, _mm256_loadu_si256(b + 1)));
 }
 
-PJ_WORD void pj_largest(int32_t *to, const int32_t *start, const int32_t *from, int32_t step, int32_t n)
+PJ_WORD __m256i pj_larger(const int32_t *a, const int32_t *b)
 {
-    __m256i lo = _mm256_loadu_si256((const __m256i *)start), hi = _mm256_loadu_si256((const __m256i *)start + 1);
-    for (; n > 0; n--, from += step) {
-        lo = _mm256_max_epi32(lo, _mm256_loadu_si256((const __m256i *)from));
-        hi = _mm256_max_epi32(hi, _mm256_loadu_si256((const __m256i *)from + 1));
+    return _mm256_max_epi32(_mm256_loadu_si256((const __m256i *)a), _mm256_loadu_si256((const __m256i *)b));
+}
+
+PJ_WORD void pj_largest(int32_t *to, const int32_t *a, const int32_t *b, int32_t step, const int32_t n)
+{
+    __m256i lo = pj_larger(a, b), hi = pj_larger(a + 8, b + 8);
+    int32_t i;
+    for (i = 1; i < n; i++) {
+        lo = _mm256_max_epi32(lo, pj_larger(a + i * step, b + i * step));
+        hi = _mm256_max_epi32(hi, pj_larger(a + i * step + 8, b + i * step + 8));
     }
     _mm256_storeu_si256((__m256i *)to, lo);
     _mm256_storeu_si256((__m256i *)to + 1, hi);

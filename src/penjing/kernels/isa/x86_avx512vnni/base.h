@@ -89,12 +89,14 @@ PJ_WORD void pj_acc_store(int32_t *to, pj_acc acc, const int32_t *bias)
     _mm512_storeu_si512(to, acc);
 }
 
-/* to = the largest of `start` and of n vectors from `from` on, `step` apart. */
-PJ_WORD void pj_largest(int32_t *to, const int32_t *start, const int32_t *from, int32_t step, int32_t n)
+/* to = the largest of n vectors from a on and n from b on, `step` apart. */
+PJ_WORD void pj_largest(int32_t *to, const int32_t *a, const int32_t *b, int32_t step, const int32_t n)
 {
-    __m512i most = _mm512_loadu_si512(start);
-    for (; n > 0; n--, from += step)
-        most = _mm512_max_epi32(most, _mm512_loadu_si512(from));
+    __m512i most = _mm512_max_epi32(_mm512_loadu_si512(a), _mm512_loadu_si512(b));
+    int32_t i;
+    for (i = 1; i < n; i++)
+        most = _mm512_max_epi32(
+            most, _mm512_max_epi32(_mm512_loadu_si512(a + i * step), _mm512_loadu_si512(b + i * step)));
     _mm512_storeu_si512(to, most);
 }
 
