@@ -26,6 +26,8 @@ def tile_samples() -> Iterator[Sample]:
     yield sample((5, 300), 96, 5, (1, 3), (2, 1))  # the same with another stride across
     yield sample((4, 4), 8, 16, zeros=(7, 0), clamp=(9, 255))
     yield sample((4, 4), 8, 16, zeros=(7, 0), clamp=(0, 200))
+    yield sample((4, 4), 8, 16, zeros=(7, 0), clamp=(9, 255), residual=(0.5, 3))
+    yield sample((4, 4), 8, 16, zeros=(7, 0), clamp=(0, 200), residual=(0.5, 3))
     yield sample((1, 3), 8, 40, steep=4096.0)  # results far beyond 16 bits
     yield residual_ties(rng, 16)
     yield residual_ties(rng, 21)

@@ -88,7 +88,7 @@ MUTANTS = {
          "_mm_loadu_si128((const __m128i *)c), 3);"),
         ("the row below has the same weights", "_mm512_slli_epi32(x, 8));", "x);"),
         ("sums start at 2^22", "_mm512_set1_epi32(0x4B000000)", "_mm512_set1_epi32(0x4A800000)"),
-        ("the product's rounding is that of a sum", "_mm512_set1_ps(-8388608.0f)", "_mm512_set1_ps(-8388607.5f)"),
+        ("the product's rounding is that of a sum", "rule.multiplier, _mm512_set1_ps(-8388608.0f)", "rule.multiplier, _mm512_set1_ps(-8388607.5f)"),
         ("vectors keep the order of packing", "_mm512_permutexvar_epi32(back, pj_dw_pack(ab, cd, q, rectified));",
          "pj_dw_pack(ab, cd, q, rectified);"),
         ("channels 16 and more are unpacked twice", "column.c = _mm512_unpacklo_epi16(hi01, hi23);",

@@ -184,15 +184,15 @@ PJ_SHARED void pj_v_conv2d_stage(const struct pj_v_conv2d *p, pj_staged *to, con
     int32_t left, inside, r, i;
     pj_clip(x0, columns, p->iw, &left, &inside);
     for (r = y0; r < y0 + rows; r++) {
-        const int32_t there = r >= 0 && r < p->ih, before = there ? left : columns, pixels = there ? inside : 0;
+        const int32_t pixels = r >= 0 && r < p->ih ? inside : 0;
         const int32_t pieces = p->groups == 1 ? 1 : pixels, codes = p->groups == 1 ? pixels * ic : ic;
         const uint8_t *from = x + ((int64_t)r * p->iw + x0 + left) * p->ic;
-        pj_stage_zero(to, p->x_zero, before * ic);
-        to += (int64_t)before * ic;
+        pj_stage_zero(to, p->x_zero, left * ic);
+        to += (int64_t)left * ic;
         for (i = 0; i < pieces; i++, to += codes, from += p->ic)
             pj_stage(to, from, codes);
-        pj_stage_zero(to, p->x_zero, (columns - before - pixels) * ic);
-        to += (int64_t)(columns - before - pixels) * ic;
+        pj_stage_zero(to, p->x_zero, (columns - left - pixels) * ic);
+        to += (int64_t)(columns - left - pixels) * ic;
     }
     memset(to, 0, 3 * sizeof *to);
 }
