@@ -93,9 +93,11 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
     ),
     "q_concat.c": (
         ("the first part's length serves all", "(size_t)p->part[k]", "(size_t)p->part[0]"),
-        ("every row is the first", "x + (int64_t)i * p->part[k]", "x"),
+        ("every row is the first", "x += p->part[k], ", ""),
         ("the last part is dropped", "k < p->count;", "k < p->count - 1;"),
         ("every part is the first", "x = in[k];", "x = in[0];"),
+        ("parts lie over one another", "out[0] + p->at[k]", "out[0] + p->at[0]"),
+        ("rows lie side by side", "y += p->step", "y += p->part[k]"),
     ),
     "q_conv2d.c": (
         ("the top row lies outside", "if (iy < 0 ||", "if (iy <= 0 ||"),

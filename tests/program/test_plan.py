@@ -50,6 +50,12 @@ class Program:
         """A copy that needs bytes of its own: a transpose of one sample with itself."""
         return self.add(QTranspose((0, 1)), x, out=out)
 
+    def sum(self, a: str, b: str, out: str) -> str:
+        return self.add(QAdd(1.0, 0, 1.0, 0, 0, 0, 255), a, b, out=out)
+
+    def joined(self, axis: int, *parts: str, out: str) -> str:
+        return self.add(QConcat(axis), *parts, out=out)
+
     def reshaped(self, x: str, out: str, *shape: int) -> str:
         return self.add(QReshape((BATCH, *shape)), x, out=out)
 
@@ -121,7 +127,7 @@ def moves(draw) -> Program:
             program.add(QConcat(len(bounds) - 1), x, other if fits else x, out=out)
         else:
             same = [v for v in values if program.graph.types[v].bounds == bounds]
-            program.add(QAdd(1.0, 0, 1.0, 0, 0, 0, 255), x, draw(st.sampled_from(same)), out=out)
+            program.sum(x, draw(st.sampled_from(same)), out)
         values.append(out)
     made = [v for v in values if v not in program.graph.inputs]
     users = program.graph.users()
@@ -202,7 +208,7 @@ def test_a_value_that_is_returned_under_another_shape_gives_its_own_bytes_back_a
     program = Program(64)
     y = program.reshaped(program.moved("x0", "a"), "y", 8, 8)
     b = program.moved("x0", "b")
-    _, made = program.done(y, program.add(QConcat(1), b, program.reshaped(y, "again", 64), out="z"))
+    _, made = program.done(y, program.sum(b, program.reshaped(y, "again", 64), out="z"))
     assert made.places["a"] == made.places["b"]
     assert made.arena_bytes == made.lower_bound_bytes == 64
 
@@ -253,9 +259,9 @@ def test_a_hole_between_living_values_is_filled():
     program = Program(64)
     big = program.add(QConcat(1), "x0", "x0", "x0", "x0", out="big")  # 256 bytes
     small = program.moved("x0", "small")  # alive beside big, to the end
-    part = program.add(QConcat(1), big, "x0", out="end1")
+    end = program.moved(big, "end1")
     late = program.moved("x0", "late")  # alive after big: fits where big was
-    _, made = program.done(part, program.add(QConcat(1), small, late, out="end2"))
+    _, made = program.done(end, program.sum(small, late, out="end2"))
     assert made.places["late"].offset == made.places["big"].offset
     assert made.arena_bytes == 256 + 64
 

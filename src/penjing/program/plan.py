@@ -1,14 +1,16 @@
 """The static memory plan: where every value of a program lies in one arena that the caller owns.
 
-Values are placed largest first at the lowest offset where no value that is alive at the same time lies (greedy by size,
-as in Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020, section 5). An alias
-operator shares its input's bytes; an in-place operator takes over its first input's bytes when nothing else reads them.
+Values are placed one after another at the lowest offset where no value that is alive at the same time lies, the largest
+first (greedy by size, as in Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020,
+section 5); where that leaves gaps, other orders are tried. Which values share bytes is decided before (`sharing.py`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from penjing.ir.graph import Graph, Node
-from penjing.ops.operator import IntegerOperator
+from penjing.ops.operator import IntegerOperator, Part, Pieces
+from penjing.program.sharing import PartOf, Spot, shared, spot_of_part
 
 ALIGNMENT = 64
 
@@ -20,11 +22,22 @@ def align(nbytes: int) -> int:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value lies: `base` is 'in', 'out', 'arena' or 'weights'."""
+    """Where a value lies: `base` is 'in', 'out', 'arena' or 'weights'.
+
+    One in pieces is part of a concat, which alone reads it.
+    """
 
     base: str
     offset: int
     nbytes: int
+    pieces: Pieces | None = None
+
+    @property
+    def end(self) -> int:
+        """Where its last byte ends."""
+        if self.pieces is None:
+            return self.offset + self.nbytes
+        return self.offset + (self.nbytes // self.pieces.nbytes - 1) * self.pieces.step + self.pieces.nbytes
 
 
 @dataclass(frozen=True)
@@ -64,35 +77,61 @@ class _Buffer:
     offset: int = -1
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """Which values share bytes, and the stretches of the arena that this takes: of values by root, scratch by node."""
+
+    spots: dict[str, Spot]
+    values: dict[str, _Buffer]
+    scratch: dict[int, _Buffer]
+
+    @property
+    def buffers(self) -> list[_Buffer]:
+        return [*self.values.values(), *self.scratch.values()]
+
+
 def plan(program: Graph, threads: int = 1) -> Plan:
     """Place every value. Program inputs lie one after another in `in`, outputs in `out`, constants in `weights`."""
     places, weights_bytes = _stack("weights", program, tuple(program.constants))
     inputs, input_bytes = _stack("in", program, program.inputs)
     outputs, output_bytes = _stack("out", program, program.outputs)
-    places |= inputs
-    roots = _roots(program)
-    places |= {name: place for name, place in outputs.items() if name not in inputs}
-    buffers = _buffers(program, roots, places)
-    scratch = {
-        i: _Buffer(i, i, n) for i, node in enumerate(program.nodes) if (n := _scratch_bytes(program, node, threads))
-    }
-    _assign([*buffers.values(), *scratch.values()])
-    everything = [*buffers.values(), *scratch.values()]
-    for name in program.types:
-        root = roots.get(name, name)
-        if name not in places and root in buffers:
-            places[name] = Place("arena", buffers[root].offset, program.types[name].nbytes)
-        elif name not in places:
-            places[name] = Place(places[root].base, places[root].offset, program.types[name].nbytes)
+    places = outputs | places | inputs
+    draft, lower_bound_bytes = _smallest(program, threads, places)
+    arena_bytes = _assign(draft.buffers, lower_bound_bytes)
+    roots = places | {name: Place("arena", buffer.offset, buffer.nbytes) for name, buffer in draft.values.items()}
+    for name, spot in draft.spots.items():
+        root = roots[spot.root]
+        nbytes = program.types[name].nbytes
+        places[name] = Place(root.base, root.offset + spot.offset, nbytes, spot.pieces)
     return Plan(
         places,
-        {i: Place("arena", b.offset, b.nbytes) for i, b in scratch.items()},
-        arena_bytes=max((align(b.offset + b.nbytes) for b in everything), default=0),
+        {i: Place("arena", b.offset, b.nbytes) for i, b in draft.scratch.items()},
+        arena_bytes=arena_bytes,
         weights_bytes=weights_bytes,
         input_bytes=input_bytes,
         output_bytes=output_bytes,
-        lower_bound_bytes=_lower_bound(everything, len(program.nodes)),
+        lower_bound_bytes=lower_bound_bytes,
     )
+
+
+def moved_inputs(program: Graph, memory: Plan, node: Node) -> tuple[int, ...]:
+    """Positions of the inputs that a node's kernel has to read.
+
+    All, except those that lie in the output already because the operator only joins them, or only renames its input.
+    """
+    assert isinstance(node.op, IntegerOperator)
+    target = memory.places[node.outputs[0]]
+    if node.op.alias:
+        there = [(target.base, target.offset) == (memory.places[x].base, memory.places[x].offset) for x in node.inputs]
+        return tuple(k for k, is_there in enumerate(there) if not is_there)
+    types = program.input_types(node), program.output_types(node)
+    lies = {k: _part_place(part, target, types[0][k].nbytes) for k, part in enumerate(node.op.parts(*types))}
+    return tuple(k for k, name in enumerate(node.inputs) if lies.get(k) != memory.places[name])
+
+
+def _part_place(part: Part, target: Place, nbytes: int) -> Place | None:
+    spot = spot_of_part(part, Spot("", target.offset, target.pieces), nbytes)
+    return Place(target.base, spot.offset, nbytes, spot.pieces) if spot else None
 
 
 def peak_activation_bytes(graph: Graph) -> int:
@@ -123,57 +162,104 @@ def _scratch_bytes(program: Graph, node: Node, threads: int) -> int:
     return align(nbytes) * threads if node.op.splits and threads > 1 else nbytes
 
 
-def _roots(program: Graph) -> dict[str, str]:
-    """Value -> the value whose bytes it shares.
+def _smallest(program: Graph, threads: int, placed: dict[str, Place]) -> tuple[_Draft, int]:
+    """The draft with the most parts of concats in place among those that need the least, and what it needs.
 
-    A program output keeps bytes of its own, and an alias of an input stays in the input.
+    A concat's bytes are taken from its first part on. Where most bytes are alive at once, it is tried whether parts
+    made so early are better copied.
     """
-    last = {name: i for i, node in enumerate(program.nodes) for name in node.inputs}
-    fixed = {*program.inputs, *program.constants, *program.outputs}
-    roots = {name: name for name in program.types}
-    last_of_root: dict[str, int] = {}
-    for name, root in roots.items():
-        last_of_root[root] = max(last_of_root.get(root, -1), last.get(name, -1))
-    for i, node in enumerate(program.nodes):
+    apart: set[PartOf] = set()
+    draft = _draft(program, threads, placed, apart)
+    live = _live(draft.buffers, len(program.nodes))
+    while early := _early_parts(program, draft, live, apart):
+        other = _draft(program, threads, placed, apart | early)
+        needed = _live(other.buffers, len(program.nodes))
+        if max(needed) >= max(live):
+            break
+        draft, live, apart = other, needed, apart | early
+    return draft, max(live, default=0)
+
+
+def _draft(program: Graph, threads: int, placed: dict[str, Place], apart: set[PartOf]) -> _Draft:
+    spots = shared(program, apart)
+    scratch = {
+        i: _Buffer(i, i, n) for i, node in enumerate(program.nodes) if (n := _scratch_bytes(program, node, threads))
+    }
+    return _Draft(spots, _buffers(program, spots, placed), scratch)
+
+
+def _early_parts(program: Graph, draft: _Draft, live: list[int], apart: set[PartOf]) -> set[PartOf]:
+    """The parts of concats that are in place and made before the first node at which most bytes are alive."""
+    peak = live.index(max(live)) if live else 0
+    made = {name: i for i, node in enumerate(program.nodes) for name in node.outputs}
+    early = set()
+    for i, node in enumerate(program.nodes[peak + 1 :], peak + 1):
         assert isinstance(node.op, IntegerOperator)
-        if not (node.op.alias or node.op.in_place) or node.output in program.outputs:
+        root = draft.spots[node.outputs[0]].root
+        if root not in draft.values or draft.values[root].first > peak:
             continue
-        root = roots[node.inputs[0]]
-        takes_over = node.op.in_place and root not in fixed and last_of_root[root] == i
-        fits = program.types[node.output].nbytes == program.types[node.inputs[0]].nbytes
-        if fits and (node.op.alias or takes_over):
-            roots[node.output] = root
-            last_of_root[root] = max(last_of_root[root], last.get(node.output, i))
-    return roots
+        for k, _ in enumerate(node.op.parts(program.input_types(node), program.output_types(node))):
+            name = node.inputs[k]
+            if draft.spots[name].root == root and made.get(name, i) <= peak:
+                early.add((i, k))
+    return early - apart
 
 
-def _buffers(program: Graph, roots: dict[str, str], placed: dict[str, Place]) -> dict[str, _Buffer]:
+def _buffers(program: Graph, spots: dict[str, Spot], placed: dict[str, Place]) -> dict[str, _Buffer]:
     buffers: dict[str, _Buffer] = {}
     for i, node in enumerate(program.nodes):
         for name in (*node.outputs, *node.inputs):
-            root = roots[name]
-            if root in placed:
-                continue
-            nbytes = program.types[root].nbytes
-            buffer = buffers.setdefault(root, _Buffer(i, i, nbytes))
-            buffer.last = i
+            root = spots[name].root
+            if root not in placed:
+                buffers.setdefault(root, _Buffer(i, i, program.types[root].nbytes)).last = i
     return buffers
 
 
-def _assign(buffers: list[_Buffer]) -> None:
-    done: list[_Buffer] = []
-    for buffer in sorted(buffers, key=lambda b: (-b.nbytes, b.first)):
-        offset = 0
-        for other in sorted(done, key=lambda b: b.offset):
-            if other.last < buffer.first or buffer.last < other.first:
-                continue
-            if offset + buffer.nbytes <= other.offset:
-                break
-            offset = max(offset, align(other.offset + other.nbytes))
+def _assign(buffers: list[_Buffer], enough: int) -> int:
+    """Give every buffer the offset that it has in the smallest of several greedy arenas, whose size is returned.
+
+    The first arena of `enough` bytes ends the search.
+    """
+    best, chosen = -1, [0] * len(buffers)
+    for order in _ORDERS:
+        offsets = _placed_in(sorted(range(len(buffers)), key=lambda k: order(buffers[k])), buffers)
+        size = max((align(at + b.nbytes) for at, b in zip(offsets, buffers, strict=True)), default=0)
+        if best < 0 or size < best:
+            best, chosen = size, offsets
+        if best <= enough:
+            break
+    for buffer, offset in zip(buffers, chosen, strict=True):
         buffer.offset = offset
-        done.append(buffer)
+    return best
 
 
-def _lower_bound(buffers: list[_Buffer], steps: int) -> int:
-    live = [sum(align(b.nbytes) for b in buffers if b.first <= i <= b.last) for i in range(steps)]
-    return max(live, default=0)
+# Which buffers come first: the largest, those that hold most for longest, the longest-lived, or in the order of time.
+_ORDERS: tuple[Callable[[_Buffer], tuple[int, int]], ...] = (
+    lambda b: (-b.nbytes, b.first),
+    lambda b: (-b.nbytes * (b.last - b.first + 1), b.first),
+    lambda b: (b.first - b.last, -b.nbytes),
+    lambda b: (b.first, -b.nbytes),
+    lambda b: (-b.last, -b.nbytes),
+)
+
+
+def _placed_in(order: list[int], buffers: list[_Buffer]) -> list[int]:
+    """Offsets of the buffers, each put at the lowest offset where nothing of those before it is alive at its time."""
+    offsets = [0] * len(buffers)
+    done: list[int] = []
+    for k in order:
+        buffer, offset = buffers[k], 0
+        for other in sorted(done, key=lambda d: offsets[d]):
+            if buffers[other].last < buffer.first or buffer.last < buffers[other].first:
+                continue
+            if offset + buffer.nbytes <= offsets[other]:
+                break
+            offset = max(offset, align(offsets[other] + buffers[other].nbytes))
+        offsets[k] = offset
+        done.append(k)
+    return offsets
+
+
+def _live(buffers: list[_Buffer], steps: int) -> list[int]:
+    """Bytes alive at each node."""
+    return [sum(align(b.nbytes) for b in buffers if b.first <= i <= b.last) for i in range(steps)]
