@@ -71,7 +71,7 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Part:
-    """Where an input lies in an output that joins inputs: in pieces, the first of them `offset` bytes from the start."""
+    """Where an input lies in an output that joins inputs: its pieces, the first `offset` bytes from the start."""
 
     offset: int
     pieces: Pieces
