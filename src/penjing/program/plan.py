@@ -5,12 +5,14 @@ first (greedy by size, as in Pisarchyk and Lee, "Efficient memory management for
 section 5); where that leaves gaps, other orders are tried. Which values share bytes is decided before (`sharing.py`).
 """
 
-from collections.abc import Callable
+from bisect import insort
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import accumulate
 
 from penjing.ir.graph import Graph, Node
 from penjing.ops.operator import IntegerOperator, Part, Pieces
-from penjing.program.sharing import PartOf, Spot, shared, spot_of_part
+from penjing.program.sharing import PartOf, Sharing, Spot, spot_of_part
 
 ALIGNMENT = 64
 
@@ -67,50 +69,25 @@ class Plan:
         return self.arena_bytes + sum(self.codes_bytes)
 
 
-@dataclass
-class _Buffer:
-    """One stretch of arena memory: first and last node index at which it holds something."""
-
-    first: int
-    last: int
-    nbytes: int
-    offset: int = -1
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """Which values share bytes, and the stretches of the arena that this takes: of values by root, scratch by node."""
-
-    spots: dict[str, Spot]
-    values: dict[str, _Buffer]
-    scratch: dict[int, _Buffer]
-
-    @property
-    def buffers(self) -> list[_Buffer]:
-        return [*self.values.values(), *self.scratch.values()]
-
-
 def plan(program: Graph, threads: int = 1) -> Plan:
     """Place every value. Program inputs lie one after another in `in`, outputs in `out`, constants in `weights`."""
     places, weights_bytes = _stack("weights", program, tuple(program.constants))
     inputs, input_bytes = _stack("in", program, program.inputs)
     outputs, output_bytes = _stack("out", program, program.outputs)
     places = outputs | places | inputs
-    draft, lower_bound_bytes = _smallest(program, threads, places)
-    arena_bytes = _assign(draft.buffers, lower_bound_bytes)
-    roots = places | {name: Place("arena", buffer.offset, buffer.nbytes) for name, buffer in draft.values.items()}
-    for name, spot in draft.spots.items():
-        root = roots[spot.root]
-        nbytes = program.types[name].nbytes
-        places[name] = Place(root.base, root.offset + spot.offset, nbytes, spot.pieces)
+    arena = _smallest(program, threads, places)
+    for name, spot in arena.spots.items():
+        root = places.get(spot.root)
+        base, offset = (root.base, root.offset) if root else ("arena", arena.values[spot.root])
+        places[name] = Place(base, offset + spot.offset, program.types[name].nbytes, spot.pieces)
     return Plan(
         places,
-        {i: Place("arena", b.offset, b.nbytes) for i, b in draft.scratch.items()},
-        arena_bytes=arena_bytes,
+        arena.scratch,
+        arena_bytes=arena.nbytes,
         weights_bytes=weights_bytes,
         input_bytes=input_bytes,
         output_bytes=output_bytes,
-        lower_bound_bytes=lower_bound_bytes,
+        lower_bound_bytes=arena.lower_bound_bytes,
     )
 
 
@@ -162,75 +139,101 @@ def _scratch_bytes(program: Graph, node: Node, threads: int) -> int:
     return align(nbytes) * threads if node.op.splits and threads > 1 else nbytes
 
 
-def _smallest(program: Graph, threads: int, placed: dict[str, Place]) -> tuple[_Draft, int]:
-    """The draft with the most parts of concats in place among those that need the least, and what it needs.
+@dataclass(frozen=True)
+class _Buffer:
+    """One stretch of arena memory: first and last node index at which it holds something."""
 
-    A concat's bytes are taken from its first part on. Where most bytes are alive at once, it is tried whether parts
-    made so early are better copied.
+    first: int
+    last: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class _Arena:
+    """Which values share bytes; the offset of each root and the place of each node's scratch; and what that takes."""
+
+    spots: dict[str, Spot]
+    values: dict[str, int]
+    scratch: dict[int, Place]
+    nbytes: int
+    lower_bound_bytes: int
+
+
+def _smallest(program: Graph, threads: int, placed: Collection[str]) -> _Arena:
+    """The smallest arena that is found, and of several such the one with the most parts of concats in place.
+
+    A concat's bytes are taken from its first part on. Where most bytes are alive at once, parts that are made so early
+    may better be copied.
     """
-    apart: set[PartOf] = set()
-    draft = _draft(program, threads, placed, apart)
-    live = _live(draft.buffers, len(program.nodes))
-    while early := _early_parts(program, draft, live, apart):
-        other = _draft(program, threads, placed, apart | early)
-        needed = _live(other.buffers, len(program.nodes))
-        if max(needed) >= max(live):
-            break
-        draft, live, apart = other, needed, apart | early
-    return draft, max(live, default=0)
-
-
-def _draft(program: Graph, threads: int, placed: dict[str, Place], apart: set[PartOf]) -> _Draft:
-    spots = shared(program, apart)
+    sharing = Sharing(program)
     scratch = {
         i: _Buffer(i, i, n) for i, node in enumerate(program.nodes) if (n := _scratch_bytes(program, node, threads))
     }
-    return _Draft(spots, _buffers(program, spots, placed), scratch)
+    apart: set[PartOf] = set()
+    best: _Arena | None = None
+    while True:
+        spots = dict(sharing.decide(apart))
+        values = _buffers(sharing, spots, placed)
+        live = _live([*values.values(), *scratch.values()], len(program.nodes))
+        if best is None or max(live, default=0) < best.nbytes:
+            arena = _arena(spots, values, scratch, max(live, default=0))
+            best = arena if best is None or arena.nbytes < best.nbytes else best
+        early = _early_parts(program, sharing, spots, values, live) - apart
+        if not early:
+            return best
+        apart |= early
 
 
-def _early_parts(program: Graph, draft: _Draft, live: list[int], apart: set[PartOf]) -> set[PartOf]:
-    """The parts of concats that are in place and made before the first node at which most bytes are alive."""
+def _buffers(sharing: Sharing, spots: dict[str, Spot], placed: Collection[str]) -> dict[str, _Buffer]:
+    """Root -> its stretch of the arena."""
+    spans: dict[str, tuple[int, int]] = {}
+    for name, spot in spots.items():
+        if spot.root not in placed:
+            first, last = spans.get(spot.root, (sharing.first[name], sharing.last[name]))
+            spans[spot.root] = min(first, sharing.first[name]), max(last, sharing.last[name])
+    return {root: _Buffer(first, last, sharing.nbytes[root]) for root, (first, last) in spans.items()}
+
+
+def _live(buffers: list[_Buffer], steps: int) -> list[int]:
+    """Bytes alive at each node."""
+    change = [0] * (steps + 1)
+    for buffer in buffers:
+        change[buffer.first] += align(buffer.nbytes)
+        change[buffer.last + 1] -= align(buffer.nbytes)
+    return list(accumulate(change[:-1]))
+
+
+def _early_parts(
+    program: Graph, sharing: Sharing, spots: dict[str, Spot], values: dict[str, _Buffer], live: list[int]
+) -> set[PartOf]:
+    """Parts in place of concats that are alive where most bytes are and run later, if the part is made by then."""
     peak = live.index(max(live)) if live else 0
-    made = {name: i for i, node in enumerate(program.nodes) for name in node.outputs}
     early = set()
-    for i, node in enumerate(program.nodes[peak + 1 :], peak + 1):
-        assert isinstance(node.op, IntegerOperator)
-        root = draft.spots[node.outputs[0]].root
-        if root not in draft.values or draft.values[root].first > peak:
+    for i, parts in sharing.parts.items():
+        root = spots[program.nodes[i].output].root
+        if i <= peak or root not in values or values[root].first > peak:
             continue
-        for k, _ in enumerate(node.op.parts(program.input_types(node), program.output_types(node))):
-            name = node.inputs[k]
-            if draft.spots[name].root == root and made.get(name, i) <= peak:
-                early.add((i, k))
-    return early - apart
+        names = program.nodes[i].inputs[: len(parts)]
+        early |= {(i, k) for k, name in enumerate(names) if spots[name].root == root and sharing.first[name] <= peak}
+    return early
 
 
-def _buffers(program: Graph, spots: dict[str, Spot], placed: dict[str, Place]) -> dict[str, _Buffer]:
-    buffers: dict[str, _Buffer] = {}
-    for i, node in enumerate(program.nodes):
-        for name in (*node.outputs, *node.inputs):
-            root = spots[name].root
-            if root not in placed:
-                buffers.setdefault(root, _Buffer(i, i, program.types[root].nbytes)).last = i
-    return buffers
-
-
-def _assign(buffers: list[_Buffer], enough: int) -> int:
-    """Give every buffer the offset that it has in the smallest of several greedy arenas, whose size is returned.
-
-    The first arena of `enough` bytes ends the search.
-    """
-    best, chosen = -1, [0] * len(buffers)
+def _arena(
+    spots: dict[str, Spot], values: dict[str, _Buffer], scratch: dict[int, _Buffer], lower_bound_bytes: int
+) -> _Arena:
+    """The smallest of several greedy arenas; the first one at the lower bound ends the search."""
+    buffers = [*values.values(), *scratch.values()]
+    nbytes, offsets = -1, [0] * len(buffers)
     for order in _ORDERS:
-        offsets = _placed_in(sorted(range(len(buffers)), key=lambda k: order(buffers[k])), buffers)
-        size = max((align(at + b.nbytes) for at, b in zip(offsets, buffers, strict=True)), default=0)
-        if best < 0 or size < best:
-            best, chosen = size, offsets
-        if best <= enough:
+        tried = _placed_in(sorted(range(len(buffers)), key=lambda k: order(buffers[k])), buffers)
+        end = max((align(offset + b.nbytes) for offset, b in zip(tried, buffers, strict=True)), default=0)
+        if nbytes < 0 or end < nbytes:
+            nbytes, offsets = end, tried
+        if nbytes == lower_bound_bytes:
             break
-    for buffer, offset in zip(buffers, chosen, strict=True):
-        buffer.offset = offset
-    return best
+    roots = dict(zip(values, offsets, strict=False))
+    places = {i: Place("arena", offsets[len(values) + k], b.nbytes) for k, (i, b) in enumerate(scratch.items())}
+    return _Arena(spots, roots, places, nbytes, lower_bound_bytes)
 
 
 # Which buffers come first: the largest, those that hold most for longest, the longest-lived, or in the order of time.
@@ -246,20 +249,15 @@ _ORDERS: tuple[Callable[[_Buffer], tuple[int, int]], ...] = (
 def _placed_in(order: list[int], buffers: list[_Buffer]) -> list[int]:
     """Offsets of the buffers, each put at the lowest offset where nothing of those before it is alive at its time."""
     offsets = [0] * len(buffers)
-    done: list[int] = []
+    done: list[tuple[int, int, int, int]] = []  # (offset, end, first, last), by offset
     for k in order:
         buffer, offset = buffers[k], 0
-        for other in sorted(done, key=lambda d: offsets[d]):
-            if buffers[other].last < buffer.first or buffer.last < buffers[other].first:
+        for start, end, first, last in done:
+            if last < buffer.first or buffer.last < first:
                 continue
-            if offset + buffer.nbytes <= offsets[other]:
+            if offset + buffer.nbytes <= start:
                 break
-            offset = max(offset, align(offsets[other] + buffers[other].nbytes))
+            offset = max(offset, end)
         offsets[k] = offset
-        done.append(k)
+        insort(done, (offset, align(offset + buffer.nbytes), buffer.first, buffer.last))
     return offsets
-
-
-def _live(buffers: list[_Buffer], steps: int) -> list[int]:
-    """Bytes alive at each node."""
-    return [sum(align(b.nbytes) for b in buffers if b.first <= i <= b.last) for i in range(steps)]

@@ -43,42 +43,50 @@ def spot_of_part(part: Part, target: Spot, nbytes: int) -> Spot | None:
     return Spot("", part.offset, part.pieces).inside(target)
 
 
-def shared(program: Graph, apart: Collection[PartOf] = ()) -> dict[str, Spot]:
-    """Every value -> where it lies; values at offset 0 of themselves have bytes of their own.
+class Sharing:
+    """Decides which values of a program share bytes, in one walk, so that a decision knows all those before it.
 
-    A program output keeps bytes of its own, and an alias of an input stays in the input.
-
-    Args:
-        program: stage `lowered`.
-        apart: inputs of concats that must not be computed in place.
+    Attributes:
+        nbytes: of every value.
+        first, last: indices of the nodes that make a value and that read it last; of an input or a constant, -1 and the
+            last reader; of a value that nothing reads, twice its maker.
+        parts: of the nodes that join their inputs, by index.
     """
-    return _Sharing(program).decide(apart)
-
-
-class _Sharing:
-    """Walks over the program once, so that a decision knows all that were made before its node runs."""
 
     def __init__(self, program: Graph) -> None:
         self._program = program
         self._fixed = {*program.inputs, *program.constants, *program.outputs}
-        self._spots = {name: Spot(name) for name in program.types}
-        self._members = {name: [name] for name in program.types}
         self._producers = program.producers()
-        self._readers: dict[str, int] = dict.fromkeys(program.types, 0)
-        self._last = dict.fromkeys(program.types, -1)
+        self._readers = dict.fromkeys(program.types, 0)
+        self.nbytes = {name: type_.nbytes for name, type_ in program.types.items()}
+        self.first = dict.fromkeys(program.types, -1)
+        self.last = dict.fromkeys(program.types, -1)
+        self.parts: dict[int, tuple[Part, ...]] = {}
         for i, node in enumerate(program.nodes):
+            assert isinstance(node.op, IntegerOperator)
             for name in node.inputs:
                 self._readers[name] += 1
-                self._last[name] = i
+                self.last[name] = i
+            for name in node.outputs:
+                self.first[name] = self.last[name] = i
+            if parts := node.op.parts(*self._types(node)):
+                self.parts[i] = parts
+        self._spots: dict[str, Spot] = {}
+        self._members: dict[str, list[str]] = {}
 
-    def decide(self, apart: Collection[PartOf]) -> dict[str, Spot]:
+    def decide(self, apart: Collection[PartOf] = ()) -> dict[str, Spot]:
+        """Every value -> where it lies; one with bytes of its own is its own root.
+
+        A program output keeps bytes of its own, and an alias of an input stays in the input. Inputs of concats that are
+        listed in `apart` are not computed in place.
+        """
+        self._spots = {name: Spot(name) for name in self._program.types}
+        self._members = {name: [name] for name in self._program.types}
         for i, node in enumerate(self._program.nodes):
             assert isinstance(node.op, IntegerOperator)
-            for name in node.outputs:
-                self._last[name] = max(self._last[name], i)
-            if (node.op.alias or node.op.in_place) and node.output not in self._program.outputs:
+            if (node.op.alias or node.op.in_place) and node.output not in self._fixed:
                 self._follow(i, node, alias=node.op.alias)
-            for k, part in enumerate(node.op.parts(*self._types(node))):
+            for k, part in enumerate(self.parts.get(i, ())):
                 if (i, k) not in apart:
                     self._lay_inside(node.inputs[k], node.output, part)
         return self._spots
@@ -86,48 +94,45 @@ class _Sharing:
     def _types(self, node: Node) -> tuple[tuple[Type, ...], tuple[Type, ...]]:
         return self._program.input_types(node), self._program.output_types(node)
 
-    def _nbytes(self, name: str) -> int:
-        return self._program.types[name].nbytes
-
     def _follow(self, i: int, node: Node, *, alias: bool) -> None:
         """Let an alias, or an output that is computed in place, lie where the first input lies."""
         source = node.inputs[0]
         spot = self._spots[source]
         takes_over = spot.root not in self._fixed and self._last_use(spot.root) == i
-        if self._nbytes(node.output) == self._nbytes(source) and (alias or takes_over):
+        if self.nbytes[node.output] == self.nbytes[source] and (alias or takes_over):
             self._spots[node.output] = spot
             self._members[spot.root].append(node.output)
 
     def _last_use(self, root: str) -> int:
-        return max(self._last[name] for name in self._members[root])
+        return max(self.last[name] for name in self._members[root])
 
     def _lay_inside(self, name: str, whole: str, part: Part) -> None:
         """Move everything that shares bytes with part `name` of a concat into the concat, where that is possible."""
-        target = spot_of_part(part, self._spots[whole], self._nbytes(name))
+        target = spot_of_part(part, self._spots[whole], self.nbytes[name])
         assert target is not None  # the concat is still where it was made
         if target.pieces:
             self._leave(name, part)
         spot = self._spots[name]
-        if spot.root in self._fixed or spot != Spot(spot.root) or self._nbytes(spot.root) != self._nbytes(name):
+        if spot.root in self._fixed or spot != Spot(spot.root) or self.nbytes[spot.root] != self.nbytes[name]:
             return
         if target.pieces and not (spot.root == name and self._can_be_cut(name, part)):
             return
-        moved = {m: self._spots[m].inside(target) for m in self._members[spot.root]}
+        moved = {member: self._spots[member].inside(target) for member in self._members[spot.root]}
         if None in moved.values():
             return
-        self._spots |= {m: place for m, place in moved.items() if place}
+        self._spots |= {member: place for member, place in moved.items() if place}
         self._members[target.root] += self._members.pop(spot.root)
 
     def _can_be_cut(self, name: str, part: Part) -> bool:
         """Whether `name` can be made in pieces: its kernel can, and nothing but the concat reads it."""
         maker = self._producers.get(name)
-        if maker is None or self._readers[name] != 1 or name in self._program.outputs:
+        if maker is None or self._readers[name] != 1:
             return False
         assert isinstance(maker.op, IntegerOperator)
         return maker.op.writes_pieces(*self._types(maker), part.pieces.nbytes)
 
     def _leave(self, name: str, part: Part) -> None:
-        """Let a value that was to be computed in place be made in pieces instead, which saves the concat its copy."""
+        """Let a value that was to be computed in place be made in pieces instead, which saves the concat a copy."""
         root = self._spots[name].root
         if root == name or self._members[root][-1] != name or not self._can_be_cut(name, part):
             return
