@@ -2,9 +2,10 @@
 
 MUTANTS = {
     "simd/q_table.c": (
-        ("one table for all channels", "table[c * 256 + x[c]]", "table[x[c]]"),
-        ("rows of channels are one", "x += p->channels, y += p->channels", "y += p->channels"),
-        ("the last code is dropped", "pj_look_up(y, x, p->rows, table)", "pj_look_up(y, x, p->rows - 1, table)"),
+        ("one table for all channels", "table[i * 256 + x[i]]", "table[x[i]]"),
+        ("rows of channels are one", "x += p->width, ", ""),
+        ("rows lie as close as they are wide", "y += p->step", "y += p->width"),
+        ("the last code is dropped", "pj_look_up(y, x, p->width, table)", "pj_look_up(y, x, p->width - 1, table)"),
         ("channels share a table that is not one", "p->channels == 1", "p->channels <= 3"),
     ),
     "simd/q_transpose.c": (
