@@ -93,9 +93,11 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
     ),
     "q_concat.c": (
         ("the first part's length serves all", "(size_t)p->part[k]", "(size_t)p->part[0]"),
-        ("every row is the first", "x + (int64_t)i * p->part[k]", "x"),
+        ("every row is the first", "x += p->part[k], ", ""),
         ("the last part is dropped", "k < p->count;", "k < p->count - 1;"),
         ("every part is the first", "x = in[k];", "x = in[0];"),
+        ("parts lie over one another", "out[0] + p->at[k]", "out[0] + p->at[0]"),
+        ("rows lie side by side", "y += p->step", "y += p->part[k]"),
     ),
     "q_conv2d.c": (
         ("the top row lies outside", "if (iy < 0 ||", "if (iy <= 0 ||"),
@@ -244,10 +246,11 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         ("no upper clamp", "0.0f, 255.0f)", "0.0f, 256.0f)"),
     ),
     "q_table.c": (
-        ("one table for all channels", "table[c * 256 + x[i]]", "table[x[i]]"),
-        ("channels stand in front", "(int64_t)row * p->channels + c", "(int64_t)c * p->rows + row"),
+        ("one table for all channels", "table[i * next + x[i]]", "table[x[i]]"),
+        ("rows of channels are one", "x += p->width, ", ""),
+        ("rows lie as close as they are wide", "y += p->step", "y += p->width"),
         ("the last row is dropped", "row < p->rows;", "row < p->rows - 1;"),
-        ("the code 255 has no entry", "table[c * 256 + x[i]]", "table[c * 256 + (x[i] == 255 ? 254 : x[i])]"),
+        ("the code 255 has no entry", "table[i * next + x[i]]", "table[i * next + (x[i] == 255 ? 254 : x[i])]"),
     ),
     "q_transpose.c": (
         ("two outer strides change places", "b * s[1] + (int64_t)c * s[2]", "b * s[2] + (int64_t)c * s[1]"),

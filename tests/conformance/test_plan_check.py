@@ -2,9 +2,15 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from penjing.ir.graph import Graph
+from penjing.ir.types import Constant, DType, Quant, Type
+from penjing.ops.concat import QConcat
+from penjing.ops.operator import Pieces
+from penjing.ops.permute import QTranspose
+from penjing.ops.table import QTable
 from penjing.program.plan import Place, Plan, plan
 from penjing.testing.plan_check import plan_problems
 
@@ -75,6 +81,48 @@ def test_a_size_that_does_not_fit_is_found(field, change, edge_program, memory):
 def test_a_lower_bound_over_the_arena_is_found(edge_program, memory):
     broken = dataclasses.replace(memory, lower_bound_bytes=memory.arena_bytes + 64)
     assert any("lower bound" in problem for problem in plan_problems(edge_program, broken))
+
+
+@pytest.fixture
+def joined() -> tuple[Graph, Plan]:
+    """Pixels of 40 codes, of which one part of a concat is laid between those of another."""
+    program = Graph("joined", stage="lowered")
+    x = program.add_input("x", Type((1, 6, 40), DType.U8, Quant((1.0,), 0)))
+    program.add_constant("table", Constant(np.arange(256, dtype=np.uint8)))
+    program.add_node(QTable(), (x, "table"), ("a",))
+    program.add_node(QTranspose((0, 1, 2)), (x,), ("b",))
+    program.add_node(QConcat(2), ("b", "a"), ("both",))
+    program.add_node(QTranspose((0, 2, 1)), ("both",), ("y",))
+    program.outputs = ("y",)
+    memory = plan(program)
+    assert memory.places["a"].pieces == Pieces(40, 80)
+    assert plan_problems(program, memory) == []
+    return program, memory
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "complaint"),
+    [
+        ("a", {"pieces": None}, "overlaps its input"),
+        ("a", {"pieces": Pieces(20, 40)}, "cannot be written in pieces of 20 bytes"),
+        ("a", {"pieces": Pieces(40, 79)}, "is read where it lies in pieces"),
+        ("b", {"offset": 40, "pieces": Pieces(40, 80)}, "cannot be written in pieces of 40 bytes"),
+        ("b", {"offset": 40, "pieces": Pieces(40, 80)}, "%a was overwritten before this use"),
+        ("a", {"offset": 0}, "is read where it lies in pieces"),
+        ("a", {"offset": 100}, "lies at 100, outside the"),
+    ],
+)
+def test_a_part_that_does_not_lie_where_the_concat_wants_it_is_found(name, changes, complaint, joined):
+    program, memory = joined
+    assert any(complaint in problem for problem in plan_problems(program, moved(memory, name, **changes)))
+
+
+def test_a_part_in_pieces_that_something_else_reads_is_found(joined):
+    program, memory = joined
+    read = program.copy()
+    read.add_node(QTranspose((0, 1, 2)), ("a",), ("z",))
+    broken = moved(dataclasses.replace(memory, places={**memory.places, "z": memory.places["b"]}), "a")
+    assert any("%a is read where it lies in pieces" in problem for problem in plan_problems(read, broken))
 
 
 def test_scratch_over_an_output_is_found(edge_program, memory):

@@ -13,13 +13,14 @@ from penjing.ir.types import Constant, DType, Quant, Type
 from penjing.ir.verify import verify
 from penjing.ops.add import QAdd
 from penjing.ops.concat import QConcat
-from penjing.ops.operator import IntegerOperator
+from penjing.ops.operator import IntegerOperator, Pieces
 from penjing.ops.permute import QTranspose
 from penjing.ops.reshape import QReshape
+from penjing.ops.slice import QSlice
 from penjing.ops.table import QTable
 from penjing.program.interpret import interpret
 from penjing.program.lower import lower
-from penjing.program.plan import ALIGNMENT, Plan, align, peak_activation_bytes, plan
+from penjing.program.plan import ALIGNMENT, Plan, align, moved_inputs, peak_activation_bytes, plan
 from penjing.program.weights import pack_weights
 from penjing.testing.networks import BATCH, Network, edge_cnn
 from penjing.testing.plan_check import plan_problems
@@ -49,6 +50,12 @@ class Program:
     def moved(self, x: str, out: str) -> str:
         """A copy that needs bytes of its own: a transpose of one sample with itself."""
         return self.add(QTranspose((0, 1)), x, out=out)
+
+    def sum(self, a: str, b: str, out: str) -> str:
+        return self.add(QAdd(1.0, 0, 1.0, 0, 0, 0, 255), a, b, out=out)
+
+    def joined(self, axis: int, *parts: str, out: str) -> str:
+        return self.add(QConcat(axis), *parts, out=out)
 
     def reshaped(self, x: str, out: str, *shape: int) -> str:
         return self.add(QReshape((BATCH, *shape)), x, out=out)
@@ -98,6 +105,10 @@ def test_the_plan_of_any_program_is_sound(made):
         assert memory.places[name].base == "out"
 
 
+def beside(bounds: tuple[int, ...], axis: int) -> tuple[object, ...]:
+    return (len(bounds), bounds[:axis], bounds[axis + 1 :])
+
+
 @st.composite
 def moves(draw) -> Program:
     """Programs of copies, tables, aliases and sums over values of any size: what the planner decides about, densely."""
@@ -106,7 +117,7 @@ def moves(draw) -> Program:
     for i in range(draw(st.integers(1, 14))):
         x = draw(st.sampled_from(values[-5:]))
         bounds = program.graph.types[x].bounds
-        kind = draw(st.sampled_from(["table", "moved", "alias", "joined", "sum", "table", "alias"]))
+        kind = draw(st.sampled_from(["table", "moved", "alias", "joined", "joined", "sum", "table", "pixels"]))
         out = f"v{i}"
         if kind == "table":
             program.table(x, out)
@@ -115,13 +126,18 @@ def moves(draw) -> Program:
         elif kind == "alias":
             flat = int(np.prod(bounds))
             program.reshaped(x, out, *((flat,) if len(bounds) > 2 else (1, flat)))
+        elif kind == "pixels":
+            flat = int(np.prod(bounds))
+            rows = draw(st.sampled_from([n for n in range(1, 7) if flat % n == 0]))
+            program.reshaped(x, out, rows, flat // rows)
         elif kind == "joined":
-            other = draw(st.sampled_from([v for v in values if len(program.graph.types[v].bounds) == len(bounds)]))
-            fits = program.graph.types[other].bounds[1:-1] == bounds[1:-1]
-            program.add(QConcat(len(bounds) - 1), x, other if fits else x, out=out)
+            axis = draw(st.integers(1, len(bounds) - 1))
+            fitting = [v for v in values if beside(program.graph.types[v].bounds, axis) == beside(bounds, axis)]
+            others = st.lists(st.sampled_from(fitting), max_size=3)
+            program.joined(axis, *draw(st.permutations([x, *draw(others)])), out=out)
         else:
             same = [v for v in values if program.graph.types[v].bounds == bounds]
-            program.add(QAdd(1.0, 0, 1.0, 0, 0, 0, 255), x, draw(st.sampled_from(same)), out=out)
+            program.sum(x, draw(st.sampled_from(same)), out)
         values.append(out)
     made = [v for v in values if v not in program.graph.inputs]
     users = program.graph.users()
@@ -150,21 +166,35 @@ def test_running_a_program_in_its_planned_memory_gives_what_the_interpreter_give
         "weights": pack_weights(graph, made),
     }
 
-    def view(name: str) -> np.ndarray:
-        place, type_ = made.places[name], graph.types[name]
-        raw = memory[place.base][place.offset : place.offset + place.nbytes]
-        return raw.view(type_.dtype.numpy).reshape(type_.bounds)
+    def where(name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The memory that holds a value, and the address of each of its bytes."""
+        place = made.places[name]
+        byte = np.arange(place.nbytes)
+        if place.pieces is not None:
+            byte = byte // place.pieces.nbytes * place.pieces.step + byte % place.pieces.nbytes
+        return memory[place.base], place.offset + byte
+
+    def read(name: str) -> np.ndarray:
+        block, addresses = where(name)
+        return block[addresses].view(graph.types[name].dtype.numpy).reshape(graph.types[name].bounds)
+
+    def write(name: str, array: np.ndarray) -> None:
+        block, addresses = where(name)
+        block[addresses] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
     rng = np.random.default_rng(0)
     inputs = [rng.integers(0, 256, size=graph.types[n].bounds, dtype=np.uint8) for n in graph.inputs]
     for name, codes in zip(graph.inputs, inputs, strict=True):
-        view(name)[...] = codes
+        write(name, codes)
     for node in graph.nodes:
         assert isinstance(node.op, IntegerOperator)
-        for name, array in zip(node.outputs, node.op.integer_reference(*map(view, node.inputs)), strict=True):
-            view(name)[...] = array.copy()
+        if not moved_inputs(graph, made, node):
+            continue
+        arrays = [read(name) for name in node.inputs]
+        for name, array in zip(node.outputs, node.op.integer_reference(*arrays), strict=True):
+            write(name, array)
     for name, want in zip(graph.outputs, interpret(graph, *inputs), strict=True):
-        np.testing.assert_array_equal(view(name), want)
+        np.testing.assert_array_equal(read(name), want)
 
 
 def test_an_alias_shares_the_bytes_of_what_it_renames():
@@ -202,7 +232,7 @@ def test_a_value_that_is_returned_under_another_shape_gives_its_own_bytes_back_a
     program = Program(64)
     y = program.reshaped(program.moved("x0", "a"), "y", 8, 8)
     b = program.moved("x0", "b")
-    _, made = program.done(y, program.add(QConcat(1), b, program.reshaped(y, "again", 64), out="z"))
+    _, made = program.done(y, program.sum(b, program.reshaped(y, "again", 64), out="z"))
     assert made.places["a"] == made.places["b"]
     assert made.arena_bytes == made.lower_bound_bytes == 64
 
@@ -240,6 +270,110 @@ def test_a_table_never_writes_over_an_input_or_a_constant_of_the_program():
     assert made.places["a"].base == "arena"
 
 
+def inside(made: Plan, part: str, whole: str) -> int:
+    """Where `part` begins in `whole`, which must hold all of it."""
+    a, b = made.places[part], made.places[whole]
+    assert a.base == b.base and b.offset <= a.offset and a.end <= b.end
+    return a.offset - b.offset
+
+
+def test_the_parts_of_a_concat_lie_in_it_and_nothing_is_moved():
+    program = Program(10, 20)
+    both = program.joined(1, program.moved("x0", "a"), program.table(program.moved("x1", "b"), "c"), out="both")
+    graph, made = program.done(program.moved(both, "y"))
+    assert [inside(made, name, "both") for name in "abc"] == [0, 10, 10]
+    assert [moved_inputs(graph, made, node) for node in graph.nodes] == [(0,), (0,), (0, 1), (), (0,)]
+    assert made.arena_bytes == made.lower_bound_bytes == 64
+
+
+def test_parts_of_nested_concats_lie_in_the_outermost():
+    program = Program(10)
+    a, b, c = (program.moved("x0", name) for name in "abc")
+    ab = program.joined(1, a, b, out="ab")
+    cab = program.joined(1, c, program.reshaped(program.reshaped(ab, "r", 4, 5), "ab2", 20), out="cab")
+    _, made = program.done(program.sum(program.moved(cab, "m"), cab, "y"))
+    assert [inside(made, name, "cab") for name in ("c", "a", "b", "ab", "r")] == [0, 10, 20, 10, 10]
+
+
+def test_parts_of_a_concat_that_is_returned_lie_in_the_output():
+    program = Program(100)
+    a, b = program.moved("x0", "a"), program.moved("x0", "b")
+    _, made = program.done(program.joined(1, a, b, out="y"), program.sum(a, b, "z"))
+    assert (made.places["a"].base, inside(made, "b", "y")) == ("out", 100)
+    assert made.arena_bytes == 0
+
+
+def test_inputs_outputs_and_parts_that_lie_elsewhere_are_copied():
+    program = Program(8)
+    a, b = program.moved("x0", "a"), program.moved("x0", "b")
+    first = program.joined(1, "x0", a, a, b, out="first")  # an input, and one value twice
+    second = program.joined(1, b, program.reshaped(a, "r", 8), out="second")  # both lie in the first
+    graph, made = program.done(program.moved(first, "y"), program.moved(second, "z"), b)
+    assert moved_inputs(graph, made, graph.nodes[2]) == (0, 2, 3)
+    assert moved_inputs(graph, made, graph.nodes[4]) == (0, 1)
+
+
+def test_a_table_does_not_write_over_a_part_while_the_concat_is_needed():
+    program = Program(8)
+    a, b = program.moved("x0", "a"), program.moved("x0", "b")
+    both = program.joined(1, a, b, out="both")
+    late = program.table(a, "late")
+    _, made = program.done(program.moved(both, "y"), program.moved(late, "z"))
+    assert inside(made, "a", "both") == 0
+    assert made.places["late"] != made.places["a"]
+
+
+def test_channels_that_a_table_makes_lie_in_pieces_between_those_of_others():
+    program = Program(400)
+    x = program.reshaped("x0", "r", 2, 5, 40)
+    made_by_table = program.table(program.add(QTranspose((0, 2, 1, 3)), x, out="a"), "c")
+    copied = program.add(QTranspose((0, 2, 1, 3)), x, out="b")
+    both = program.joined(3, copied, made_by_table, out="both")
+    graph, made = program.done(program.add(QTranspose((0, 2, 1, 3)), both, out="y"))
+    assert made.places["c"].pieces == Pieces(40, 80)
+    assert made.places["a"].pieces is None
+    assert inside(made, "c", "both") == 40
+    assert moved_inputs(graph, made, graph.nodes[4]) == (0,)
+
+
+def test_channels_that_something_else_reads_lie_together():
+    program = Program(400)
+    x = program.reshaped("x0", "r", 2, 5, 40)
+    a, b = program.table(x, "a"), program.table(x, "b")
+    both = program.joined(3, a, b, out="both")
+    _, made = program.done(both, program.add(QTranspose((0, 2, 1, 3)), a, out="y"))
+    assert made.places["a"].pieces is None
+    assert (made.places["b"].base, made.places["b"].pieces) == ("out", Pieces(40, 80))
+
+
+def test_concats_of_channels_nest():
+    program = Program(400)
+    x = program.reshaped("x0", "r", 2, 5, 40)
+    a, b, c, d = (program.table(x, name) for name in "abcd")
+    inner = program.joined(3, a, x, b, out="inner")
+    middle = program.joined(3, c, inner, out="middle")
+    rows = program.joined(1, d, program.add(QSlice(1, 1, 1, 1), x, out="s"), out="rows")
+    _, made = program.done(middle, rows)
+    assert [made.places[name].pieces for name in "abc"] == [Pieces(40, 160)] * 3
+    assert made.places["inner"].pieces == Pieces(120, 160)
+    assert [inside(made, name, "middle") for name in ("c", "inner", "b")] == [0, 40, 120]
+    assert made.places["d"].pieces is None and inside(made, "s", "rows") == 400
+
+
+def test_an_early_part_is_copied_where_its_place_would_cost_bytes():
+    program = Program(64)
+    small = program.moved("x0", "small")
+    value = program.joined(1, *["x0"] * 16, out="wide")
+    for i in range(3):
+        value = program.moved(value, f"wide{i}")  # 2 of 1024 bytes at a time
+    large = program.moved(value, "large")
+    both = program.joined(1, small, large, out="both")
+    graph, made = program.done(program.moved(both, "y"))
+    assert inside(made, "large", "both") == 64
+    assert moved_inputs(graph, made, graph.nodes[6]) == (0,)
+    assert made.arena_bytes == made.lower_bound_bytes == 64 + 1024 + 1088
+
+
 def test_values_that_are_never_alive_together_share_bytes():
     program = Program(64)
     value = "x0"
@@ -253,9 +387,9 @@ def test_a_hole_between_living_values_is_filled():
     program = Program(64)
     big = program.add(QConcat(1), "x0", "x0", "x0", "x0", out="big")  # 256 bytes
     small = program.moved("x0", "small")  # alive beside big, to the end
-    part = program.add(QConcat(1), big, "x0", out="end1")
+    end = program.moved(big, "end1")
     late = program.moved("x0", "late")  # alive after big: fits where big was
-    _, made = program.done(part, program.add(QConcat(1), small, late, out="end2"))
+    _, made = program.done(end, program.sum(small, late, out="end2"))
     assert made.places["late"].offset == made.places["big"].offset
     assert made.arena_bytes == 256 + 64
 

@@ -4,7 +4,7 @@ In integers, inputs in other codes than the output's go through a table first; t
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, channels_last
-from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
+from penjing.ops.operator import IntegerOperator, Operator, Param, Part, Pieces, Sample, expect
 from penjing.ops.torch_call import Imported, Ref, TorchCall
 
 MAX_PARTS = 32  # as many as `struct pj_q_concat` has room for
@@ -105,12 +105,28 @@ class QConcat(IntegerOperator):
     def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         return (np.concatenate(inputs, axis=self.axis),)
 
+    def parts(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> tuple[Part, ...]:
+        rows = [int(np.prod(t.bounds[self.axis :], dtype=np.int64)) for t in inputs]
+        return tuple(Part(sum(rows[:k]), Pieces(row, sum(rows))) for k, row in enumerate(rows))
+
+    def writes_pieces(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...], nbytes: int) -> bool:
+        return nbytes == self.parts(inputs, outputs)[0].pieces.step
+
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
-        parts = [int(np.prod(t.bounds[self.axis :], dtype=np.int64)) for t in inputs]
+        return self.placed_params(inputs, outputs, None, range(len(inputs)))
+
+    def placed_params(
+        self, inputs: tuple[Type, ...], outputs: tuple[Type, ...], pieces: Pieces | None, moved: Sequence[int]
+    ) -> dict[str, Param]:
+        parts = self.parts(inputs, outputs)
+        some = [parts[k] for k in moved]
+        none = (0,) * (MAX_PARTS - len(some))
         return {
-            "count": len(inputs),
+            "count": len(some),
             "outer": int(np.prod(outputs[0].bounds[: self.axis], dtype=np.int64)),
-            "part": (*parts, *(0,) * (MAX_PARTS - len(parts))),
+            "step": (pieces or parts[0].pieces).step,
+            "part": (*(part.pieces.nbytes for part in some), *none),
+            "at": (*(part.offset for part in some), *none),
         }
 
     @classmethod

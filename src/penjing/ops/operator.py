@@ -8,7 +8,7 @@ ends read names, `torch_form` is handed the torch module, and `kernel_params` re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -59,6 +59,22 @@ class Sample:
     def types(self) -> tuple[Type, ...]:
         """Types of the inputs that are present."""
         return tuple(Type(tuple(x.shape), DType.of(x)) for x in self.inputs if x is not None)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """How a value lies that does not lie in one piece: `nbytes` bytes together, the next `step` bytes further on."""
+
+    nbytes: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where an input lies in an output that joins inputs: its pieces, the first `offset` bytes from the start."""
+
+    offset: int
+    pieces: Pieces
 
 
 class Operator(Operation):
@@ -127,6 +143,28 @@ class IntegerOperator(Operation):
     def scratch_bytes(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> int:
         """Bytes of working memory that the kernel needs for one call."""
         return 0
+
+    def parts(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> tuple[Part, ...]:
+        """Where each input lies in the output of an operator that only joins them; () for every other operator.
+
+        An input that the plan lays there is not moved.
+        """
+        return ()
+
+    def writes_pieces(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...], nbytes: int) -> bool:
+        """Whether the kernel can write its output in pieces of so many bytes; `step` of its struct sets them apart."""
+        return False
+
+    def placed_params(
+        self, inputs: tuple[Type, ...], outputs: tuple[Type, ...], pieces: Pieces | None, moved: Sequence[int]
+    ) -> dict[str, Param]:
+        """`kernel_params` for an output that lies in `pieces`.
+
+        `moved` are the positions of the inputs that the kernel is given: of an operator with `parts`, those that do not
+        lie in the output already; of others, all.
+        """
+        params = self.kernel_params(inputs, outputs)
+        return {**params, "step": pieces.step} if pieces else params
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         """Work of one call; the default counts bytes only."""

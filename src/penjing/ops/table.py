@@ -5,7 +5,7 @@
 The compressor builds the tables once, in float64, so no device ever evaluates a sigmoid.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,10 @@ from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
-from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
+from penjing.ops.operator import IntegerOperator, Operator, Param, Pieces, Sample, expect
+
+
+_LEAST_PIECE = 32  # bytes; to look up shorter pieces one by one costs more than to copy them afterwards
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,18 @@ class QTable(IntegerOperator):
         return (table[np.arange(table.shape[0]), x],)
 
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
+        return self.placed_params(inputs, outputs, None, (0, 1))
+
+    def writes_pieces(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...], nbytes: int) -> bool:
+        return nbytes >= _LEAST_PIECE and (inputs[1].rank == 1 or nbytes == inputs[1].bounds[0])
+
+    def placed_params(
+        self, inputs: tuple[Type, ...], outputs: tuple[Type, ...], pieces: Pieces | None, moved: Sequence[int]
+    ) -> dict[str, Param]:
         channels = inputs[1].bounds[0] if inputs[1].rank == 2 else 1
-        return {"rows": inputs[0].elements // channels, "channels": channels}
+        width = pieces.nbytes if pieces else channels if channels > 1 else inputs[0].elements
+        step = pieces.step if pieces else width
+        return {"rows": inputs[0].elements // width, "width": width, "step": step, "channels": channels}
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -47,7 +60,9 @@ class QTable(IntegerOperator):
         for n in LENGTHS:
             yield Sample(cls(), (codes(rng, (1, n)), codes(rng, (256,))), constant=(1,))
         yield Sample(cls(), (codes(rng, (2, 130, 3)), codes(rng, (3, 256))), constant=(1,))
-        yield Sample(cls(), (codes(rng, (1, 33, 17)), codes(rng, (17, 256))), constant=(1,))
+        for channels in (17, 33):
+            yield Sample(cls(), (codes(rng, (1, 33, channels)), codes(rng, (channels, 256))), constant=(1,))
+        yield Sample(cls(), (codes(rng, (1, 5, 65)), codes(rng, (256,))), constant=(1,))
 
 
 class Elementwise(Operator):

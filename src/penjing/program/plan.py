@@ -1,14 +1,18 @@
 """The static memory plan: where every value of a program lies in one arena that the caller owns.
 
-Values are placed largest first at the lowest offset where no value that is alive at the same time lies (greedy by size,
-as in Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020, section 5). An alias
-operator shares its input's bytes; an in-place operator takes over its first input's bytes when nothing else reads them.
+Values are placed one after another at the lowest offset where no value that is alive at the same time lies, the largest
+first (greedy by size, as in Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020,
+section 5); where that leaves gaps, other orders are tried. Which values share bytes is decided before (`sharing.py`).
 """
 
+from bisect import insort
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import accumulate
 
 from penjing.ir.graph import Graph, Node
-from penjing.ops.operator import IntegerOperator
+from penjing.ops.operator import IntegerOperator, Part, Pieces
+from penjing.program.sharing import PartOf, Sharing, Spot, spot_of_part
 
 ALIGNMENT = 64
 
@@ -20,11 +24,22 @@ def align(nbytes: int) -> int:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value lies: `base` is 'in', 'out', 'arena' or 'weights'."""
+    """Where a value lies: `base` is 'in', 'out', 'arena' or 'weights'.
+
+    One in pieces is part of a concat, which alone reads it.
+    """
 
     base: str
     offset: int
     nbytes: int
+    pieces: Pieces | None = None
+
+    @property
+    def end(self) -> int:
+        """Where its last byte ends."""
+        if self.pieces is None:
+            return self.offset + self.nbytes
+        return self.offset + (self.nbytes // self.pieces.nbytes - 1) * self.pieces.step + self.pieces.nbytes
 
 
 @dataclass(frozen=True)
@@ -54,45 +69,46 @@ class Plan:
         return self.arena_bytes + sum(self.codes_bytes)
 
 
-@dataclass
-class _Buffer:
-    """One stretch of arena memory: first and last node index at which it holds something."""
-
-    first: int
-    last: int
-    nbytes: int
-    offset: int = -1
-
-
 def plan(program: Graph, threads: int = 1) -> Plan:
     """Place every value. Program inputs lie one after another in `in`, outputs in `out`, constants in `weights`."""
     places, weights_bytes = _stack("weights", program, tuple(program.constants))
     inputs, input_bytes = _stack("in", program, program.inputs)
     outputs, output_bytes = _stack("out", program, program.outputs)
-    places |= inputs
-    roots = _roots(program)
-    places |= {name: place for name, place in outputs.items() if name not in inputs}
-    buffers = _buffers(program, roots, places)
-    scratch = {
-        i: _Buffer(i, i, n) for i, node in enumerate(program.nodes) if (n := _scratch_bytes(program, node, threads))
-    }
-    _assign([*buffers.values(), *scratch.values()])
-    everything = [*buffers.values(), *scratch.values()]
-    for name in program.types:
-        root = roots.get(name, name)
-        if name not in places and root in buffers:
-            places[name] = Place("arena", buffers[root].offset, program.types[name].nbytes)
-        elif name not in places:
-            places[name] = Place(places[root].base, places[root].offset, program.types[name].nbytes)
+    places = outputs | places | inputs
+    arena = _smallest(program, threads, places)
+    for name, spot in arena.spots.items():
+        root = places.get(spot.root)
+        base, offset = (root.base, root.offset) if root else ("arena", arena.values[spot.root])
+        places[name] = Place(base, offset + spot.offset, program.types[name].nbytes, spot.pieces)
     return Plan(
         places,
-        {i: Place("arena", b.offset, b.nbytes) for i, b in scratch.items()},
-        arena_bytes=max((align(b.offset + b.nbytes) for b in everything), default=0),
+        arena.scratch,
+        arena_bytes=arena.nbytes,
         weights_bytes=weights_bytes,
         input_bytes=input_bytes,
         output_bytes=output_bytes,
-        lower_bound_bytes=_lower_bound(everything, len(program.nodes)),
+        lower_bound_bytes=arena.lower_bound_bytes,
     )
+
+
+def moved_inputs(program: Graph, memory: Plan, node: Node) -> tuple[int, ...]:
+    """Positions of the inputs that a node's kernel has to read.
+
+    All, except those that lie in the output already because the operator only joins them, or only renames its input.
+    """
+    assert isinstance(node.op, IntegerOperator)
+    target = memory.places[node.outputs[0]]
+    if node.op.alias:
+        there = [(target.base, target.offset) == (memory.places[x].base, memory.places[x].offset) for x in node.inputs]
+        return tuple(k for k, is_there in enumerate(there) if not is_there)
+    types = program.input_types(node), program.output_types(node)
+    lies = {k: _part_place(part, target, types[0][k].nbytes) for k, part in enumerate(node.op.parts(*types))}
+    return tuple(k for k, name in enumerate(node.inputs) if lies.get(k) != memory.places[name])
+
+
+def _part_place(part: Part, target: Place, nbytes: int) -> Place | None:
+    spot = spot_of_part(part, Spot("", target.offset, target.pieces), nbytes)
+    return Place(target.base, spot.offset, nbytes, spot.pieces) if spot else None
 
 
 def peak_activation_bytes(graph: Graph) -> int:
@@ -123,57 +139,125 @@ def _scratch_bytes(program: Graph, node: Node, threads: int) -> int:
     return align(nbytes) * threads if node.op.splits and threads > 1 else nbytes
 
 
-def _roots(program: Graph) -> dict[str, str]:
-    """Value -> the value whose bytes it shares.
+@dataclass(frozen=True)
+class _Buffer:
+    """One stretch of arena memory: first and last node index at which it holds something."""
 
-    A program output keeps bytes of its own, and an alias of an input stays in the input.
+    first: int
+    last: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class _Arena:
+    """Which values share bytes; the offset of each root and the place of each node's scratch; and what that takes."""
+
+    spots: dict[str, Spot]
+    values: dict[str, int]
+    scratch: dict[int, Place]
+    nbytes: int
+    lower_bound_bytes: int
+
+
+def _smallest(program: Graph, threads: int, placed: Collection[str]) -> _Arena:
+    """The smallest arena that is found, and of several such the one with the most parts of concats in place.
+
+    A concat's bytes are taken from its first part on. Where most bytes are alive at once, parts that are made so early
+    may better be copied.
     """
-    last = {name: i for i, node in enumerate(program.nodes) for name in node.inputs}
-    fixed = {*program.inputs, *program.constants, *program.outputs}
-    roots = {name: name for name in program.types}
-    last_of_root: dict[str, int] = {}
-    for name, root in roots.items():
-        last_of_root[root] = max(last_of_root.get(root, -1), last.get(name, -1))
-    for i, node in enumerate(program.nodes):
-        assert isinstance(node.op, IntegerOperator)
-        if not (node.op.alias or node.op.in_place) or node.output in program.outputs:
+    sharing = Sharing(program)
+    scratch = {
+        i: _Buffer(i, i, n) for i, node in enumerate(program.nodes) if (n := _scratch_bytes(program, node, threads))
+    }
+    apart: set[PartOf] = set()
+    best: _Arena | None = None
+    while True:
+        spots = dict(sharing.decide(apart))
+        values = _buffers(sharing, spots, placed)
+        live = _live([*values.values(), *scratch.values()], len(program.nodes))
+        if best is None or max(live, default=0) < best.nbytes:
+            arena = _arena(spots, values, scratch, max(live, default=0))
+            best = arena if best is None or arena.nbytes < best.nbytes else best
+        early = _early_parts(program, sharing, spots, values, live) - apart
+        if not early:
+            return best
+        apart |= early
+
+
+def _buffers(sharing: Sharing, spots: dict[str, Spot], placed: Collection[str]) -> dict[str, _Buffer]:
+    """Root -> its stretch of the arena."""
+    spans: dict[str, tuple[int, int]] = {}
+    for name, spot in spots.items():
+        if spot.root not in placed:
+            first, last = spans.get(spot.root, (sharing.first[name], sharing.last[name]))
+            spans[spot.root] = min(first, sharing.first[name]), max(last, sharing.last[name])
+    return {root: _Buffer(first, last, sharing.nbytes[root]) for root, (first, last) in spans.items()}
+
+
+def _live(buffers: list[_Buffer], steps: int) -> list[int]:
+    """Bytes alive at each node."""
+    change = [0] * (steps + 1)
+    for buffer in buffers:
+        change[buffer.first] += align(buffer.nbytes)
+        change[buffer.last + 1] -= align(buffer.nbytes)
+    return list(accumulate(change[:-1]))
+
+
+def _early_parts(
+    program: Graph, sharing: Sharing, spots: dict[str, Spot], values: dict[str, _Buffer], live: list[int]
+) -> set[PartOf]:
+    """Parts in place of concats that are alive where most bytes are and run later, if the part is made by then."""
+    peak = live.index(max(live)) if live else 0
+    early = set()
+    for i, parts in sharing.parts.items():
+        root = spots[program.nodes[i].output].root
+        if i <= peak or root not in values or values[root].first > peak:
             continue
-        root = roots[node.inputs[0]]
-        takes_over = node.op.in_place and root not in fixed and last_of_root[root] == i
-        fits = program.types[node.output].nbytes == program.types[node.inputs[0]].nbytes
-        if fits and (node.op.alias or takes_over):
-            roots[node.output] = root
-            last_of_root[root] = max(last_of_root[root], last.get(node.output, i))
-    return roots
+        names = program.nodes[i].inputs[: len(parts)]
+        early |= {(i, k) for k, name in enumerate(names) if spots[name].root == root and sharing.first[name] <= peak}
+    return early
 
 
-def _buffers(program: Graph, roots: dict[str, str], placed: dict[str, Place]) -> dict[str, _Buffer]:
-    buffers: dict[str, _Buffer] = {}
-    for i, node in enumerate(program.nodes):
-        for name in (*node.outputs, *node.inputs):
-            root = roots[name]
-            if root in placed:
+def _arena(
+    spots: dict[str, Spot], values: dict[str, _Buffer], scratch: dict[int, _Buffer], lower_bound_bytes: int
+) -> _Arena:
+    """The smallest of several greedy arenas; the first one at the lower bound ends the search."""
+    buffers = [*values.values(), *scratch.values()]
+    nbytes, offsets = -1, [0] * len(buffers)
+    for order in _ORDERS:
+        tried = _placed_in(sorted(range(len(buffers)), key=lambda k: order(buffers[k])), buffers)
+        end = max((align(offset + b.nbytes) for offset, b in zip(tried, buffers, strict=True)), default=0)
+        if nbytes < 0 or end < nbytes:
+            nbytes, offsets = end, tried
+        if nbytes == lower_bound_bytes:
+            break
+    roots = dict(zip(values, offsets, strict=False))
+    places = {i: Place("arena", offsets[len(values) + k], b.nbytes) for k, (i, b) in enumerate(scratch.items())}
+    return _Arena(spots, roots, places, nbytes, lower_bound_bytes)
+
+
+# Which buffers come first: the largest, those that hold most for longest, the longest-lived, or in the order of time.
+_ORDERS: tuple[Callable[[_Buffer], tuple[int, int]], ...] = (
+    lambda b: (-b.nbytes, b.first),
+    lambda b: (-b.nbytes * (b.last - b.first + 1), b.first),
+    lambda b: (b.first - b.last, -b.nbytes),
+    lambda b: (b.first, -b.nbytes),
+    lambda b: (-b.last, -b.nbytes),
+)
+
+
+def _placed_in(order: list[int], buffers: list[_Buffer]) -> list[int]:
+    """Offsets of the buffers, each put at the lowest offset where nothing of those before it is alive at its time."""
+    offsets = [0] * len(buffers)
+    done: list[tuple[int, int, int, int]] = []  # (offset, end, first, last), by offset
+    for k in order:
+        buffer, offset = buffers[k], 0
+        for start, end, first, last in done:
+            if last < buffer.first or buffer.last < first:
                 continue
-            nbytes = program.types[root].nbytes
-            buffer = buffers.setdefault(root, _Buffer(i, i, nbytes))
-            buffer.last = i
-    return buffers
-
-
-def _assign(buffers: list[_Buffer]) -> None:
-    done: list[_Buffer] = []
-    for buffer in sorted(buffers, key=lambda b: (-b.nbytes, b.first)):
-        offset = 0
-        for other in sorted(done, key=lambda b: b.offset):
-            if other.last < buffer.first or buffer.last < other.first:
-                continue
-            if offset + buffer.nbytes <= other.offset:
+            if offset + buffer.nbytes <= start:
                 break
-            offset = max(offset, align(other.offset + other.nbytes))
-        buffer.offset = offset
-        done.append(buffer)
-
-
-def _lower_bound(buffers: list[_Buffer], steps: int) -> int:
-    live = [sum(align(b.nbytes) for b in buffers if b.first <= i <= b.last) for i in range(steps)]
-    return max(live, default=0)
+            offset = max(offset, end)
+        offsets[k] = offset
+        insort(done, (offset, align(offset + buffer.nbytes), buffer.first, buffer.last))
+    return offsets

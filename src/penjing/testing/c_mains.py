@@ -26,10 +26,16 @@ OPERATORS_MAIN = r"""
 #include <stdio.h>
 #include <stdlib.h>
 
+struct suite_pieces {
+    const void *params;
+    size_t bytes, step; /* of the first output: in a piece, and from piece to piece */
+};
+
 struct suite_case {
     void (*run)(const void *params, const void *const *in, void *const *out, void *scratch);
     const void *params;
-    int inputs, outputs, modes;
+    const struct suite_pieces *piece;
+    int inputs, outputs, in_place, pieces;
     size_t scratch;
     const size_t *bytes;      /* of the inputs, then of the outputs */
     const size_t *activation; /* 1 for each input that is one, 0 for each constant */
@@ -53,13 +59,30 @@ static int suite_write(const uint8_t *from, size_t bytes)
     return fwrite(from, 1, bytes, stdout) == bytes ? 0 : 4;
 }
 
-/* Writes one byte, 1 if an input was changed, and the outputs. */
+/* Lets `bytes` bytes in pieces lie together; returns whether all between them is as it was filled. */
+static int suite_gather(uint8_t *block, size_t bytes, const struct suite_pieces *p, int fill)
+{
+    size_t i, j;
+    int kept = 1;
+    for (i = 1; i < bytes / p->bytes; i++) {
+        for (j = p->bytes; j < p->step; j++)
+            kept &= block[(i - 1) * p->step + j] == fill;
+    }
+    for (i = 1; i < bytes / p->bytes; i++)
+        memmove(block + i * p->bytes, block + i * p->step, p->bytes);
+    return kept;
+}
+
+enum { EXACT, UNALIGNED, IN_PLACE, IN_PIECES };
+
+/* Writes one byte, 1 if an input was changed or a byte between pieces, and the outputs. */
 static int suite_run(const struct suite_case *c, uint8_t *const *original, int mode)
 {
+    const struct suite_pieces *p = mode >= IN_PIECES ? &c->piece[mode - IN_PIECES] : 0;
     uint8_t *in[SUITE_MAX], *out[SUITE_MAX], *scratch = c->scratch ? suite_block(c->scratch, 0xA5) : 0;
     const void *from[SUITE_MAX];
     void *to[SUITE_MAX];
-    const size_t off = mode == 1;
+    const size_t off = mode == UNALIGNED;
     uint8_t changed = 0;
     int k, status;
     for (k = 0; k < c->inputs; k++) {
@@ -69,12 +92,15 @@ static int suite_run(const struct suite_case *c, uint8_t *const *original, int m
         from[k] = in[k] + shift;
     }
     for (k = 0; k < c->outputs; k++) {
-        out[k] = suite_block(c->bytes[c->inputs + k] + off, off ? 0x5A : 0xA5);
-        to[k] = mode == 2 ? in[k] : out[k] + off;
+        const size_t bytes = c->bytes[c->inputs + k];
+        out[k] = suite_block(p ? (bytes / p->bytes - 1) * p->step + p->bytes : bytes + off, off ? 0x5A : 0xA5);
+        to[k] = mode == IN_PLACE ? in[k] : out[k] + off;
     }
-    c->run(c->params, from, to, scratch);
+    c->run(p ? p->params : c->params, from, to, scratch);
+    if (p)
+        changed |= !suite_gather(out[0], c->bytes[c->inputs], p, 0xA5);
     for (k = 0; k < c->inputs; k++)
-        changed |= !(mode == 2 && k < c->outputs) && memcmp(from[k], original[k], c->bytes[k]) != 0;
+        changed |= !(mode == IN_PLACE && k < c->outputs) && memcmp(from[k], original[k], c->bytes[k]) != 0;
     status = suite_write(&changed, 1);
     for (k = 0; k < c->outputs; k++) {
         status |= suite_write(to[k], c->bytes[c->inputs + k]);
@@ -100,8 +126,8 @@ int main(int argc, char **argv)
             if (fread(original[k], 1, c->bytes[k], stdin) != c->bytes[k])
                 return 5;
         }
-        for (mode = 0; mode < c->modes; mode++)
-            if (only < 0 || only == i)
+        for (mode = 0; mode < IN_PIECES + c->pieces; mode++)
+            if ((only < 0 || only == i) && (mode != IN_PLACE || c->in_place))
                 status |= suite_run(c, original, mode);
         for (k = 0; k < c->inputs; k++)
             free(original[k]);

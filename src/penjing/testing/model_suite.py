@@ -121,7 +121,7 @@ def model_sources(prepared: Prepared, isas: Sequence[str], *, standalone: bool) 
 def planned_arena_bytes(memory: Plan) -> int:
     """Where the last arena byte of a plan ends, before alignment."""
     places = [*memory.places.values(), *memory.scratch.values()]
-    return max((place.offset + place.nbytes for place in places if place.base == "arena"), default=0)
+    return max((place.end for place in places if place.base == "arena"), default=0)
 
 
 def corner_samples(program: Graph, rng: np.random.Generator, count: int) -> list[Sample]:

@@ -7,8 +7,10 @@ sanitizer sees each access beside it. Each sample runs in up to three ways:
     exact       blocks as malloc returns them, outputs filled with 0xA5
     unaligned   activations one byte off, as the caller of a model may place them; outputs filled with 0x5A
     in place    the output over the first input, for operators that allow it
+    in pieces   the output's pixels apart, for operators that can write so: just apart, or so that 8, 16 or 32 bytes
+                make a step
 
-Inputs must come out unchanged, except in place.
+Inputs must come out unchanged, except in place, and what lies between pieces too.
 
     python -m penjing.testing.op_suite q_add --target aarch64-linux --sample 3
 """
@@ -27,7 +29,7 @@ from penjing.emit.c.kernels import CLOSING, kernel_file, kernel_text, opening_fi
 from penjing.ir.text import print_type
 from penjing.ir.types import Type
 from penjing.ops import integer_operators
-from penjing.ops.operator import IntegerOperator, Sample
+from penjing.ops.operator import IntegerOperator, Pieces, Sample
 from penjing.testing.c_mains import OPERATORS_MAIN, SANITIZER_REPORT
 from penjing.testing.differences import describe_difference
 from penjing.testing.isas import run_on_isa, runnable_isas
@@ -37,7 +39,8 @@ from penjing.vector import vector_operators
 SANITIZE = ("-fsanitize=address,undefined,float-divide-by-zero,float-cast-overflow", "-fno-sanitize-recover=all")
 
 
-_MODES = ("exact", "unaligned", "in place")
+_MODES = ("exact", "unaligned")
+_STEPS = (8, 16, 32)  # at which some kernel may take another way
 _CRASHES_SHOWN = 3
 
 
@@ -61,7 +64,17 @@ class OpCase:
     @property
     def modes(self) -> tuple[str, ...]:
         """The ways in which the sample runs."""
-        return _MODES if self.op.in_place else _MODES[:2]
+        pieces = [f"in pieces, {pieces.step} bytes apart" for pieces in self.pieces]
+        return (*_MODES, *(["in place"] if self.op.in_place else []), *pieces)
+
+    @property
+    def pieces(self) -> tuple[Pieces, ...]:
+        """How the output lies, each time that the sample runs with an output in pieces."""
+        types, nbytes = (self.sample.types, self.outputs), self.outputs[0].bounds[-1]
+        if len(self.outputs) != 1 or not self.op.writes_pieces(*types, nbytes):
+            return ()
+        steps = [nbytes + 3, *(step for step in _STEPS if step > nbytes)]
+        return tuple(Pieces(nbytes, step) for step in steps)
 
     def __str__(self) -> str:
         types = ", ".join(print_type(t) for t in self.sample.types)
@@ -125,9 +138,21 @@ def _table(cases: Sequence[OpCase]) -> Iterator[str]:
         yield f"static const struct pj_{case.name} suite_params_{i} = {params};"
         yield _sizes(f"suite_bytes_{i}", [t.nbytes for t in (*types, *case.outputs)])
         yield _sizes(f"suite_activation_{i}", activations)
-        counts = f"{len(types)}, {len(case.outputs)}, {len(case.modes)}, {scratch}"
-        rows.append(f"{{suite_{case.name}, &suite_params_{i}, {counts}, suite_bytes_{i}, suite_activation_{i}}}")
+        modes = f"{int(case.op.in_place)}, {len(case.pieces)}"
+        counts = f"{len(types)}, {len(case.outputs)}, {modes}, {scratch}, suite_bytes_{i}, suite_activation_{i}"
+        rows.append(f"{{suite_{case.name}, &suite_params_{i}, suite_pieces_{i}, {counts}}}")
+        yield from _pieces(i, case)
     yield "static const struct suite_case suite_cases[] = {\n    " + ",\n    ".join(rows) + "\n};"
+
+
+def _pieces(i: int, case: OpCase) -> Iterator[str]:
+    every = range(len(case.sample.types))
+    rows = []
+    for k, pieces in enumerate(case.pieces):
+        params = struct_literal(case.op.placed_params(case.sample.types, case.outputs, pieces, every))
+        yield f"static const struct pj_{case.name} suite_params_{i}_{k} = {params};"
+        rows.append(f"{{&suite_params_{i}_{k}, {pieces.nbytes}, {pieces.step}}}")
+    yield f"static const struct suite_pieces suite_pieces_{i}[] = {{{', '.join(rows) or '{0, 0, 0}'}}};"
 
 
 def _sizes(name: str, values: Sequence[int]) -> str:
@@ -220,7 +245,7 @@ class _Compared:
 
     def _of_case(self, case: OpCase) -> Iterator[str]:
         for mode in case.modes:
-            lines = ["an input was changed"] if self._take(1) != b"\0" else []
+            lines = ["an input was changed, or what lies between pieces"] if self._take(1) != b"\0" else []
             for k, want in enumerate(case.expected):
                 got = np.frombuffer(self._take(want.nbytes).ljust(want.nbytes, b"\0"), want.dtype).reshape(want.shape)
                 difference = describe_difference(got, want)

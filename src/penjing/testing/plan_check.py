@@ -2,7 +2,7 @@
 
 The planner reasons with lifetimes; this file knows none. It walks through the program as the generated code does, and
 for every byte of every memory keeps the number of the content that was written there last. A node may run when each
-of its inputs is still whole.
+of its inputs is still whole. A concat does not move a part that lies in its place already.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from penjing.ir.graph import Graph, Node
+from penjing.ops.concat import QConcat
 from penjing.ops.operator import IntegerOperator
 from penjing.program.plan import ALIGNMENT, Place, Plan
 
@@ -36,14 +37,30 @@ def _misplaced(program: Graph, memory: Plan) -> Iterator[str]:
         place = memory.places[name]
         if place.nbytes != type_.nbytes:
             yield f"%{name} has {type_.nbytes} bytes, its place {place.nbytes}"
-        if place.offset % ALIGNMENT:
+        if place.offset % ALIGNMENT and not _is_part(program, memory, name):
             yield f"%{name} lies at {place.offset}, which is not {ALIGNMENT}-byte aligned"
-        if not 0 <= place.offset <= sizes[place.base] - place.nbytes:
+        if not (place.offset >= 0 and place.end <= sizes[place.base]):
             yield f"%{name} lies at {place.offset}, outside the {sizes[place.base]} bytes of {place.base}"
     for base, names in (("in", program.inputs), ("weights", program.constants), ("out", program.outputs)):
         wrong = [name for name in names if name in memory.places and memory.places[name].base != base]
         if wrong:
             yield f"%{wrong[0]} must lie in {base}, not in {memory.places[wrong[0]].base}"
+
+
+def _is_part(program: Graph, memory: Plan, name: str) -> bool:
+    """Whether a value lies inside a concat that is aligned."""
+    place = memory.places[name]
+    around = [memory.places[node.output] for node in program.nodes if isinstance(node.op, QConcat)]
+    inside = [a for a in around if a.base == place.base and a.offset <= place.offset and place.end <= a.end]
+    return any(a.offset % ALIGNMENT == 0 for a in inside)
+
+
+def _addresses(place: Place) -> np.ndarray:
+    """Of each byte of a value, in its order."""
+    byte = np.arange(place.nbytes)
+    if place.pieces is None:
+        return place.offset + byte
+    return place.offset + byte // place.pieces.nbytes * place.pieces.step + byte % place.pieces.nbytes
 
 
 def _sizes(memory: Plan) -> dict[str, int]:
@@ -59,11 +76,11 @@ def _inconsistent(memory: Plan) -> Iterator[str]:
     if memory.lower_bound_bytes > memory.arena_bytes:
         yield f"the lower bound of {memory.lower_bound_bytes} bytes is over the arena's {memory.arena_bytes}"
     places = [*memory.places.values(), *memory.scratch.values()]
-    end = max((p.offset + p.nbytes for p in places if p.base == "arena"), default=0)
+    end = max((p.end for p in places if p.base == "arena"), default=0)
     if not end <= memory.arena_bytes < end + ALIGNMENT:
         yield f"the arena has {memory.arena_bytes} bytes, its last value ends at {end}"
     for base, size in _sizes(memory).items():
-        end = max((place.offset + place.nbytes for place in places if place.base == base), default=0)
+        end = max((place.end for place in places if place.base == base), default=0)
         if base != "arena" and end != size:
             yield f"{base} has {size} bytes, its last value ends at {end}"
 
@@ -73,11 +90,12 @@ class _Walk:
         self._program = program
         self._memory = memory
         self._owner = {base: np.full(max(size, 1), _NOTHING, np.int64) for base, size in _sizes(memory).items()}
-        self._content: dict[str, int] = {}
+        self._content: dict[str, np.ndarray] = {}
+        self._written = 0
 
     def problems(self) -> Iterator[str]:
         for name in (*self._program.inputs, *self._program.constants):
-            yield from self._write(name, f"entry %{name}", len(self._content))
+            yield from self._write(name, f"entry %{name}", self._at(self._place(name)))
         for index, node in enumerate(self._program.nodes):
             yield from self._step(index, node)
         for name in self._program.outputs:
@@ -86,57 +104,90 @@ class _Walk:
 
     def _step(self, index: int, node: Node) -> Iterator[str]:
         assert isinstance(node.op, IntegerOperator)
-        for name in node.inputs:
+        there = [
+            self._is_there(node, name, wanted) for name, wanted in zip(node.inputs, self._wanted(node), strict=True)
+        ]
+        for name, is_there in zip(node.inputs, there, strict=True):
             if not self._is_whole(name):
                 yield f"{node}: %{name} was overwritten before this use"
+            if self._place(name).pieces and not is_there:
+                yield f"{node}: %{name} is read where it lies in pieces"
         if node.op.alias and self._place(node.outputs[0]) == self._place(node.inputs[0]):
             self._content[node.outputs[0]] = self._content[node.inputs[0]]
             return
-        yield from self._collisions(index, node)
+        kept = [self._at(self._place(name)) for name, is_there in zip(node.inputs, there, strict=True) if is_there]
+        written = {name: self._at(self._place(name)) for name in node.outputs}
+        if kept:
+            written[node.output] = np.setdiff1d(written[node.output], np.concatenate(kept))
+        yield from self._collisions(index, node, written)
         scratch = self._memory.scratch.get(index)
         if scratch is not None:
-            self._view(scratch)[:] = _SCRATCH
-        for name in node.outputs:
+            self._owner[scratch.base][self._at(scratch)] = _SCRATCH
+        for name, addresses in written.items():
             if self._place(name).base in _READ_ONLY:
                 yield f"{node}: %{name} is written into {self._place(name).base}"
-            yield from self._write(name, str(node), len(self._content))
+            yield from self._write(name, str(node), addresses)
 
-    def _collisions(self, index: int, node: Node) -> Iterator[str]:
-        """Places that one call reads and writes, or writes twice."""
+    def _wanted(self, node: Node) -> list[np.ndarray | None]:
+        """The addresses in its output where a concat wants each of its inputs; nothing for other operators."""
+        if not isinstance(node.op, QConcat):
+            return [None] * len(node.inputs)
+        output = self._program.types[node.output]
+        within = _addresses(self._place(node.output)).reshape(output.bounds)
+        ends = np.cumsum([self._program.types[name].bounds[node.op.axis] for name in node.inputs])
+        return [part.reshape(-1) for part in np.split(within, ends[:-1], axis=node.op.axis)]
+
+    def _is_there(self, node: Node, name: str, wanted: np.ndarray | None) -> bool:
+        place = self._place(name)
+        if wanted is None or place.base != self._place(node.output).base:
+            return False
+        return np.array_equal(_addresses(place), wanted)
+
+    def _collisions(self, index: int, node: Node, outputs: dict[str, np.ndarray]) -> Iterator[str]:
+        """Places that one call reads and writes, or writes twice, or writes in pieces that its kernel cannot write."""
         assert isinstance(node.op, IntegerOperator)
         scratch = self._memory.scratch.get(index)
-        needed = node.op.scratch_bytes(self._program.input_types(node), self._program.output_types(node))
+        types = self._program.input_types(node), self._program.output_types(node)
+        needed = node.op.scratch_bytes(*types)
         if needed > (scratch.nbytes if scratch else 0):
             yield f"{node}: needs {needed} bytes of scratch"
-        written = [(f"%{name}", self._place(name)) for name in node.outputs]
-        written += [("scratch", scratch)] if scratch else []
-        for i, (label, place) in enumerate(written):
-            for other, second in written[:i]:
-                if _overlap(place, second):
+        written = [(f"%{name}", self._place(name), outputs[name]) for name in node.outputs]
+        written += [("scratch", scratch, self._at(scratch))] if scratch else []
+        for i, (label, place, addresses) in enumerate(written):
+            if place.pieces and not node.op.writes_pieces(*types, place.pieces.nbytes):
+                yield f"{node}: {label} cannot be written in pieces of {place.pieces.nbytes} bytes"
+            for other, second, beside in written[:i]:
+                if place.base == second.base and self._meet(place.base, addresses, beside):
                     yield f"{node}: {label} and {other} overlap"
             for k, name in enumerate(node.inputs):
-                in_place = node.op.in_place and i == k == 0 and place == self._place(name)
-                if _overlap(place, self._place(name)) and not in_place:
+                source = self._place(name)
+                in_place = node.op.in_place and i == k == 0 and place == source
+                if place.base == source.base and not in_place and self._meet(place.base, addresses, self._at(source)):
                     yield f"{node}: {label} overlaps its input %{name}"
 
-    def _write(self, name: str, where: str, content: int) -> Iterator[str]:
+    def _meet(self, base: str, some: np.ndarray, others: np.ndarray) -> bool:
+        mask = np.zeros(len(self._owner[base]), bool)
+        mask[some] = True
+        return bool(mask[others].any())
+
+    def _write(self, name: str, where: str, addresses: np.ndarray) -> Iterator[str]:
+        """Give the bytes at `addresses` a new content; the value then is what its place holds."""
         place = self._place(name)
-        view = self._view(place)
-        if place.base in _READ_ONLY and (view != _NOTHING).any():
+        owner = self._owner[place.base]
+        if place.base in _READ_ONLY and (owner[addresses] != _NOTHING).any():
             yield f"{where}: %{name} overlaps another value of {place.base}"
-        view[:] = content
-        self._content[name] = content
+        owner[addresses] = self._written
+        self._written += 1
+        self._content[name] = owner[self._at(place)]
 
     def _is_whole(self, name: str) -> bool:
-        return name in self._content and bool((self._view(self._place(name)) == self._content[name]).all())
+        place = self._place(name)
+        return name in self._content and np.array_equal(self._owner[place.base][self._at(place)], self._content[name])
+
+    def _at(self, place: Place) -> np.ndarray:
+        """Addresses of a value, as far as they lie in its memory."""
+        found = _addresses(place)
+        return found[(found >= 0) & (found < len(self._owner[place.base]))]
 
     def _place(self, name: str) -> Place:
         return self._memory.places[name]
-
-    def _view(self, place: Place) -> np.ndarray:
-        view: np.ndarray = self._owner[place.base][place.offset : place.offset + place.nbytes]
-        return view
-
-
-def _overlap(a: Place, b: Place) -> bool:
-    return a.base == b.base and a.offset < b.offset + b.nbytes and b.offset < a.offset + a.nbytes

@@ -174,7 +174,11 @@ class VConv2d(VectorOperator):
             "has_residual": int(len(inputs) > 4),
             "residual_zero": self.residual_zero,
             "residual_scale": self.residual_scale,
+            "step": oc,
         }
+
+    def writes_pieces(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...], nbytes: int) -> bool:
+        return nbytes == self.channels and len(inputs) <= 4  # a residual lies like the output
 
     def scratch_bytes(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> int:
         kh, kw = self.kernel

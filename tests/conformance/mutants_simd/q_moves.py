@@ -2,9 +2,10 @@
 
 MUTANTS = {
     "simd/q_table.c": (
-        ("one table for all channels", "table[c * 256 + x[c]]", "table[x[c]]"),
-        ("rows of channels are one", "x += p->channels, y += p->channels", "y += p->channels"),
-        ("the last code is dropped", "pj_look_up(y, x, p->rows, table)", "pj_look_up(y, x, p->rows - 1, table)"),
+        ("one table for all channels", "table[i * 256 + x[i]]", "table[x[i]]"),
+        ("rows of channels are one", "x += p->width, ", ""),
+        ("rows lie as close as they are wide", "y += p->step", "y += p->width"),
+        ("the last code is dropped", "pj_look_up(y, x, p->width, table)", "pj_look_up(y, x, p->width - 1, table)"),
         ("channels share a table that is not one", "p->channels == 1", "p->channels <= 3"),
     ),
     "simd/q_transpose.c": (
@@ -48,11 +49,11 @@ MUTANTS = {
         ("pieces are one element", "p->inner * (p->count / pieces)", "p->inner"),
     ),
     "simd/q_concat.c": (
-        ("the first part's length serves all", "p->part[k], p->part[k])", "p->part[k], p->part[0])"),
-        ("every row is the first", "(int64_t)i * p->part[k]", "0"),
-        ("the last part is dropped", "k < p->count; at +=", "k < p->count - 1; at +="),
-        ("every part is the first", "(const uint8_t *)in[k]", "(const uint8_t *)in[0]"),
-        ("parts lie over one another", "at += p->part[k], k++", "k++"),
-        ("rows are as long as the last part", "row += p->part[k]", "row = p->part[k]"),
+        ("the first part's length serves all", "pj_copy_b(y, x, p->part[k])", "pj_copy_b(y, x, p->part[0])"),
+        ("every row is the first", "x += p->part[k], ", ""),
+        ("the last part is dropped", "k < p->count;", "k < p->count - 1;"),
+        ("every part is the first", "x = in[k];", "x = in[0];"),
+        ("parts lie over one another", "out[0] + p->at[k]", "out[0] + p->at[0]"),
+        ("rows lie side by side", "y += p->step", "y += p->part[k]"),
     ),
 }  # fmt: skip

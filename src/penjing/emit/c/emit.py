@@ -26,7 +26,7 @@ from penjing.emit.c.pool import pool_text
 from penjing.emit.c.tiles import tile_lines
 from penjing.ir.graph import Graph, Node
 from penjing.ops.operator import IntegerOperator, Param
-from penjing.program.plan import ALIGNMENT, Plan
+from penjing.program.plan import ALIGNMENT, Plan, moved_inputs
 from penjing.program.symbols import ABI, c_stem
 
 
@@ -139,16 +139,14 @@ def _kernels(program: Graph, plan: Plan, *, simd: bool, threads: int) -> Iterato
             yield from tile_lines(program)
         yield from (kernel_text(name).rstrip() for name in SIMD_HEADERS)
     yield kernel_text("simd/pj_reals.h" if simd else "pj_reals.h").rstrip()
-    for op in sorted({node.op.name for node in program.nodes if not _is_free(plan, node)}):
+    for op in sorted({node.op.name for node in program.nodes if not _is_free(program, plan, node)}):
         yield ""
         yield kernel_text(kernel_file(op, simd=simd)).rstrip()
 
 
-def _is_free(plan: Plan, node: Node) -> bool:
-    """Whether the node moves no byte because its output lies where its input lies."""
-    assert isinstance(node.op, IntegerOperator)
-    source, target = plan.places[node.inputs[0]], plan.places[node.outputs[0]]
-    return node.op.alias and (source.base, source.offset) == (target.base, target.offset)
+def _is_free(program: Graph, plan: Plan, node: Node) -> bool:
+    """Whether the node moves no byte because its output lies where its inputs lie."""
+    return not moved_inputs(program, plan, node)
 
 
 def _parameters(program: Graph, plan: Plan, stem: str, *, shared: bool) -> Iterator[str]:
@@ -156,14 +154,15 @@ def _parameters(program: Graph, plan: Plan, stem: str, *, shared: bool) -> Itera
     if shared:
         yield "#ifndef PJ_DEFINES_PARAMETERS"
         for i, node in enumerate(program.nodes):
-            if not _is_free(plan, node):
+            if not _is_free(program, plan, node):
                 yield f"extern const struct pj_{node.op.name} {stem}_node_{i};"
         yield "#else"
     for i, node in enumerate(program.nodes):
-        if _is_free(plan, node):
+        if _is_free(program, plan, node):
             continue
         assert isinstance(node.op, IntegerOperator)
-        params = node.op.kernel_params(program.input_types(node), program.output_types(node))
+        pieces, moved = plan.places[node.outputs[0]].pieces, moved_inputs(program, plan, node)
+        params = node.op.placed_params(program.input_types(node), program.output_types(node), pieces, moved)
         yield f"/* {comment_text(node.outputs[0])} */"
         start = "" if shared else "static "
         yield f"{start}const struct pj_{node.op.name} {stem}_node_{i} = {struct_literal(params)};"
@@ -179,18 +178,19 @@ def _calls(program: Graph, plan: Plan, stem: str, threads: int) -> Iterator[str]
         if name not in {place.base for place in (*plan.places.values(), *plan.scratch.values())}:
             yield f"    PJ_UNUSED({name});"
     for i, node in enumerate(program.nodes):
-        if not _is_free(plan, node):
-            yield from _call(plan, stem, i, node, threads)
+        if not _is_free(program, plan, node):
+            yield from _call(program, plan, stem, i, node, threads)
     yield "}"
 
 
-def _call(plan: Plan, stem: str, index: int, node: Node, threads: int) -> Iterator[str]:
+def _call(program: Graph, plan: Plan, stem: str, index: int, node: Node, threads: int) -> Iterator[str]:
     assert isinstance(node.op, IntegerOperator)
-    inputs = ", ".join(_address(plan, name) for name in node.inputs)
+    given = [node.inputs[k] for k in moved_inputs(program, plan, node)]
+    inputs = ", ".join(_address(plan, name) for name in given)
     outputs = ", ".join(_address(plan, name) for name in node.outputs)
     scratch = plan.scratch.get(index)
     yield "    {"
-    yield f"        const void *const i[{max(len(node.inputs), _MOST_INPUTS)}] = {{{inputs}}};"
+    yield f"        const void *const i[{max(len(given), _MOST_INPUTS)}] = {{{inputs}}};"
     yield f"        void *const o[] = {{{outputs}}};"
     memory = f"arena + {scratch.offset}" if scratch else "0"
     call = f"pj_{node.op.name}(&{stem}_node_{index}, i, o, {memory})"

@@ -1,6 +1,7 @@
-/* q_table: x u8 (rows, channels), table u8 (channels, 256); one channel means one table for all. */
+/* q_table: x u8 (rows, width), table u8 (channels, 256); one channel means one table for all, else there are `width`.
+ * Rows of the output lie `step` bytes apart. */
 struct pj_q_table {
-    int32_t rows, channels;
+    int32_t rows, width, step, channels;
 };
 
 static void pj_q_table(const struct pj_q_table *p, const void *const *in, void *const *out, void *scratch)
@@ -8,14 +9,13 @@ static void pj_q_table(const struct pj_q_table *p, const void *const *in, void *
     const uint8_t *x = in[0];
     const uint8_t *table = in[1];
     uint8_t *y = out[0];
-    int32_t row, c;
+    int32_t row, i;
     PJ_UNUSED(scratch);
 
-    if (p->channels == 1) {
-        pj_look_up(y, x, p->rows, table);
-        return;
-    }
-    for (row = 0; row < p->rows; row++, x += p->channels, y += p->channels)
-        for (c = 0; c < p->channels; c++)
-            y[c] = table[c * 256 + x[c]];
+    for (row = 0; row < p->rows; row++, x += p->width, y += p->step)
+        if (p->channels == 1)
+            pj_look_up(y, x, p->width, table);
+        else
+            for (i = 0; i < p->width; i++)
+                y[i] = table[i * 256 + x[i]];
 }

@@ -20,6 +20,7 @@ struct pj_v_conv2d {
     int32_t rectified; /* as in struct pj_finish */
     int32_t has_residual, residual_zero;
     float residual_scale;
+    int32_t step; /* bytes from pixel to pixel of y; with a residual, oc */
 };
 
 /* How tiles walk over staged codes and weights. */
@@ -213,7 +214,7 @@ PJ_SHARED void pj_v_conv2d_band(const struct pj_v_conv2d *p, struct pj_v_conv2d_
         f->lanes = oc - 16 * b < 16 * vectors ? oc - 16 * b : 16 * vectors;
         f->multiplier = (const float *)in[3] + at;
         for (r = 0; r < rows; r++) {
-            const int64_t there = (int64_t)r * p->ow * p->oc + 16 * b;
+            const int64_t there = (int64_t)r * p->ow * p->step + 16 * b;
             f->y = y + there;
             f->residual = residual ? residual + there : 0;
             pj_v_conv2d_row(k, f, x + r * k->pool_h * k->row, w, (const int32_t *)in[2] + at, width, vectors);
@@ -236,7 +237,8 @@ static void pj_v_conv2d_part(const struct pj_v_conv2d *p, const void *const *in,
     k.pool_h = p->pool_h, k.pool_w = p->pool_w;
     k.pixel = (int64_t)p->stride_w * ic, k.block = (int64_t)k.runs * k.quads * 64;
     f.codes.zero = p->y_zero, f.codes.qmin = p->qmin, f.codes.qmax = p->qmax;
-    f.rectified = p->rectified, f.residual_zero = p->residual_zero, f.residual_scale = p->residual_scale, f.step = p->oc;
+    f.rectified = p->rectified, f.residual_zero = p->residual_zero, f.residual_scale = p->residual_scale;
+    f.step = p->step;
 
     for (n = 0; n < p->n; n++)
         for (g = 0; g < p->groups; g++)
@@ -247,7 +249,7 @@ static void pj_v_conv2d_part(const struct pj_v_conv2d *p, const void *const *in,
                     const int32_t columns = (width * p->pool_w - 1) * p->stride_w + (p->kw - 1) * p->dilation_w + 1;
                     const int32_t y0 = by * p->pool_h * p->stride_h - p->pad_top;
                     const int32_t x0 = bx * p->pool_w * p->stride_w - p->pad_left;
-                    const int64_t y = (((int64_t)n * p->oh + by) * p->ow + bx) * p->oc + g * oc;
+                    const int64_t y = (((int64_t)n * p->oh + by) * p->ow + bx) * p->step + g * oc;
                     const uint8_t *image = (const uint8_t *)in[0] + (int64_t)n * p->ih * p->iw * p->ic + g * ic;
                     const pj_staged *x = staged;
                     int64_t row = (int64_t)columns * ic;

@@ -12,6 +12,7 @@ struct pj_v_depthwise {
     int32_t x_zero, y_zero, qmin, qmax;
     int32_t rectified; /* codes are 0..255, 0 means 0, and no sum reaches 2^22 */
     int32_t band;      /* rows of output that are computed before the next block of channels */
+    int32_t step;      /* bytes from pixel to pixel of y */
 };
 
 /* One row of output, or two, of one block of channels. */
@@ -20,7 +21,8 @@ struct pj_v_depthwise_sweep {
     const uint8_t *row[4];   /* codes of the first column of x, in the rows that the taps meet */
     int32_t column, columns; /* of x: the one that the first tap meets, and how many there are */
     int32_t stride;
-    int32_t step;            /* bytes from column to column of x, and of y */
+    int32_t step;            /* bytes from column to column of x, */
+    int32_t next;            /* and of y */
     int32_t x_zero;
     const pj_dw_stored *w;
     const int32_t *bias;
@@ -107,7 +109,7 @@ PJ_WORD void pj_v_depthwise_wide(const struct pj_v_depthwise_sweep *from, const 
     pj_v_depthwise_push(&s, &at, &window);
     if (rows == 2 || s.stride == 1)
         pj_v_depthwise_push(&s, &at, &window);
-    for (left = s.pixels; left > 0; left--, y += s.step) {
+    for (left = s.pixels; left > 0; left--, y += s.next) {
         if (rows == 1 && s.stride == 2)
             pj_v_depthwise_push(&s, &at, &window);
         pj_v_depthwise_push(&s, &at, &window);
@@ -120,7 +122,7 @@ PJ_WORD void pj_v_depthwise_wide(const struct pj_v_depthwise_sweep *from, const 
 PJ_WORD uint8_t *pj_v_depthwise_place(const struct pj_v_depthwise_sweep *s, uint8_t *y, int32_t pixel, int32_t left,
                                       int32_t row)
 {
-    return y + (row ? s->second : 0) + (pixel < left ? pixel : left - 1) * s->step;
+    return y + (row ? s->second : 0) + (pixel < left ? pixel : left - 1) * s->next;
 }
 
 /* Four vectors of codes to `rows` rows. */
@@ -148,7 +150,7 @@ PJ_WORD void pj_v_depthwise_narrow1(const struct pj_v_depthwise_sweep *from, con
         w[i] = pj_dw_load_w(s.w + 64 * i);
     x[0] = pj_v_depthwise_next(&s, &at, 4);
     x[1] = pj_v_depthwise_next(&s, &at, 4);
-    for (left = s.pixels; left > 0; left -= 2, y += 2 * s.step) {
+    for (left = s.pixels; left > 0; left -= 2, y += 2 * s.next) {
         pj_dw_sums sums[4];
         pj_dw_codes codes;
         x[2] = pj_v_depthwise_next(&s, &at, 4);
@@ -176,7 +178,7 @@ PJ_WORD void pj_v_depthwise_narrow2(const struct pj_v_depthwise_sweep *from, con
     pj_dw_taps x = pj_v_depthwise_next(&s, &at, 3);
     uint8_t *y = s.y;
     int32_t left, i;
-    for (left = s.pixels; left > 0; left -= 4, y += 4 * s.step) {
+    for (left = s.pixels; left > 0; left -= 4, y += 4 * s.next) {
         pj_dw_sums sums[4];
         pj_dw_codes codes;
         PJ_UNROLL
@@ -233,7 +235,7 @@ static void pj_v_depthwise_band(const struct pj_v_depthwise *p, struct pj_v_dept
                                 const uint8_t *x, int32_t oy, int32_t rows, int32_t lanes)
 {
     const int32_t together = p->stride_w == 1 ? 2 : 1;
-    const int64_t row = (int64_t)p->ow * p->c;
+    const int64_t row = (int64_t)p->ow * p->step;
     int32_t r, i;
     for (r = 0; r < rows; r += together, s->y += together * row) {
         for (i = 0; i < 4; i++) {
@@ -256,7 +258,7 @@ static void pj_v_depthwise_part(const struct pj_v_depthwise *p, const void *cons
     pj_share(part, p->oh, &from, &to);
     s.codes.zero = p->y_zero, s.codes.qmin = p->qmin, s.codes.qmax = p->qmax;
     s.column = -p->pad_left, s.columns = p->iw, s.stride = p->stride_w, s.step = p->c, s.x_zero = p->x_zero;
-    s.w = weights, s.pixels = p->ow;
+    s.w = weights, s.pixels = p->ow, s.next = p->step;
     memset(zeros, p->x_zero, (size_t)p->iw * (size_t)p->c);
 
     for (n = 0; n < p->n; n++)
@@ -271,7 +273,7 @@ static void pj_v_depthwise_part(const struct pj_v_depthwise *p, const void *cons
                 /* the last block overlaps with the one before, rather than to end beyond the channels */
                 first = p->c - c < lanes ? p->c - lanes : c;
                 pj_dw_prepare(weights, w, 3 * vectors);
-                s.y = (uint8_t *)out[0] + ((int64_t)n * p->oh + oy) * p->ow * p->c + first;
+                s.y = (uint8_t *)out[0] + ((int64_t)n * p->oh + oy) * p->ow * p->step + first;
                 pj_v_depthwise_band(p, &s, zeros, (const uint8_t *)in[0] + (int64_t)n * p->ih * p->iw * p->c + first,
                                     oy, rows, lanes);
                 w += vectors * 3 * 64, s.bias += vectors * 16, s.multiplier += vectors * 16;

@@ -11,6 +11,7 @@ struct pj_v_depthwise_few {
     int32_t x_zero, y_zero, qmin, qmax;
     int32_t rectified; /* codes are 0..255, 0 means 0, and no sum reaches 2^22 */
     int32_t band;      /* rows of output, an even number, whose input is staged together */
+    int32_t step;      /* bytes from pixel to pixel of y */
 };
 
 /* Two rows of output, of one block of channels. */
@@ -44,7 +45,7 @@ PJ_SHARED void pj_v_depthwise_few_scatter(const struct pj_v_depthwise_few_sweep 
 PJ_WORD void pj_v_depthwise_few_put(const struct pj_v_depthwise_few_sweep *s, uint8_t *y, const pj_dw_codes *codes,
                                     int32_t left)
 {
-    const int32_t whole = s->step == 8 && left >= 4; /* neighbours in a vector are neighbours in y */
+    const int32_t whole = s->step == 8 && s->used == 8 && left >= 4; /* neighbours in a vector are neighbours in y */
     uint8_t all[64];
     int32_t v;
     PJ_UNROLL
@@ -121,7 +122,7 @@ static void pj_v_depthwise_few_band(const struct pj_v_depthwise_few *p, struct p
                                     uint8_t *staged, const uint8_t *x, int32_t oy, int32_t rows)
 {
     const int32_t columns = (p->ow + 3) / 4 * 4 + 2;
-    const int64_t row = (int64_t)p->ow * p->c;
+    const int64_t row = (int64_t)p->ow * p->step;
     int32_t r;
     s->row = (int64_t)columns * 8;
     for (r = 0; r < (rows + 1) / 2 * 2 + 2; r++)
@@ -141,7 +142,7 @@ static void pj_v_depthwise_few(const struct pj_v_depthwise_few *p, const void *c
     struct pj_v_depthwise_few_sweep s;
     int32_t n, oy, c;
     s.codes.zero = p->y_zero, s.codes.qmin = p->qmin, s.codes.qmax = p->qmax;
-    s.w = weights, s.pixels = p->ow, s.step = p->c, s.used = p->c < 8 ? p->c : 8;
+    s.w = weights, s.pixels = p->ow, s.step = p->step, s.used = p->c < 8 ? p->c : 8;
 
     for (n = 0; n < p->n; n++)
         for (oy = 0; oy < p->oh; oy += p->band) {
@@ -151,7 +152,7 @@ static void pj_v_depthwise_few(const struct pj_v_depthwise_few *p, const void *c
                 /* the last block overlaps with the one before, rather than to end beyond the channels */
                 const int32_t first = p->c - c < s.used ? p->c - s.used : c;
                 pj_dw_prepare(weights, w, 3);
-                s.y = (uint8_t *)out[0] + ((int64_t)n * p->oh + oy) * p->ow * p->c + first;
+                s.y = (uint8_t *)out[0] + ((int64_t)n * p->oh + oy) * p->ow * p->step + first;
                 pj_v_depthwise_few_band(p, &s, staged,
                                         (const uint8_t *)in[0] + (int64_t)n * p->ih * p->iw * p->c + first, oy,
                                         p->oh - oy < p->band ? p->oh - oy : p->band);
