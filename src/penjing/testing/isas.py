@@ -8,8 +8,8 @@ from penjing.toolchain.compilers import is_host
 
 # As /proc/cpuinfo names them; the same as `pj_detect` asks for.
 _FEATURES: dict[str, set[str]] = {
-    "x86_avx512vnni": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi"},
-    "x86_avx2": {"avx2"},
+    "x86_avx512vnni": {"fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi"},
+    "x86_avx2": {"avx2", "fma"},
     "scalar": set(),
 }
 _EMULATED = {"x86_avx2", "scalar"}  # qemu has no AVX-512

@@ -58,7 +58,12 @@ MUTANTS = {
         ("a rounded half has no zero point", "_mm512_packus_epi16(_mm512_add_epi16(ab, z), _mm512_add_epi16(cd, z));", "_mm512_packus_epi16(_mm512_add_epi16(ab, z), cd);"),
         ("codes from 128 on look up the others", "_mm512_mask_mov_epi8(low, _mm512_movepi8_mask(v), high)", "_mm512_mask_mov_epi8(high, _mm512_movepi8_mask(v), low)"),
         ("the last quarter of a table is the third", "d = _mm512_loadu_si512(table + 192);", "d = _mm512_loadu_si512(table + 128);"),
-        ("two planes change places", "UINT64_C(0x4924924924924924), UINT64_C(0x2492492492492492)", "UINT64_C(0x2492492492492492), UINT64_C(0x4924924924924924)"),
+        ("two planes change places", "place + 64, UINT64_C(0x2492492492492492)", "place + 64, UINT64_C(0x4924924924924924)"),
+        ("the last pixels are not mixed", "_mm512_mask_permutexvar_epi8(_mm512_permutex2var_epi8(a, at, b), third, at, c));\n}\n",
+         "_mm512_mask_permutexvar_epi8(_mm512_permutex2var_epi8(a, at, b), third & ~UINT64_C(0) >> 1, at, c));\n}\n"),
+        ("the last vector of pixels starts where the others do", "const int32_t at = i < n - PJ_BYTES ? i : n - PJ_BYTES;",
+         "const int32_t at = i < n - PJ_BYTES ? i : i - i % n;"),
+        ("a few pixels are mixed from one plane", "x[i + k * step];", "x[i];"),
     ),
     "isa/x86_avx2.h": (
         ("a staged tail is dropped", "_mm_loadu_si128((const __m128i *)(x + i))));\n    for (; i < n; i++)\n        to[i] = x[i];",

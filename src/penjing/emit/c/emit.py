@@ -19,14 +19,15 @@ from dataclasses import dataclass
 
 from penjing.core.digests import digest_bytes
 from penjing.emit.c.dispatch import dispatch_lines
-from penjing.emit.c.forms import form_functions, real_lines, run_reals
+from penjing.emit.c.forms import check_lines, form_functions
 from penjing.emit.c.header import comment_text, header_text
 from penjing.emit.c.kernels import CLOSING, SIMD_HEADERS, kernel_file, kernel_text
 from penjing.emit.c.pool import pool_text
+from penjing.emit.c.reals import inputs_in_planes, planes_call, real_lines, run_reals
 from penjing.emit.c.tiles import tile_lines
 from penjing.ir.graph import Graph, Node
 from penjing.ops.operator import IntegerOperator, Param
-from penjing.program.plan import ALIGNMENT, Plan, moved_inputs
+from penjing.program.plan import Plan, moved_inputs
 from penjing.program.symbols import ABI, c_stem
 
 
@@ -62,7 +63,7 @@ def emit_c(
         "",
         *_parameters(program, plan, stem, shared=bool(isas)),
         "",
-        *real_lines(program, plan),
+        *real_lines(program, plan, simd=bool(isas)),
         *_calls(program, plan, stem, threads),
         "",
         *_check(),
@@ -71,7 +72,7 @@ def emit_c(
         "",
         *_run(plan, stem, threads, standalone=standalone),
         "",
-        *run_reals(plan, stem, standalone=standalone),
+        *run_reals(program, plan, stem, threads, standalone=standalone),
         "",
         *_self_test(stem),
     ]
@@ -177,13 +178,20 @@ def _calls(program: Graph, plan: Plan, stem: str, threads: int) -> Iterator[str]
     for name in ("weights", "in", "out", "arena"):
         if name not in {place.base for place in (*plan.places.values(), *plan.scratch.values())}:
             yield f"    PJ_UNUSED({name});"
+    planes = inputs_in_planes(program)
+    if not planes:
+        yield "    PJ_UNUSED(reals);"
     for i, node in enumerate(program.nodes):
         if not _is_free(program, plan, node):
-            yield from _call(program, plan, stem, i, node, threads)
+            instead = f"if (reals) {planes_call(program, plan, planes[i])}; else " if i in planes else ""
+            yield from _call(program, plan, stem, i, node, threads, instead)
     yield "}"
 
 
-def _call(program: Graph, plan: Plan, stem: str, index: int, node: Node, threads: int) -> Iterator[str]:
+def _call(
+    program: Graph, plan: Plan, stem: str, index: int, node: Node, threads: int, instead: str
+) -> Iterator[str]:
+    """The call of one kernel; `instead`, where given, stands in front of it and takes its place for reals."""
     assert isinstance(node.op, IntegerOperator)
     given = [node.inputs[k] for k in moved_inputs(program, plan, node)]
     inputs = ", ".join(_address(plan, name) for name in given)
@@ -193,7 +201,7 @@ def _call(program: Graph, plan: Plan, stem: str, index: int, node: Node, threads
     yield f"        const void *const i[{max(len(given), _MOST_INPUTS)}] = {{{inputs}}};"
     yield f"        void *const o[] = {{{outputs}}};"
     memory = f"arena + {scratch.offset}" if scratch else "0"
-    call = f"pj_{node.op.name}(&{stem}_node_{index}, i, o, {memory})"
+    call = f"{instead}pj_{node.op.name}(&{stem}_node_{index}, i, o, {memory})"
     if threads == 1:
         yield f"        {call};"
     elif node.op.splits:
@@ -222,8 +230,8 @@ def _run(plan: Plan, stem: str, threads: int, *, standalone: bool) -> Iterator[s
     yield "{"
     if threads > 1:
         yield "    const struct pj_team team = {{0, 1}, 0, 0};"
-    yield from _checks(plan, stem, standalone=standalone)
-    yield f"    pj_run(weights, in, out, arena{', &team' if threads > 1 else ''});"
+    yield from check_lines(plan, stem, standalone=standalone, arena=plan.arena_bytes > 0)
+    yield f"    pj_run(weights, in, out, arena, 0{', &team' if threads > 1 else ''});"
     yield "    return 0;"
     yield "}"
     if threads > 1:
@@ -232,25 +240,13 @@ def _run(plan: Plan, stem: str, threads: int, *, standalone: bool) -> Iterator[s
         yield "    void (*meet)(void *), void *context)"
         yield "{"
         yield "    struct pj_team team;"
-        yield from _checks(plan, stem, standalone=standalone)
+        yield from check_lines(plan, stem, standalone=standalone, arena=plan.arena_bytes > 0)
         yield f"    if (part < 0 || part >= parts || parts > {threads} || (parts > 1 && !meet))"
         yield f"        return {stem.upper()}_ERROR_PART;"
         yield "    team.part.index = part, team.part.count = parts, team.meet = meet, team.context = context;"
-        yield "    pj_run(weights, in, out, arena, &team);"
+        yield "    pj_run(weights, in, out, arena, 0, &team);"
         yield "    return 0;"
         yield "}"
-
-
-def _checks(plan: Plan, stem: str, *, standalone: bool) -> Iterator[str]:
-    if standalone:
-        yield f"    const uint8_t *weights = {stem}_weights;"
-    checked = ["in", "out", *(["arena"] if plan.arena_bytes else []), *([] if standalone else ["weights"])]
-    yield f"    if ({' || '.join(f'!{name}' for name in checked)})"
-    yield f"        return {stem.upper()}_ERROR_NULL;"
-    aligned = [name for name in checked if name in ("arena", "weights")]
-    if aligned:
-        yield f"    if (({' | '.join(f'(uintptr_t){name}' for name in aligned)}) & {ALIGNMENT - 1})"
-        yield f"        return {stem.upper()}_ERROR_ALIGNMENT;"
 
 
 def _self_test(stem: str) -> Iterator[str]:

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from penjing.ir.graph import Graph
-from penjing.program.plan import Plan
+from penjing.program.plan import ALIGNMENT, Plan
 
 
 @dataclass(frozen=True)
@@ -17,9 +16,13 @@ class FormFunction:
 
 
 def form_functions(threads: int) -> tuple[FormFunction, ...]:
-    """All of them, in the order in which they are written."""
+    """All of them, in the order in which they are written.
+
+    `reals` is null, or what the first nodes quantize and transpose in one go instead of moving codes.
+    """
     memory, call = "const uint8_t *weights, const uint8_t *in, uint8_t *out, uint8_t *arena", "weights, in, out, arena"
     team = (", const struct pj_team *team", ", team") if threads > 1 else ("", "")
+    memory, call = f"{memory}, const float *reals", f"{call}, reals"
     return (
         FormFunction("run", memory + team[0], call + team[1]),
         FormFunction("inputs", "const float *reals, uint8_t *codes", "reals, codes"),
@@ -28,50 +31,14 @@ def form_functions(threads: int) -> tuple[FormFunction, ...]:
     )
 
 
-def real_lines(program: Graph, plan: Plan) -> Iterator[str]:
-    """`pj_inputs` and `pj_outputs`: between the reals and the codes of all inputs and outputs."""
-    _, inputs, outputs, _ = form_functions(1)
-    for function, values, call in (
-        (inputs, program.inputs, "pj_quantize(codes + {0}, reals + {0}, {1})"),
-        (outputs, program.outputs, "pj_dequantize(reals + {0}, codes + {0}, {1})"),
-    ):
-        yield f"static void pj_{function.name}({function.parameters})"
-        yield "{"
-        for value in values:
-            type_ = program.types[value]
-            if type_.quant is None:
-                continue
-            rest = f"{type_.elements}, {float(type_.quant.scale).hex()}f, {type_.quant.zero_point}"
-            yield f"    {call.format(plan.places[value].offset, rest)};"
-        yield "}"
-        yield ""
-
-
-def run_reals(plan: Plan, stem: str, *, standalone: bool) -> Iterator[str]:
-    """`<stem>_quantize`, `<stem>_dequantize`, and `<stem>_run_f32` around the run function."""
-    up = stem.upper()
-    given, weights = ("", "") if standalone else ("const void *weights, ", "weights, ")
-    for name, parameters, inner in (
-        ("quantize", "const float *reals, void *codes", "pj_inputs(reals, codes)"),
-        ("dequantize", "const void *codes, float *reals", "pj_outputs(codes, reals)"),
-    ):
-        yield f"int {stem}_{name}({parameters})"
-        yield "{"
-        yield "    if (!reals || !codes)"
-        yield f"        return {up}_ERROR_NULL;"
-        yield f"    {inner};"
-        yield "    return 0;"
-        yield "}"
-        yield ""
-    yield f"int {stem}_run_f32({given}const float *in, float *out, void *arena)"
-    yield "{"
-    yield f"    uint8_t *codes = (uint8_t *)arena + {plan.arena_bytes};"
-    yield "    int status;"
-    yield "    if (!in || !out || !arena)"
-    yield f"        return {up}_ERROR_NULL;"
-    yield "    pj_inputs(in, codes);"
-    yield f"    status = {stem}_run({weights}codes, codes + {plan.codes_bytes[0]}, arena);"
-    yield "    if (status == 0)"
-    yield f"        pj_outputs(codes + {plan.codes_bytes[0]}, out);"
-    yield "    return status;"
-    yield "}"
+def check_lines(plan: Plan, stem: str, *, standalone: bool, arena: bool) -> Iterator[str]:
+    """Errors for null and misaligned pointers; `arena`: whether the call needs one."""
+    if standalone:
+        yield f"    const uint8_t *weights = {stem}_weights;"
+    checked = ["in", "out", *(["arena"] if arena else []), *([] if standalone else ["weights"])]
+    yield f"    if ({' || '.join(f'!{name}' for name in checked)})"
+    yield f"        return {stem.upper()}_ERROR_NULL;"
+    aligned = [name for name in checked if name in ("arena", "weights")]
+    if aligned:
+        yield f"    if (({' | '.join(f'(uintptr_t){name}' for name in aligned)}) & {ALIGNMENT - 1})"
+        yield f"        return {stem.upper()}_ERROR_ALIGNMENT;"

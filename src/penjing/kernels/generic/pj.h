@@ -156,6 +156,13 @@ PJ_INLINE int32_t pj_round(float value, float low, float high)
     return u.i - INT32_C(0x4B400000);
 }
 
+/* The code of a real: one division. NaN becomes `zero`. */
+PJ_INLINE uint8_t pj_quantize_1(float x, float scale, int32_t zero)
+{
+    const float steps = x / scale;
+    return (uint8_t)(pj_round(steps == steps ? steps : 0.0f, (float)-zero, (float)(255 - zero)) + zero);
+}
+
 /* acc * multiplier: one conversion, one multiplication. */
 PJ_INLINE uint8_t pj_requantize(int32_t acc, float multiplier, int32_t zero, float low, float high)
 {

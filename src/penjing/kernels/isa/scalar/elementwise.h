@@ -1,6 +1,7 @@
 /* elementwise and pooling: see x86_avx512vnni.h */
 #define PJ_BYTES 16
 #define PJ_SUMMED 256
+#define PJ_FUSES 0
 
 typedef struct {
     uint8_t at[16];
@@ -59,14 +60,6 @@ PJ_WORD pj_f pj_load_f(const float *x)
 {
     pj_f v;
     memcpy(v.at, x, sizeof v.at);
-    return v;
-}
-
-PJ_WORD pj_f pj_number_f(pj_f v)
-{
-    int32_t j;
-    for (j = 0; j < 16; j++)
-        v.at[j] = v.at[j] == v.at[j] ? v.at[j] : 0.0f;
     return v;
 }
 
@@ -147,7 +140,7 @@ PJ_WORD void pj_look_up(uint8_t *y, const uint8_t *x, int32_t n, const uint8_t *
         y[i] = table[x[i]];
 }
 
-PJ_WORD void pj_interleave_3(uint8_t *y, const uint8_t *x, int64_t step, int32_t n)
+PJ_SHARED void pj_interleave_3(uint8_t *y, const uint8_t *x, int64_t step, int32_t n)
 {
     int32_t i, k;
     for (i = 0; i < n; i++)

@@ -3,9 +3,9 @@
 
 #if defined(__clang__)
 #define PJ_TARGETED
-#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
-#pragma GCC target("avx2")
+#pragma GCC target("avx2,fma")
 #endif
 
 #define PJ_WORD static inline __attribute__((always_inline, unused))

@@ -1,6 +1,7 @@
 /* elementwise and pooling: see x86_avx512vnni.h. A pj_b of fewer than PJ_BYTES codes holds some of them twice. */
 #define PJ_BYTES 32
 #define PJ_SUMMED 256
+#define PJ_FUSES 1
 
 typedef __m256i pj_b;
 typedef struct {
@@ -84,10 +85,10 @@ PJ_WORD pj_f pj_load_f(const float *x)
     return v;
 }
 
-PJ_WORD pj_f pj_number_f(pj_f v)
+PJ_WORD pj_f pj_number_f(pj_f v, pj_f x)
 {
-    v.lo = _mm256_and_ps(v.lo, _mm256_cmp_ps(v.lo, v.lo, _CMP_ORD_Q));
-    v.hi = _mm256_and_ps(v.hi, _mm256_cmp_ps(v.hi, v.hi, _CMP_ORD_Q));
+    v.lo = _mm256_and_ps(v.lo, _mm256_cmp_ps(x.lo, x.lo, _CMP_ORD_Q));
+    v.hi = _mm256_and_ps(v.hi, _mm256_cmp_ps(x.hi, x.hi, _CMP_ORD_Q));
     return v;
 }
 
@@ -135,6 +136,19 @@ PJ_WORD pj_f pj_div_f(pj_f a, pj_f b)
     return a;
 }
 
+PJ_WORD pj_f pj_within_f(pj_f v, float far)
+{
+    const __m256 h = _mm256_set1_ps(far), l = _mm256_set1_ps(-far);
+    v.lo = _mm256_min_ps(_mm256_max_ps(v.lo, l), h), v.hi = _mm256_min_ps(_mm256_max_ps(v.hi, l), h);
+    return v;
+}
+
+PJ_WORD pj_f pj_fma_f(pj_f a, pj_f b, pj_f c)
+{
+    a.lo = _mm256_fmadd_ps(a.lo, b.lo, c.lo), a.hi = _mm256_fmadd_ps(a.hi, b.hi, c.hi);
+    return a;
+}
+
 PJ_WORD pj_f pj_clamp_f(pj_f v, float low, float high)
 {
     const __m256 l = _mm256_set1_ps(low), h = _mm256_set1_ps(high);
@@ -158,24 +172,31 @@ PJ_WORD void pj_look_up(uint8_t *y, const uint8_t *x, int32_t n, const uint8_t *
         y[i] = table[x[i]];
 }
 
+/* 16 bytes of what three planes make of 16 pixels, of which `places` tells where bytes of each plane go. */
+PJ_WORD __m128i pj_mix_3(const __m128i plane[3], const int8_t *places)
+{
+    const __m128i a = _mm_shuffle_epi8(plane[0], _mm_loadu_si128((const __m128i *)(places + 2)));
+    const __m128i b = _mm_shuffle_epi8(plane[1], _mm_loadu_si128((const __m128i *)(places + 1)));
+    return _mm_or_si128(_mm_or_si128(a, b), _mm_shuffle_epi8(plane[2], _mm_loadu_si128((const __m128i *)places)));
+}
+
 /* y[3 * i + k] = plane k [i]; planes lie `step` bytes apart. */
-PJ_WORD void pj_interleave_3(uint8_t *y, const uint8_t *x, int64_t step, int32_t n)
+PJ_SHARED void pj_interleave_3(uint8_t *y, const uint8_t *x, int64_t step, int32_t n)
 {
     /* where bytes of plane 0 go; plane k is the same k bytes on, and -1 makes 0 */
     static const int8_t place[50] = {-1, -1, 0,  -1, -1, 1,  -1, -1, 2,  -1, -1, 3,  -1, -1, 4,  -1, -1,
                                      5,  -1, -1, 6,  -1, -1, 7,  -1, -1, 8,  -1, -1, 9,  -1, -1, 10, -1,
                                      -1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15, -1, -1};
-    int32_t i, j, k;
-    for (i = 0; i + 16 <= n; i += 16)
-        for (j = 0; j < 3; j++) {
-            __m128i mixed = _mm_setzero_si128();
-            for (k = 0; k < 3; k++) {
-                const __m128i at = _mm_loadu_si128((const __m128i *)(place + 2 - k + 16 * j));
-                const __m128i plane = _mm_loadu_si128((const __m128i *)(x + i + k * step));
-                mixed = _mm_or_si128(mixed, _mm_shuffle_epi8(plane, at));
-            }
-            _mm_storeu_si128((__m128i *)(y + 3 * (int64_t)i + 16 * j), mixed);
-        }
+    int32_t i, k;
+    for (i = 0; i + 16 <= n; i += 16) {
+        __m128i plane[3], *to = (__m128i *)(y + 3 * (int64_t)i);
+        plane[0] = _mm_loadu_si128((const __m128i *)(x + i));
+        plane[1] = _mm_loadu_si128((const __m128i *)(x + i + step));
+        plane[2] = _mm_loadu_si128((const __m128i *)(x + i + 2 * step));
+        _mm_storeu_si128(to, pj_mix_3(plane, place));
+        _mm_storeu_si128(to + 1, pj_mix_3(plane, place + 16));
+        _mm_storeu_si128(to + 2, pj_mix_3(plane, place + 32));
+    }
     for (; i < n; i++)
         for (k = 0; k < 3; k++)
             y[3 * (int64_t)i + k] = x[i + k * step];

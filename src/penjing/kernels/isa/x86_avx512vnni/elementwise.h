@@ -5,6 +5,7 @@
  */
 #define PJ_BYTES 64
 #define PJ_SUMMED 256
+#define PJ_FUSES 1 /* whether there is pj_fma_f */
 
 typedef __m512i pj_b;
 typedef struct {
@@ -72,10 +73,10 @@ PJ_WORD pj_f pj_load_f(const float *x)
     return _mm512_loadu_ps(x);
 }
 
-/* 0 in place of what is no number. */
-PJ_WORD pj_f pj_number_f(pj_f v)
+/* v, but 0 where x is no number. */
+PJ_WORD pj_f pj_number_f(pj_f v, pj_f x)
 {
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, v, _CMP_ORD_Q), v);
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, x, _CMP_ORD_Q), v);
 }
 
 PJ_WORD pj_f pj_set_f(float value)
@@ -107,6 +108,18 @@ PJ_WORD pj_f pj_mul_f(pj_f a, pj_f b)
 PJ_WORD pj_f pj_div_f(pj_f a, pj_f b)
 {
     return _mm512_div_ps(a, b);
+}
+
+/* v, or `far` with its sign where that is nearer to 0. */
+PJ_WORD pj_f pj_within_f(pj_f v, float far)
+{
+    return _mm512_range_ps(v, _mm512_set1_ps(far), 2);
+}
+
+/* a * b + c, rounded once. */
+PJ_WORD pj_f pj_fma_f(pj_f a, pj_f b, pj_f c)
+{
+    return _mm512_fmadd_ps(a, b, c);
 }
 
 PJ_WORD pj_f pj_clamp_f(pj_f v, float low, float high)
@@ -142,25 +155,33 @@ PJ_WORD void pj_look_up(uint8_t *y, const uint8_t *x, int32_t n, const uint8_t *
 #define PJ_TRIPLE(i) i, 64 + (i), i
 #define PJ_TRIPLES(i) PJ_TRIPLE(i), PJ_TRIPLE((i) + 1), PJ_TRIPLE((i) + 2), PJ_TRIPLE((i) + 3)
 
+/* 64 bytes of what planes a, b and c make of 64 pixels: those at `place`, of which `third` tells those of c. */
+PJ_WORD void pj_mix_3(uint8_t *y, __m512i a, __m512i b, __m512i c, const uint8_t *place, uint64_t third)
+{
+    const __m512i at = _mm512_loadu_si512(place);
+    _mm512_storeu_si512(y, _mm512_mask_permutexvar_epi8(_mm512_permutex2var_epi8(a, at, b), third, at, c));
+}
+
 /* y[3 * i + k] = plane k [i]; planes lie `step` bytes apart. */
-PJ_WORD void pj_interleave_3(uint8_t *y, const uint8_t *x, int64_t step, int32_t n)
+PJ_SHARED void pj_interleave_3(uint8_t *y, const uint8_t *x, int64_t step, int32_t n)
 {
     static const uint8_t place[192] = {
         PJ_TRIPLES(0),  PJ_TRIPLES(4),  PJ_TRIPLES(8),  PJ_TRIPLES(12), PJ_TRIPLES(16), PJ_TRIPLES(20),
         PJ_TRIPLES(24), PJ_TRIPLES(28), PJ_TRIPLES(32), PJ_TRIPLES(36), PJ_TRIPLES(40), PJ_TRIPLES(44),
         PJ_TRIPLES(48), PJ_TRIPLES(52), PJ_TRIPLES(56), PJ_TRIPLES(60)};
-    const uint64_t third[3] = {UINT64_C(0x4924924924924924), UINT64_C(0x2492492492492492), UINT64_C(0x9249249249249249)};
-    int32_t i, j;
-    for (i = 0; i < n; i += PJ_BYTES) {
-        const int32_t left = n - i < PJ_BYTES ? n - i : PJ_BYTES;
-        const __m512i a = pj_load_b(x + i, left), b = pj_load_b(x + i + step, left);
-        const __m512i c = pj_load_b(x + i + 2 * step, left);
-        for (j = 0; j < 3; j++) {
-            const __m512i at = _mm512_loadu_si512(place + 64 * j);
-            const __m512i ab = _mm512_permutex2var_epi8(a, at, b);
-            const int32_t room = 3 * left - 64 * j < PJ_BYTES ? 3 * left - 64 * j : PJ_BYTES;
-            if (room > 0)
-                pj_store_b(y + 3 * (int64_t)i + 64 * j, _mm512_mask_permutexvar_epi8(ab, third[j], at, c), room);
+    int32_t i, k;
+    if (n >= PJ_BYTES)
+        for (i = 0; i < n; i += PJ_BYTES) {
+            const int32_t at = i < n - PJ_BYTES ? i : n - PJ_BYTES; /* the last ones may be mixed again */
+            const __m512i a = _mm512_loadu_si512(x + at), b = _mm512_loadu_si512(x + at + step);
+            const __m512i c = _mm512_loadu_si512(x + at + 2 * step);
+            uint8_t *to = y + 3 * (int64_t)at;
+            pj_mix_3(to, a, b, c, place, UINT64_C(0x4924924924924924));
+            pj_mix_3(to + 64, a, b, c, place + 64, UINT64_C(0x2492492492492492));
+            pj_mix_3(to + 128, a, b, c, place + 128, UINT64_C(0x9249249249249249));
         }
-    }
+    else
+        for (i = 0; i < n; i++)
+            for (k = 0; k < 3; k++)
+                y[3 * (int64_t)i + k] = x[i + k * step];
 }
