@@ -1,8 +1,8 @@
-"""A library holds the tiles that its kernels ask for: the rule in Python is the rule in C."""
+"""A library holds the inner loops that its kernels ask for: the rule in Python is the rule in C."""
 
 import pytest
 
-from penjing.emit.c.tiles import MOST_PIXELS, cut
+from penjing.vector.bands import MOST_PIXELS, cut
 
 
 def asked_for(width: int, most: int) -> set[int]:
@@ -18,7 +18,7 @@ def asked_for(width: int, most: int) -> set[int]:
     return sizes
 
 
-@pytest.mark.parametrize("most", MOST_PIXELS.values())
+@pytest.mark.parametrize("most", range(1, max(MOST_PIXELS) + 1))
 def test_every_tile_of_a_row_is_there(most):
     for width in range(1, 1000):
         sizes = asked_for(width, most)

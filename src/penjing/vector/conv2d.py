@@ -11,9 +11,9 @@ import numpy as np
 from penjing.ir.graph import Operation
 from penjing.ir.types import DType, Type
 from penjing.ops.conv2d import QConv2d, check_requantize, window_params
-from penjing.ops.operator import Cost, Param, Rows, Sample, expect
+from penjing.ops.operator import Cost, Param, Sample, expect
 from penjing.ops.windows import Pads, Pair
-from penjing.vector.bands import bands, is_pointwise
+from penjing.vector.bands import MOST_PIXELS, bands, cut, is_pointwise
 from penjing.vector.conv2d_samples import tile_samples
 from penjing.vector.operator import Taken, VectorOperator
 from penjing.vector.packing import (
@@ -35,7 +35,8 @@ class VConv2d(VectorOperator):
     """x u8 (N, H, W, C), w s8 (G * blocks, runs, quads, 16, 4), bias s32, multiplier f32 (G * blocks * 16), [residual].
 
     A window is cut into `runs` stretches of codes that lie side by side in x: its rows, or its taps when it is dilated
-    across. `band` is how many output rows and columns are computed from one stretch of staged input.
+    across. `band` is how many output rows and columns are computed from one stretch of staged input, `pixels` how many
+    pixels a tile has at most, of one vector of 16 channels and of two (0: there are none of two).
     """
 
     name = "v_conv2d"
@@ -53,6 +54,7 @@ class VConv2d(VectorOperator):
     qmin: int
     qmax: int
     band: Pair
+    pixels: Pair
     residual_scale: float = 0.0
     residual_zero: int = 0
 
@@ -80,7 +82,7 @@ class VConv2d(VectorOperator):
         made = cls(
             *(conv.stride, conv.padding, conv.dilation, conv.groups, w.shape[0], kernel),
             *(conv.x_zero, conv.y_zero, conv.qmin, conv.qmax),
-            *(band, conv.residual_scale, conv.residual_zero),
+            *(band, MOST_PIXELS, conv.residual_scale, conv.residual_zero),
         )
         return Taken(made, packed)
 
@@ -128,7 +130,7 @@ class VConv2d(VectorOperator):
             **{"n": n, "ih": ih, "iw": iw, "ic": ic, "oh": oh, "ow": ow, "oc": oc, "kh": kh, "kw": kw},
             **window_params(self.stride, self.padding, self.dilation),
             "groups": self.groups,
-            **{"band_h": self.band[0], "band_w": self.band[1]},
+            **{"band_h": self.band[0], "band_w": self.band[1], "pixels": self.pixels},
             "stage": int(any(self.padding) or self.groups > 1 or length % QUAD != 0),
             **{"x_zero": self.x_zero, "y_zero": self.y_zero, "qmin": self.qmin, "qmax": self.qmax},
             "has_residual": int(len(inputs) > 4),
@@ -148,12 +150,14 @@ class VConv2d(VectorOperator):
         """(images, rows, columns) of the output as the kernel sees them."""
         return _flat(y.bounds[:3]) if is_pointwise(self.kernel, self.stride, self.padding) else y.bounds[:3]
 
-    def tiled_rows(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Rows:
-        """The rows of pixels that tiles are cut from."""
+    def inner_loops(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, set[int]]:
         width, band = self._rows(outputs[0])[2], self.band[1]
+        widths = {min(band, width), width % band or band}
         count = blocks(self.channels // self.groups)
-        vectors = (1,) if count == 1 else (2,) if count % 2 == 0 else (1, 2)
-        return Rows("conv2d", tuple({min(band, width), width % band or band}), vectors)
+        pairs = count // 2 if self.pixels[1] else 0
+        sizes = [set().union(*(cut(width, most) for width in widths)) if most else set() for most in self.pixels]
+        taken = (sizes[0] if count > 2 * pairs else set(), sizes[1] if pairs else set())
+        return {"PJ_CONV2D_SIZES_1": taken[0], "PJ_CONV2D_SIZES_2": taken[1]}
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         kh, kw = self.kernel

@@ -28,7 +28,7 @@ MUTANTS = {
         ("the residual's zero point is the output's", "const int32_t zero = f->residual_zero;",
          "const int32_t zero = f->codes.zero;"),
         ("the last four are left to nobody", "i + 4 <= total; i += 4, acc", "i < total; i += 4, acc"),
-        ("a clamp is not looked at", "plain = pj_is_plain(&f->codes);", "plain = 1;"),
+        ("a clamp is not looked at", "plain = PJ_MASKS && pj_is_plain(&f->codes);", "plain = PJ_MASKS;"),
         ("what is left takes the first pixel's place", "(int64_t)pixel * f->step + 16 * at, at, left)",
          "16 * at, at, left)"),
         ("what is left takes the first vector", "(int64_t)pixel * f->step + 16 * at, at, left)",

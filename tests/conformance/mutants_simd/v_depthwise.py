@@ -33,7 +33,7 @@ MUTANTS = {
         ("bands write the first rows", "((int64_t)n * p->oh + oy) * p->ow * p->c + first;",
          "(int64_t)n * p->oh * p->ow * p->c + first;"),
         ("images share codes", "(int64_t)n * p->ih * p->iw * p->c + first,", "first,"),
-        ("the rule for sums from zero is always taken", "PJ_DW_RECTIFIES && p->rectified;", "PJ_DW_RECTIFIES;"),
+        ("the rule for sums from zero is always taken", "if (p->rectified && PJ_DEPTHWISE", "if (PJ_DEPTHWISE"),
     ),
     "simd/v_depthwise_few.c": (
         ("the second row lands on the first", "y + (v < 2 ? 0 : s->second) + v % 2 * 16", "y + v % 2 * 16"),

@@ -115,7 +115,7 @@ PJ_WORD int32_t pj_finish_fours(const struct pj_finish *f, const int32_t *acc, i
 
 PJ_WORD int32_t pj_finish_most(const struct pj_finish *f, const int32_t *acc, int32_t total, const int32_t vectors)
 {
-    const int32_t plain = pj_is_plain(&f->codes);
+    const int32_t plain = PJ_MASKS && pj_is_plain(&f->codes); /* other vocabularies have one way to store */
     if (f->residual)
         return plain ? pj_finish_fours(f, acc, total, vectors, 1, 1) : pj_finish_fours(f, acc, total, vectors, 1, 0);
     return plain ? pj_finish_fours(f, acc, total, vectors, 0, 1) : pj_finish_fours(f, acc, total, vectors, 0, 0);

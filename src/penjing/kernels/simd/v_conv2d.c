@@ -11,6 +11,7 @@ struct pj_v_conv2d {
     int32_t stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
     int32_t groups;
     int32_t band_h, band_w; /* output rows and columns in a band */
+    int32_t pixels[2];      /* most pixels in a tile of one vector, and of two; fewer where registers are few, 0: no such tile */
     int32_t stage;          /* whether x has to be copied: for its border, or for what quads read beyond it */
     int32_t x_zero, y_zero, qmin, qmax;
     int32_t has_residual, residual_zero;
@@ -64,12 +65,12 @@ PJ_WORD void pj_v_conv2d_tile(const struct pj_v_conv2d_walk *k, const pj_staged 
     }
 }
 
-/* A library may narrow these lists to the sizes that its network takes. */
-#ifndef PJ_CONV2D_TILES_1
-#define PJ_CONV2D_TILES_1 PJ_TILES_1
-#endif
-#ifndef PJ_CONV2D_TILES_2
-#define PJ_CONV2D_TILES_2 PJ_TILES_2
+/* A library may say which sizes its network takes, of one vector and of two: bit N for N pixels. Others are left out. */
+#if !defined(PJ_CONV2D_SIZES_1) || PJ_VECTORS == 1
+#undef PJ_CONV2D_SIZES_1
+#undef PJ_CONV2D_SIZES_2
+#define PJ_CONV2D_SIZES_1 (-1)
+#define PJ_CONV2D_SIZES_2 (-1)
 #endif
 
 #define PJ_CONV2D_TILE(P, V)                                                                                          \
@@ -79,12 +80,20 @@ PJ_WORD void pj_v_conv2d_tile(const struct pj_v_conv2d_walk *k, const pj_staged 
         pj_v_conv2d_tile(k, x, w, bias, sums, P, V);                                                                 \
     }
 #define PJ_CONV2D_TILE_1(P) PJ_CONV2D_TILE(P, 1)
-#define PJ_CONV2D_CASE_1(P) case P: pj_v_conv2d_##P##x1(k, x, w, bias, sums); break;
-PJ_CONV2D_TILES_1(PJ_CONV2D_TILE_1)
+#define PJ_CONV2D_CASE_1(P)                                                                                           \
+    case P:                                                                                                          \
+        if (PJ_CONV2D_SIZES_1 >> P & 1)                                                                              \
+            pj_v_conv2d_##P##x1(k, x, w, bias, sums);                                                                \
+        break;
+PJ_TILES_1(PJ_CONV2D_TILE_1)
 #if PJ_VECTORS == 2
 #define PJ_CONV2D_TILE_2(P) PJ_CONV2D_TILE(P, 2)
-#define PJ_CONV2D_CASE_2(P) case P: pj_v_conv2d_##P##x2(k, x, w, bias, sums); break;
-PJ_CONV2D_TILES_2(PJ_CONV2D_TILE_2)
+#define PJ_CONV2D_CASE_2(P)                                                                                           \
+    case P:                                                                                                          \
+        if (PJ_CONV2D_SIZES_2 >> P & 1)                                                                              \
+            pj_v_conv2d_##P##x2(k, x, w, bias, sums);                                                                \
+        break;
+PJ_TILES_2(PJ_CONV2D_TILE_2)
 #endif
 
 /* Cuts rows of `width` pixels into tiles of sizes as equal as can be. */
@@ -103,13 +112,13 @@ static void pj_v_conv2d_row(const struct pj_v_conv2d_walk *k, struct pj_finish f
         pixels = larger > 0 ? k->large : k->small;
         if (vectors == 1)
             switch (pixels) {
-                PJ_CONV2D_TILES_1(PJ_CONV2D_CASE_1)
+                PJ_TILES_1(PJ_CONV2D_CASE_1)
             default: break;
             }
 #if PJ_VECTORS == 2
         else
             switch (pixels) {
-                PJ_CONV2D_TILES_2(PJ_CONV2D_CASE_2)
+                PJ_TILES_2(PJ_CONV2D_CASE_2)
             default: break;
             }
 #endif
@@ -152,12 +161,13 @@ static void pj_v_conv2d_band(const struct pj_v_conv2d *p, struct pj_v_conv2d_wal
     const int32_t oc = p->oc / p->groups, blocks = (oc + 15) / 16;
     uint8_t *y = f.y;
     const uint8_t *residual = f.residual;
-    int32_t b, r, vectors;
+    int32_t b, r, vectors, most;
     for (b = 0; b < blocks; b += vectors) {
         const int32_t at = (g * blocks + b) * 16;
         const int8_t *w = (const int8_t *)in[1] + (g * blocks + b) * k->block;
-        vectors = blocks - b < PJ_VECTORS ? blocks - b : PJ_VECTORS;
-        pj_v_conv2d_cut(k, width, vectors == 1 ? PJ_PIXELS_1 : PJ_PIXELS);
+        vectors = blocks - b < PJ_VECTORS || p->pixels[1] == 0 ? 1 : PJ_VECTORS;
+        most = vectors == 1 ? PJ_PIXELS_1 : PJ_PIXELS;
+        pj_v_conv2d_cut(k, width, p->pixels[vectors - 1] < most ? p->pixels[vectors - 1] : most);
         f.lanes = oc - 16 * b < 16 * vectors ? oc - 16 * b : 16 * vectors;
         f.multiplier = (const float *)in[3] + at;
         for (r = 0; r < rows; r++) {
