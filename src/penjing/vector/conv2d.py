@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from penjing.ops.conv2d import QConv2d, check_requantize, window_params
 from penjing.ops.operator import Cost, Param, Sample, expect
 from penjing.ops.windows import Pads, Pair
 from penjing.vector.bands import MOST_PIXELS, bands, cut, is_pointwise
-from penjing.vector.conv2d_samples import tile_samples
+from penjing.vector.conv2d_samples import cut_samples, tile_samples
 from penjing.vector.operator import Taken, VectorOperator
 from penjing.vector.packing import (
     LANES,
@@ -121,7 +121,7 @@ class VConv2d(VectorOperator):
 
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
         (n, ih, iw), ic = inputs[0].bounds[:3], inputs[0].bounds[3]
-        (_, oh, ow), oc = self._rows(outputs[0]), outputs[0].bounds[3]
+        (_, oh, ow), oc = self.rows(outputs[0]), outputs[0].bounds[3]
         kh, kw = self.kernel
         if is_pointwise(self.kernel, self.stride, self.padding):
             n, ih, iw = _flat((n, ih, iw))
@@ -146,14 +146,23 @@ class VConv2d(VectorOperator):
         starts = round_up(kh * (1 if self.dilation[1] == 1 else kw), 16)
         return 4 * starts + 2 * codes  # codes of 16 bits, as AVX2 stages them
 
-    def _rows(self, y: Type) -> tuple[int, ...]:
+    def rows(self, y: Type) -> tuple[int, ...]:
         """(images, rows, columns) of the output as the kernel sees them."""
         return _flat(y.bounds[:3]) if is_pointwise(self.kernel, self.stride, self.padding) else y.bounds[:3]
 
+    def tiled_widths(self, y: Type) -> set[int]:
+        """Widths of the rows that are cut into tiles: that of a band, and of the last one."""
+        width, band = self.rows(y)[2], self.band[1]
+        return {min(band, width), width % band or band}
+
+    @property
+    def blocks_per_group(self) -> int:
+        """Vectors of 16 output channels."""
+        return blocks(self.channels // self.groups)
+
     def inner_loops(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, set[int]]:
-        width, band = self._rows(outputs[0])[2], self.band[1]
-        widths = {min(band, width), width % band or band}
-        count = blocks(self.channels // self.groups)
+        widths = self.tiled_widths(outputs[0])
+        count = self.blocks_per_group
         pairs = count // 2 if self.pixels[1] else 0
         sizes = [set().union(*(cut(width, most) for width in widths)) if most else set() for most in self.pixels]
         taken = (sizes[0] if count > 2 * pairs else set(), sizes[1] if pairs else set())
@@ -168,6 +177,9 @@ class VConv2d(VectorOperator):
     def samples(cls) -> Iterator[Sample]:
         yield from cls.taken(QConv2d.samples())
         yield from cls.taken(tile_samples())
+        for one, two, band in ((5, 0, (2, 3)), (3, 4, (1, 7)), (16, 1, (3, 2))):
+            for sample in cls.taken(cut_samples()):
+                yield replace(sample, op=replace(cast(VConv2d, sample.op), pixels=(one, two), band=band))
 
 
 def _flat(size: tuple[int, ...]) -> tuple[int, int, int]:

@@ -1,6 +1,7 @@
 """Samples of convolutions around the sizes at which SIMD kernels change their way: tiles, vectors, bands."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -13,29 +14,7 @@ from penjing.ops.windows import Pads, Pair
 def tile_samples() -> Iterator[Sample]:
     """Every tile width with one and with two vectors, channel tails, several bands, pointwise and strided windows."""
     rng = np.random.default_rng(20)
-
-    def sample(
-        size: Pair,
-        ic: int,
-        oc: int,
-        kernel: Pair = (1, 1),
-        stride: Pair = (1, 1),
-        padding: Pads = (0, 0, 0, 0),
-        groups: int = 1,
-        zeros: Pair = (7, 128),
-        clamp: Pair = (0, 255),
-        residual: tuple[float, int] | None = None,
-        steep: float = 1.0,
-    ) -> Sample:
-        x = codes(rng, (1, *size, ic))
-        w = weights(rng, (oc, *kernel, ic // groups))
-        bias, m = requantization(rng, oc, 128.0 * 64.0 * float(np.sqrt(w[0].size)))
-        made = QConv2d(stride, padding, (1, 1), groups, *zeros, *clamp, *(residual or ()))
-        inputs: tuple[np.ndarray, ...] = (x, w, bias, m * np.float32(steep))
-        if residual is not None:
-            inputs = (*inputs, codes(rng, made.integer_reference(*inputs)[0].shape))
-        return Sample(made, inputs, constant=(1, 2, 3))
-
+    sample = partial(_sample, rng)
     for width in range(1, 26):
         yield sample((1, width), 4, 16 if width % 2 else 32)
         yield sample((2, width), 8, 32 if width % 2 else 16, (3, 3), padding=(1, 1, 1, 1))
@@ -53,6 +32,37 @@ def tile_samples() -> Iterator[Sample]:
     yield sample((9, 11), 8, 24, (3, 3), (2, 2), (0, 0, 1, 1), zeros=(0, 255), clamp=(4, 250))
     yield sample((6, 7), 12, 36, (3, 3), padding=(1, 1, 1, 1), groups=3)
     yield sample((8, 8), 64, 64, (3, 3), padding=(1, 1, 1, 1), residual=(1.25, 0), zeros=(0, 0), clamp=(0, 255))
+
+
+def cut_samples() -> Iterator[Sample]:
+    """For kernels that are told to cut rows and bands in another way: one block of channels, two, three."""
+    rng = np.random.default_rng(21)
+    for oc in (16, 32, 40):
+        yield _sample(rng, (5, 9), 8, oc, (3, 3), padding=(1, 1, 1, 1), residual=(0.75, 3))
+
+
+def _sample(
+    rng: np.random.Generator,
+    size: Pair,
+    ic: int,
+    oc: int,
+    kernel: Pair = (1, 1),
+    stride: Pair = (1, 1),
+    padding: Pads = (0, 0, 0, 0),
+    groups: int = 1,
+    zeros: Pair = (7, 128),
+    clamp: Pair = (0, 255),
+    residual: tuple[float, int] | None = None,
+    steep: float = 1.0,
+) -> Sample:
+    x = codes(rng, (1, *size, ic))
+    w = weights(rng, (oc, *kernel, ic // groups))
+    bias, m = requantization(rng, oc, 128.0 * 64.0 * float(np.sqrt(w[0].size)))
+    made = QConv2d(stride, padding, (1, 1), groups, *zeros, *clamp, *(residual or ()))
+    inputs: tuple[np.ndarray, ...] = (x, w, bias, m * np.float32(steep))
+    if residual is not None:
+        inputs = (*inputs, codes(rng, made.integer_reference(*inputs)[0].shape))
+    return Sample(made, inputs, constant=(1, 2, 3))
 
 
 def residual_ties(rng: np.random.Generator, oc: int) -> Sample:
