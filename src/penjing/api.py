@@ -23,7 +23,7 @@ from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
 from penjing.core.errors import InvalidInput
-from penjing.core.targets import find_target
+from penjing.core.targets import HOST, find_target
 from penjing.emit.c.emit import Emitted, emit_c
 from penjing.ir.graph import Graph
 from penjing.ir.passes import run_passes
@@ -38,7 +38,10 @@ from penjing.runtime.loading import load
 from penjing.toolchain.build import compile_library
 from penjing.toolchain.compilers import find_compiler
 from penjing.toolchain.embed import assembly_for_blob
+from penjing.tune.autotune import TunedLayer
+from penjing.tune.autotune import autotune as tune_layers
 from penjing.vector.prepare import Prepared, prepare
+from penjing.vector.tiles import Tiles
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +52,7 @@ __all__ = [
     "BuildOptions",
     "Port",
     "assemble",
+    "autotune",
     "build",
     "capture",
     "clean",
@@ -135,6 +139,7 @@ class BuildOptions:
         golden_inputs: real inputs (N, ...) whose codes become golden vectors, beside random codes.
         with_source: keep the generated C in the tray.
         threads: how many threads may work on one call, on targets that have SIMD kernels.
+        tiles: by the name of a target, convolutions to be cut in another way than by the rule; see `autotune`.
     """
 
     targets: Sequence[str] = ("host",)
@@ -145,6 +150,7 @@ class BuildOptions:
     golden_inputs: Sequence[np.ndarray] = ()
     with_source: bool = True
     threads: int = 1
+    tiles: Mapping[str, Tiles] = field(default_factory=dict)
 
 
 def build(
@@ -182,7 +188,7 @@ def assemble(
         progress: called with one line before each step.
 
     Raises:
-        InvalidInput: an unknown target, or ports that do not fit the program's inputs.
+        InvalidInput: an unknown target, or ports or tiles that do not fit the program.
         MissingCompiler: no compiler for a target.
     """
     options = options or BuildOptions()
@@ -193,9 +199,10 @@ def assemble(
     sources: dict[str, bytes] = {}
     for target in targets:
         say(f"compiling for {target.name}")
-        prepared = prepare(program, target, options.threads if target.isas else 1)
+        tiles = options.tiles.get(target.name, {})
+        prepared = prepare(program, target, options.threads if target.isas else 1, tiles)
         emitted = emit(prepared, standalone=options.standalone)
-        libraries[target.name] = {"default": _library(emitted, prepared, options.standalone)}
+        libraries[target.name] = {"default": _library(emitted, prepared, options.standalone, tiles)}
         sources |= {f"{target.name}/{name}": text.encode() for name, text in emitted.sources.items()}
     say("computing golden vectors")
     variant = VariantParts(
@@ -216,6 +223,14 @@ def assemble(
         libraries=libraries,
         sources=sources if options.with_source else {},
     )
+
+
+def autotune(program: Graph, *, progress: Callable[[int, int], None] | None = None) -> list[TunedLayer]:
+    """Measure how each convolution of a lowered program is best cut on this machine. See `penjing.tune.autotune`.
+
+    `BuildOptions.tiles` takes the `tile` of each layer whose `tile` is not the rule's.
+    """
+    return tune_layers(program, find_target(HOST), progress or (lambda done, total: None))
 
 
 def save(tray: bytes, path: str | os.PathLike[str], *, force: bool = False) -> None:
@@ -240,7 +255,7 @@ def library_sources(emitted: Emitted, prepared: Prepared, *, standalone: bool) -
     return sources
 
 
-def _library(emitted: Emitted, prepared: Prepared, standalone: bool) -> LibraryParts:
+def _library(emitted: Emitted, prepared: Prepared, standalone: bool, tiles: Tiles) -> LibraryParts:
     target = prepared.target
     compiler = find_compiler(target)
     sources = library_sources(emitted, prepared, standalone=standalone)
@@ -256,6 +271,7 @@ def _library(emitted: Emitted, prepared: Prepared, standalone: bool) -> LibraryP
         packed_bytes=prepared.plan.weights_bytes,
         packed_digest=prepared.digest,
         threads=prepared.threads,
+        tiles=dict(tiles),
     )
 
 

@@ -23,7 +23,8 @@ LEAST = 3
 LEAST_OF_A_VOCABULARY = 6
 HOST = host_target()
 HERE = Path(__file__).parent
-NO_KERNELS = {"isa/x86_detect.h", "pj_reals.h", "simd/pj_reals.h"}  # judged by test_dispatch.py and test_reals.py
+# judged by test_dispatch.py, test_reals.py and test_models.py
+NO_KERNELS = {"isa/x86_detect.h", "pj_reals.h", "simd/pj_reals.h", "pj_steps.h"}
 FUNCTION = re.compile(r"^(?:#define|PJ_\w+|static)\b[^(\n]*?\b(\w+)\(", re.MULTILINE)
 
 Mutant = tuple[str, str, str]

@@ -1,9 +1,10 @@
-"""A library holds the tiles that its kernels ask for: the rule in Python is the rule in C."""
+"""A library holds the inner loops that its kernels ask for: the rule in Python is the rule in C."""
 
 import pytest
 
 from penjing.core.targets import find_target
-from penjing.emit.c.tiles import MOST_PIXELS, cut, tile_lines
+from penjing.emit.c.inner_loops import inner_loop_lines
+from penjing.vector.bands import MOST_PIXELS, cut
 from penjing.vector.specialise import specialise
 
 
@@ -20,16 +21,15 @@ def asked_for(width: int, most: int) -> set[int]:
     return sizes
 
 
-@pytest.mark.parametrize("most", MOST_PIXELS.values())
-@pytest.mark.parametrize("pool", [1, 2, 5, 12])
-def test_every_tile_of_a_row_is_there(most, pool):
+@pytest.mark.parametrize("most", range(1, max(MOST_PIXELS) + 1))
+def test_every_tile_of_a_row_is_there(most):
     for width in range(1, 1000):
-        sizes = asked_for(width, most // pool)
-        assert sizes == set(cut(width, most // pool))
-        assert max(sizes) * pool <= most
+        sizes = asked_for(width, most)
+        assert sizes == set(cut(width, most))
+        assert max(sizes) <= most
 
 
 def test_a_pool_takes_all_its_neighbours_from_one_tile(edge_program):
-    lines = list(tile_lines(specialise(edge_program, find_target("x86_64-linux"))))
+    lines = list(inner_loop_lines(specialise(edge_program, find_target("x86_64-linux"))))
     # 16 pools of 2 in a row of one vector, in two tiles; 8 in a row of two vectors, in two
-    assert lines[1:-1] == ["#define PJ_CONV2D_TILES_1(T) T(16)", "#define PJ_CONV2D_TILES_2(T) T(8)"]
+    assert {f"#define PJ_CONV2D_SIZES_1 {1 << 16:#x}", f"#define PJ_CONV2D_SIZES_2 {1 << 8:#x}"} <= set(lines)

@@ -149,6 +149,10 @@ def _check_build(manifest: Manifest, target: str, variant: str, build: TargetBui
     _require(build.packed_bytes >= 0, "it is negative", f"{path}.packed_bytes")
     _require(bool(_SHA256.fullmatch(build.packed_digest)), "it is no SHA-256 digest", f"{path}.packed_digest")
     _require(1 <= build.threads <= MAX_THREADS, f"it is not within 1..{MAX_THREADS}", f"{path}.threads")
+    for layer, tile in build.tiles.items():
+        _check_line(layer, f"{path}.tiles")
+        fits = tile[0] >= 1 and tile[1] >= 0 and min(tile[2:]) >= 1
+        _require(fits, "it is not pixels, pixels, rows, columns", f"{path}.tiles.{layer}")
     _check_line(build.compiler, f"{path}.compiler")
     _require(build.abi >= 1, "it is below 1", f"{path}.abi")
 

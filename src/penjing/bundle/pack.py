@@ -59,6 +59,7 @@ class LibraryParts:
     packed_bytes: int
     packed_digest: str
     threads: int = 1
+    tiles: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
     stack_bytes: int | None = None
 
 
@@ -186,6 +187,7 @@ def _add_library(members: dict[str, bytes | memoryview], target: str, library: L
         packed_bytes=library.packed_bytes,
         packed_digest=library.packed_digest,
         threads=library.threads,
+        tiles=library.tiles,
         compiler=library.compiler,
         abi=library.abi,
     )

@@ -103,6 +103,8 @@ class TargetBuild:
         packed_bytes: the weights as this library reads them, linked into it or handed to each call.
         packed_digest: SHA-256 of these weights, 64 lower-case hex digits.
         threads: how many threads may work on one call, 1 or more.
+        tiles: convolutions that are cut in another way than by the rule: the name of the output -> most pixels in a
+            tile of one vector, and of two, rows and columns in a band. For whoever builds again; loading needs none.
     """
 
     library: str
@@ -115,6 +117,7 @@ class TargetBuild:
     packed_bytes: int
     packed_digest: str
     threads: int
+    tiles: Mapping[str, tuple[int, int, int, int]]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ EXAMPLES: Examples = (
         "an exported program, for this machine and for two others",
         "penjing build net.pt2 --calibrate images/ \\\n    --target host --target aarch64-linux --target wasm32",
     ),
+    ("how each convolution runs fastest on this machine", "penjing build net.pt2 --calibrate samples.npy --autotune"),
     ("can it be built at all?", "penjing ops net.py:TinyNet --input-shape 1x32x32"),
 )
 _INPUT, _SMALLER, _TRAY = "Options: the input", "Options: making it smaller", "Options: the tray"
@@ -106,6 +107,23 @@ def build(
             rich_help_panel=_TRAY,
         ),
     ] = 1,
+    autotune: Annotated[
+        bool,
+        typer.Option(
+            "--autotune",
+            metavar="",
+            help="Measure on this machine how each convolution is best cut, and build so.",
+            rich_help_panel=_TRAY,
+        ),
+    ] = False,
+    tiles: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TRAY",
+            help="Cut convolutions as in this tray, which --autotune made, maybe elsewhere.",
+            rich_help_panel=_TRAY,
+        ),
+    ] = None,
     source: Annotated[
         bool,
         typer.Option(
@@ -138,6 +156,8 @@ def build(
         labels=labels,
         standalone=standalone,
         threads=threads,
+        autotune=autotune,
+        tiles=tiles,
         source=source,
         force=force,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from penjing import api
 from penjing.bundle.pack import TrayParts, save_tray
+from penjing.bundle.tray import open_tray
 from penjing.cli.accuracy import Measured, measure
 from penjing.cli.output import Phases, note
 from penjing.cli.ports import check_labels, described_port, read_labels
@@ -18,6 +19,8 @@ from penjing.core.targets import HOST, Target, find_target, host_target
 from penjing.ir.graph import Graph
 from penjing.toolchain.compilers import find_compiler
 from penjing.toolchain.environment import is_first_use
+from penjing.tune.autotune import TunedLayer, check_tunable
+from penjing.vector.tiles import Tile, Tiles
 
 _GOLDEN_SAMPLES = 2
 
@@ -43,6 +46,8 @@ class Request:
     labels: Path | None
     standalone: bool
     threads: int
+    autotune: bool
+    tiles: Path | None
     source: bool
     force: bool
 
@@ -58,6 +63,7 @@ class Prepared:
         port: how its input is prepared.
         labels: given or known names of its classes.
         targets: what to compile for.
+        tiles: by target, how convolutions are cut in another tray.
     """
 
     path: Path
@@ -66,17 +72,19 @@ class Prepared:
     port: api.Port
     labels: tuple[str, ...] | None
     targets: tuple[Target, ...]
+    tiles: dict[str, Tiles]
 
 
 @dataclass(frozen=True)
 class Built:
-    """What came out: the file, its bytes and parts, the graph it was made from, and the accuracy if measured."""
+    """What came out: the file, its bytes and parts, the graph it was made from; accuracy and layers if measured."""
 
     path: Path
     tray: bytes
     parts: TrayParts
     original: Graph
     measured: Measured | None
+    tuned: list[TunedLayer]
 
 
 def prepare(request: Request) -> Prepared:
@@ -87,6 +95,7 @@ def prepare(request: Request) -> Prepared:
     """
     require_torch()
     targets = tuple(_compilable(name) for name in request.targets)
+    tiles = _given_tiles(request, targets)
     if request.calibrate is None:
         raise InvalidInput(
             "quantization needs typical inputs, to see which ranges occur",
@@ -106,7 +115,7 @@ def prepare(request: Request) -> Prepared:
     port = described_port(model.port, request.mean, request.std, model.shape)
     if not model.trained:
         note(f"{request.model} has random weights; --weights loads trained ones")
-    return Prepared(path, model, name, port, given or model.labels, targets)
+    return Prepared(path, model, name, port, given or model.labels, targets, tiles)
 
 
 def make(request: Request, prepared: Prepared, shown: Phases) -> Built:
@@ -125,10 +134,13 @@ def make(request: Request, prepared: Prepared, shown: Phases) -> Built:
     original = api.capture(model.module, model.examples, name=prepared.name)
     check_labels(prepared.labels, original)
     program = api.lower(_quantized(original, drawn, request, shown))
+    tuned = _tuned(program, shown) if request.autotune else []
+    tiles = {host_target().name: chosen_tiles(tuned)} if tuned else prepared.tiles
     options = api.BuildOptions(
         targets=_with_host(prepared.targets) if tested else [target.name for target in prepared.targets],
         standalone=request.standalone,
         threads=request.threads,
+        tiles=tiles,
         ports=[port],
         labels=prepared.labels,
         card=_card(model, drawn, request),
@@ -142,7 +154,40 @@ def make(request: Request, prepared: Prepared, shown: Phases) -> Built:
     shown.start("packing")
     tray = api.pack(parts, accuracy=measured.accuracy if measured else None)
     save_tray(tray, prepared.path, force=request.force)
-    return Built(prepared.path, tray, parts, original, measured)
+    return Built(prepared.path, tray, parts, original, measured, tuned)
+
+
+def chosen_tiles(tuned: list[TunedLayer]) -> Tiles:
+    """The cuts that are not the rule's."""
+    return {layer.name: layer.tile for layer in tuned if layer.tile != layer.rule}
+
+
+def _tuned(program: Graph, shown: Phases) -> list[TunedLayer]:
+    shown.start("measuring layers", total=1)
+    return api.autotune(program, progress=shown.reached)
+
+
+def _given_tiles(request: Request, targets: tuple[Target, ...]) -> dict[str, Tiles]:
+    """What --tiles gives; refuses what --autotune cannot do."""
+    if request.autotune:
+        if request.tiles is not None:
+            raise InvalidInput("--tiles and --autotune both choose how convolutions are cut", hint="give one of them")
+        for target in targets:
+            check_tunable(target)
+    if request.tiles is None:
+        return {}
+    found = open_tray(request.tiles).manifest.targets
+    tiles = {target.name: found[target.name] for target in targets if target.name in found}
+    if not tiles:
+        names = ", ".join(sorted(found)) or "none"
+        raise InvalidInput(
+            f"the tray has no library for {', '.join(target.name for target in targets)} (it has: {names})",
+            where=f"--tiles {request.tiles}",
+        )
+    return {
+        name: {layer: Tile(*tile) for build in builds.values() for layer, tile in build.tiles.items()}
+        for name, builds in tiles.items()
+    }
 
 
 def _compilable(name: str) -> Target:

@@ -1,11 +1,17 @@
 """How `penjing build` tells what it made."""
 
+from dataclasses import asdict
 from typing import Any
+
+from rich.table import Table
+from rich.text import Text
 
 from penjing.cli.accuracy import interval_text
 from penjing.cli.build_steps import Built
-from penjing.cli.output import quoted, say, show_facts, suggest
+from penjing.cli.output import quoted, say, show, show_facts, suggest
 from penjing.measure.sizes import bytes_text, ratio_text
+from penjing.tune.autotune import TunedLayer
+from penjing.vector.tiles import Tile
 
 
 def as_dict(built: Built) -> dict[str, Any]:
@@ -19,6 +25,7 @@ def as_dict(built: Built) -> dict[str, Any]:
         "arena_bytes": variant.arena_bytes,
         "macs": variant.macs,
         "libraries": {name: made["default"].flash_bytes for name, made in built.parts.libraries.items()},
+        "layers": [_layer(layer) for layer in built.tuned],
         "accuracy": built.measured.as_dict() if built.measured else None,
     }
 
@@ -41,4 +48,31 @@ def show_build(built: Built) -> None:
         ]
     say(f"{built.path}  {bytes_text(len(built.tray))}", style="bold")
     show_facts(rows)
+    if built.tuned:
+        _show_layers(built.tuned)
     suggest(f"inspect {quoted(built.path)}", f"bench {quoted(built.path)}")
+
+
+def _layer(layer: TunedLayer) -> dict[str, Any]:
+    return {**asdict(layer), "rule": layer.rule._asdict(), "tile": layer.tile._asdict()}
+
+
+def _show_layers(tuned: list[TunedLayer]) -> None:
+    """Each convolution: how it is cut, and its time by the rule and so."""
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), show_footer=True, footer_style="dim")
+    table.add_column("  layer", footer="  all")
+    table.add_column("shape")
+    table.add_column("cut")
+    table.add_column("by the rule", justify="right", footer=f"{sum(layer.rule_us for layer in tuned):.1f} us")
+    table.add_column("cut so", justify="right", footer=f"{sum(layer.tile_us for layer in tuned):.1f} us")
+    for layer in tuned:
+        cut = "by the rule" if layer.tile == layer.rule else _cut_text(layer.tile)
+        times = f"{layer.rule_us:.1f} us", f"{layer.tile_us:.1f} us"
+        table.add_row(Text(f"  {layer.name}"), layer.shape, cut, *times)
+    say("")
+    show(table)
+
+
+def _cut_text(tile: Tile) -> str:
+    tiles = f"{tile.two} pixels x 2" if tile.two else f"{tile.one} pixels x 1"
+    return f"{tiles}, bands of {tile.rows} x {tile.columns}"

@@ -40,7 +40,7 @@ SEED = Knob("PENJING_SEED", "seed of every random choice", "0")
 KEEP = Knob("PENJING_KEEP", "folder that keeps generated C and compiler logs")
 CC = Knob("PENJING_CC", "host C compiler to use instead of the first of cc, gcc, clang, zig")
 ISA = Knob("PENJING_ISA", "instruction set that libraries run with, of those in core/targets.py; unset: the best here")
-CACHE = Knob("PENJING_CACHE", "folder for compiler caches and extracted libraries", str(Path("~/.cache/penjing")))
+CACHE = Knob("PENJING_CACHE", "folder for compiler caches and measured tiles", str(Path("~/.cache/penjing")))
 
 ZIG_GLOBAL_CACHE = Knob("ZIG_GLOBAL_CACHE_DIR", "zig's own variable, which wins over the folder in PENJING_CACHE")
 

@@ -166,6 +166,13 @@ class IntegerOperator(Operation):
         params = self.kernel_params(inputs, outputs)
         return {**params, "step": pieces.step} if pieces else params
 
+    def inner_loops(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, set[int]]:
+        """Which inner loops of its kernel it takes when one thread computes it: bits of the macros that choose them.
+
+        A library holds only those that a node takes. An operator that names one macro names all of its kernel.
+        """
+        return {}
+
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         """Work of one call; the default counts bytes only."""
         return Cost(0, sum(t.nbytes for t in (*inputs, *outputs)))
@@ -177,19 +184,6 @@ class IntegerOperator(Operation):
 
 
 Param = int | float | tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """How a kernel cuts its work into tiles: the family of tile kernels, widths of rows, and vectors in a tile.
-
-    A row is as wide as its output; each pixel of that takes `pool` neighbours, all in one tile.
-    """
-
-    family: str
-    widths: tuple[int, ...]
-    vectors: tuple[int, ...]
-    pool: int = 1
 
 
 def expect(condition: bool, what: str) -> None:

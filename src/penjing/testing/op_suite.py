@@ -24,8 +24,8 @@ from functools import lru_cache
 import numpy as np
 
 from penjing.core.errors import ToolchainError
-from penjing.emit.c.emit import struct_literal
 from penjing.emit.c.kernels import CLOSING, kernel_file, kernel_text, opening_files
+from penjing.emit.c.steps import struct_literal
 from penjing.ir.text import print_type
 from penjing.ir.types import Type
 from penjing.ops import integer_operators

@@ -1,8 +1,18 @@
-"""How much of an image a convolution computes from one stretch of staged input."""
+"""How a convolution is cut: into bands that are computed from one stretch of staged input, and rows into tiles."""
 
 from penjing.ops.windows import Pads, Pair
 
 STAGED_BYTES = 20 * 1024  # with one code in a byte; what stays in a first-level cache of 32 KiB beside the weights
+
+# In a tile of one vector of 16 channels, and of two, with 32 registers. Tiles are smaller where there are fewer.
+MOST_PIXELS: Pair = (16, 12)
+
+
+def cut(width: int, most: int) -> set[int]:
+    """Sizes of the tiles of a row of `width` pixels, at most `most` in each: as equal as can be."""
+    tiles = -(-width // most)
+    small, larger = divmod(width, tiles)
+    return {small, small + 1} if larger else {small}
 
 
 def is_pointwise(kernel: Pair, stride: Pair, padding: Pads) -> bool:

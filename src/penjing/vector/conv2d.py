@@ -11,11 +11,11 @@ import numpy as np
 from penjing.ir.graph import Operation
 from penjing.ir.types import DType, Type
 from penjing.ops.conv2d import QConv2d, check_requantize, window_params
-from penjing.ops.operator import Cost, Param, Rows, Sample, expect
+from penjing.ops.operator import Cost, Param, Sample, expect
 from penjing.ops.pool2d import QMaxPool2d
 from penjing.ops.windows import Pads, Pair
-from penjing.vector.bands import bands, is_pointwise
-from penjing.vector.conv2d_samples import pooled_samples, tile_samples
+from penjing.vector.bands import MOST_PIXELS, bands, cut, is_pointwise
+from penjing.vector.conv2d_samples import cut_samples, pooled_samples, tile_samples
 from penjing.vector.operator import Taken, VectorOperator
 from penjing.vector.packing import (
     LANES,
@@ -37,7 +37,8 @@ class VConv2d(VectorOperator):
     """x u8 (N, H, W, C), w s8 (G * blocks, runs, quads, 16, 4), bias s32, multiplier f32 (G * blocks * 16), [residual].
 
     A window is cut into `runs` stretches of codes that lie side by side in x: its rows, or its taps when it is dilated
-    across. `band` is how many output rows and columns are computed from one stretch of staged input. An output pixel is
+    across. `band` is how many output rows and columns are computed from one stretch of staged input, `pixels` how many
+    pixels a tile has at most, of one vector of 16 channels and of two (0: there are none of two). An output pixel is
     the largest of `pool` (rows, columns) pixels of the convolution, as a q_max_pool2d would find it. With `rectified`,
     sums start as in `rectified.started_bias`.
     """
@@ -57,6 +58,7 @@ class VConv2d(VectorOperator):
     qmin: int
     qmax: int
     band: Pair
+    pixels: Pair
     pool: Pair
     rectified: bool
     residual_scale: float = 0.0
@@ -85,6 +87,7 @@ class VConv2d(VectorOperator):
             *(conv.stride, conv.padding, conv.dilation, conv.groups, w.shape[0], (w.shape[1], w.shape[2])),
             *(conv.x_zero, conv.y_zero, conv.qmin, conv.qmax),
             band=(1, 1),
+            pixels=MOST_PIXELS,
             pool=(1, 1),
             rectified=rectified,
             residual_scale=conv.residual_scale,
@@ -98,7 +101,7 @@ class VConv2d(VectorOperator):
         return pooling._with_bands(x, pooling._pooling.infer(y)[0])
 
     def _with_bands(self, x: Type, y: Type) -> VConv2d:
-        _, *size = self._rows(y)
+        _, *size = self.rows(y)
         stride = (self.stride[0] * self.pool[0], self.stride[1] * self.pool[1])
         return replace(self, band=bands((size[0], size[1]), x.bounds[3] // self.groups, self._reach, stride, (1, 1)))
 
@@ -157,7 +160,7 @@ class VConv2d(VectorOperator):
 
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
         (n, ih, iw), ic = inputs[0].bounds[:3], inputs[0].bounds[3]
-        (_, oh, ow), oc = self._rows(outputs[0]), outputs[0].bounds[3]
+        (_, oh, ow), oc = self.rows(outputs[0]), outputs[0].bounds[3]
         kh, kw = self.kernel
         if self._is_long_row:
             n, ih, iw = _flat((n, ih, iw))
@@ -167,7 +170,7 @@ class VConv2d(VectorOperator):
             **window_params(self.stride, self.padding, self.dilation),
             "groups": self.groups,
             **{"pool_h": self.pool[0], "pool_w": self.pool[1]},
-            **{"band_h": self.band[0], "band_w": self.band[1]},
+            **{"band_h": self.band[0], "band_w": self.band[1], "pixels": self.pixels},
             "stage": int(any(self.padding) or self.groups > 1 or length % QUAD != 0),
             **{"x_zero": self.x_zero, "y_zero": self.y_zero, "qmin": self.qmin, "qmax": self.qmax},
             "rectified": int(self.rectified),
@@ -188,16 +191,30 @@ class VConv2d(VectorOperator):
         starts = round_up(kh * (1 if self.dilation[1] == 1 else kw), 16)
         return 4 * starts + 2 * codes  # codes of 16 bits, as AVX2 stages them
 
-    def _rows(self, y: Type) -> tuple[int, ...]:
+    def rows(self, y: Type) -> tuple[int, ...]:
         """(images, rows, columns) of the output as the kernel sees them."""
         return _flat(y.bounds[:3]) if self._is_long_row else y.bounds[:3]
 
-    def tiled_rows(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Rows:
-        """The rows of pixels that tiles are cut from."""
-        width, band = self._rows(outputs[0])[2], self.band[1]
-        count = blocks(self.channels // self.groups)
-        vectors = (1,) if count == 1 else (2,) if count % 2 == 0 else (1, 2)
-        return Rows("conv2d", tuple({min(band, width), width % band or band}), vectors, self.pool[1])
+    def tiled_widths(self, y: Type) -> set[int]:
+        """Widths of the rows that are cut into tiles: that of a band, and of the last one."""
+        width, band = self.rows(y)[2], self.band[1]
+        return {min(band, width), width % band or band}
+
+    @property
+    def blocks_per_group(self) -> int:
+        """Vectors of 16 output channels."""
+        return blocks(self.channels // self.groups)
+
+    def inner_loops(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, set[int]]:
+        pairs = self.blocks_per_group // 2 if self.pixels[1] else 0
+        widths = self.tiled_widths(outputs[0])
+        one, two = ({size for width in widths for size in self.tile_sizes(width, most)} for most in self.pixels)
+        taken = (one if self.blocks_per_group > 2 * pairs else set(), two if pairs else set())
+        return {"PJ_CONV2D_SIZES_1": taken[0], "PJ_CONV2D_SIZES_2": taken[1]}
+
+    def tile_sizes(self, width: int, most: int) -> set[int]:
+        """Pixels in the tiles of a row of the output: those that a pool compares stand in one tile."""
+        return {self.pool[1] * size for size in cut(width, most // self.pool[1])} if most else set()
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         kh, kw = self.kernel
@@ -211,6 +228,9 @@ class VConv2d(VectorOperator):
         yield from cls.taken(tile_samples())
         for sample, pool in pooled_samples():
             yield from (cls._pooled_sample(taken, pool) for taken in cls.taken(iter([sample])))
+        for one, two, band in ((5, 0, (2, 3)), (3, 4, (1, 7)), (16, 1, (3, 2))):
+            for sample in cls.taken(cut_samples()):
+                yield replace(sample, op=replace(cast(VConv2d, sample.op), pixels=(one, two), band=band))
 
     @classmethod
     def _pooled_sample(cls, sample: Sample, pool: Pair) -> Sample:

@@ -62,6 +62,13 @@ def pooled_samples() -> Iterator[tuple[Sample, Pair]]:
     yield sample((6, 8), 3, 16, (3, 3), padding=same, n=3, zeros=(128, 20), clamp=(20, 200)), (2, 2)
 
 
+def cut_samples() -> Iterator[Sample]:
+    """For kernels that are told to cut rows and bands in another way: one block of channels, two, three."""
+    rng = np.random.default_rng(21)
+    for oc in (16, 32, 40):
+        yield _sample(rng, (5, 9), 8, oc, (3, 3), padding=(1, 1, 1, 1), residual=(0.75, 3))
+
+
 def _sample(
     rng: np.random.Generator,
     size: Pair,

@@ -174,6 +174,14 @@ class VDepthwise(_SmallWindow):
         zeros = inputs[0].bounds[2] * inputs[0].bounds[3]  # a row of x
         return _PREPARED_BYTES * (_WIDE // LANES) + zeros
 
+    def inner_loops(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, set[int]]:
+        rows, channels, single = outputs[0].bounds[1], outputs[0].bounds[3], self.stride[1] == 1
+        sweeps = {0 if single else 1} if channels % _WIDE else set()
+        if channels >= _WIDE:  # by pairs of rows, and a last row alone
+            sweeps |= ({2} if single and rows > 1 else set()) | ({3} if not single or rows % 2 else set())
+        plain, rectified = (set(), sweeps) if self.rectified else (sweeps, set())
+        return {"PJ_DEPTHWISE_PLAIN": plain, "PJ_DEPTHWISE_RECTIFIED": rectified}
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         yield from cls.taken(QDepthwise.samples())

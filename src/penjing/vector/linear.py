@@ -13,7 +13,7 @@ from penjing.ir.types import DType, Type
 from penjing.ops.conv2d import check_requantize
 from penjing.ops.linear import QLinear
 from penjing.ops.operator import Cost, Param, Sample, expect
-from penjing.vector.linear_packing import pack_biases, pack_groups, unpack_groups, weights_problem
+from penjing.vector.linear_packing import group_sizes, pack_biases, pack_groups, unpack_groups, weights_problem
 from penjing.vector.linear_samples import tile_samples
 from penjing.vector.operator import Taken, VectorOperator
 from penjing.vector.packing import LANES, QUAD, blocks, fill, round_up, unfolded_bias
@@ -77,6 +77,11 @@ class VLinear(VectorOperator):
             return 0
         rows = inputs[0].elements // self.features
         return round_up(self.features, QUAD) * (ROWS if rows >= ROWS else 1)
+
+    def inner_loops(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, set[int]]:
+        rows, groups = inputs[0].elements // self.features, set(group_sizes(blocks(self.channels)))
+        # instruction sets with few registers take rows one by one
+        return {"PJ_LINEAR_GROUPS_1": groups, "PJ_LINEAR_GROUPS": groups if rows >= ROWS else set()}
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         return Cost(outputs[0].elements * self.features, sum(t.nbytes for t in (*inputs, *outputs)))

@@ -36,6 +36,11 @@ def _groups(count: int) -> Iterator[slice]:
         first += size
 
 
+def group_sizes(count: int) -> list[int]:
+    """How many of `count` blocks each group has, in order."""
+    return [part.stop - part.start for part in _groups(count)]
+
+
 def pack_groups(w: np.ndarray) -> np.ndarray:
     """(O, K) of bytes -> (blocks * K4, 16, 4), where K4 = ceil(K / 4)."""
     packed = pack_quads(w)

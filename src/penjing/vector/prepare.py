@@ -11,6 +11,7 @@ from penjing.ir.graph import Graph
 from penjing.program.plan import Plan, plan
 from penjing.program.weights import pack_weights
 from penjing.vector.specialise import specialise
+from penjing.vector.tiles import Tiles, with_tiles
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,13 @@ class Prepared:
         return digest_bytes(self.weights.tobytes())
 
 
-def prepare(program: Graph, target: Target, threads: int = 1) -> Prepared:
-    """Specialise a lowered program for `target` and plan its memory, for up to `threads` threads in one call."""
+def prepare(program: Graph, target: Target, threads: int = 1, tiles: Tiles | None = None) -> Prepared:
+    """Specialise a lowered program for `target` and plan its memory, for up to `threads` threads in one call.
+
+    `tiles` cut some of its layers in another way than by the rule, which changes neither plan nor weights.
+
+    Raises:
+        InvalidInput: tiles that do not fit the program.
+    """
     specialised = specialise(program, target)
-    return Prepared(specialised, plan(specialised, threads), target, threads)
+    return Prepared(with_tiles(specialised, tiles or {}), plan(specialised, threads), target, threads)

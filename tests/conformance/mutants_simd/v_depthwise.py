@@ -40,7 +40,7 @@ MUTANTS = {
         ("tiles of four pixels lie as close as their channels", "y += 4 * s.next", "y += 4 * s.step"),
         ("pixels of a tile lie as close as their channels", "left - 1) * s->next", "left - 1) * s->step"),
         ("images share codes", "(int64_t)n * p->ih * p->iw * p->c + first,", "first,"),
-        ("the rule for sums from zero is always taken", "PJ_DW_RECTIFIES && p->rectified;", "PJ_DW_RECTIFIES;"),
+        ("the rule for sums from zero is always taken", "if (p->rectified && PJ_DEPTHWISE", "if (PJ_DEPTHWISE"),
     ),
     "simd/v_depthwise_few.c": (
         ("the second row lands on the first", "y + (v < 2 ? 0 : s->second) + v % 2 * 16", "y + v % 2 * 16"),

@@ -14,20 +14,20 @@ The source is init-free: no malloc, no I/O, no state but the choice of the instr
 output and arena. The same program gives the same bytes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from penjing.core.digests import digest_bytes
 from penjing.emit.c.dispatch import dispatch_lines
 from penjing.emit.c.forms import check_lines, form_functions
-from penjing.emit.c.header import comment_text, header_text
+from penjing.emit.c.header import header_text
+from penjing.emit.c.inner_loops import inner_loop_lines
 from penjing.emit.c.kernels import CLOSING, SIMD_HEADERS, kernel_file, kernel_text
 from penjing.emit.c.pool import pool_text
-from penjing.emit.c.reals import inputs_in_planes, planes_call, real_lines, run_reals
-from penjing.emit.c.tiles import tile_lines
-from penjing.ir.graph import Graph, Node
-from penjing.ops.operator import IntegerOperator, Param
-from penjing.program.plan import Plan, moved_inputs
+from penjing.emit.c.reals import real_lines, run_reals
+from penjing.emit.c.steps import Steps
+from penjing.ir.graph import Graph
+from penjing.program.plan import Plan
 from penjing.program.symbols import ABI, c_stem
 
 
@@ -58,13 +58,14 @@ def emit_c(
     header = header_text(program, plan, stem, digest, standalone=standalone, abi=ABI, isas=isas, threads=threads)
     sources = {f"{stem}.h": header}
     opening = [f'#include "{stem}.h"', "", *_weights_line(plan, stem, standalone)]
+    steps = Steps(program, plan, stem)
     body = [
-        *_kernels(program, plan, simd=bool(isas), threads=threads),
+        *_kernels(steps, simd=bool(isas), threads=threads),
         "",
-        *_parameters(program, plan, stem, shared=bool(isas)),
+        *steps.constants(shared=bool(isas)),
         "",
         *real_lines(program, plan, simd=bool(isas)),
-        *_calls(program, plan, stem, threads),
+        *steps.calls(threads),
         "",
         *_check(),
     ]
@@ -90,17 +91,6 @@ def emit_c(
     if threads > 1:
         sources[f"{stem}_pool.c"] = pool_text(stem, standalone=standalone)
     return Emitted(stem, sources)
-
-
-def struct_literal(params: Mapping[str, Param]) -> str:
-    """The initialiser of a kernel's struct; floats are written in hexadecimal, so that they read back exactly."""
-    return "{" + ", ".join(f".{key} = {_literal(value)}" for key, value in params.items()) + "}"
-
-
-def _literal(value: Param) -> str:
-    if isinstance(value, tuple):
-        return "{" + ", ".join(str(item) for item in value) + "}"
-    return f"{value.hex()}f" if isinstance(value, float) else str(value)
 
 
 def _title(stem: str, ending: str) -> str:
@@ -130,94 +120,17 @@ def _for_isa(stem: str, isa: str, threads: int, *, last: bool) -> Iterator[str]:
     yield CLOSING
 
 
-# Absent inputs are null: a compiler that looks into a kernel may not find it reading beyond the array.
-_MOST_INPUTS = 5
-
-
-def _kernels(program: Graph, plan: Plan, *, simd: bool, threads: int) -> Iterator[str]:
+def _kernels(steps: Steps, *, simd: bool, threads: int) -> Iterator[str]:
     if simd:
         if threads == 1:  # shares of a row need other tiles
-            yield from tile_lines(program)
+            yield from inner_loop_lines(steps.program)
         yield from (kernel_text(name).rstrip() for name in SIMD_HEADERS)
     yield kernel_text("simd/pj_reals.h" if simd else "pj_reals.h").rstrip()
-    for op in sorted({node.op.name for node in program.nodes if not _is_free(program, plan, node)}):
+    yield from steps.limits()
+    yield kernel_text("pj_steps.h").rstrip()
+    for op in steps.operators:
         yield ""
         yield kernel_text(kernel_file(op, simd=simd)).rstrip()
-
-
-def _is_free(program: Graph, plan: Plan, node: Node) -> bool:
-    """Whether the node moves no byte because its output lies where its inputs lie."""
-    return not moved_inputs(program, plan, node)
-
-
-def _parameters(program: Graph, plan: Plan, stem: str, *, shared: bool) -> Iterator[str]:
-    """One constant struct per node; with `shared`, one file defines them for all instruction sets."""
-    if shared:
-        yield "#ifndef PJ_DEFINES_PARAMETERS"
-        for i, node in enumerate(program.nodes):
-            if not _is_free(program, plan, node):
-                yield f"extern const struct pj_{node.op.name} {stem}_node_{i};"
-        yield "#else"
-    for i, node in enumerate(program.nodes):
-        if _is_free(program, plan, node):
-            continue
-        assert isinstance(node.op, IntegerOperator)
-        pieces, moved = plan.places[node.outputs[0]].pieces, moved_inputs(program, plan, node)
-        params = node.op.placed_params(program.input_types(node), program.output_types(node), pieces, moved)
-        yield f"/* {comment_text(node.outputs[0])} */"
-        start = "" if shared else "static "
-        yield f"{start}const struct pj_{node.op.name} {stem}_node_{i} = {struct_literal(params)};"
-    if shared:
-        yield "#endif"
-
-
-def _calls(program: Graph, plan: Plan, stem: str, threads: int) -> Iterator[str]:
-    run, *_ = form_functions(threads)
-    yield f"static void pj_{run.name}({run.parameters})"
-    yield "{"
-    for name in ("weights", "in", "out", "arena"):
-        if name not in {place.base for place in (*plan.places.values(), *plan.scratch.values())}:
-            yield f"    PJ_UNUSED({name});"
-    planes = inputs_in_planes(program)
-    if not planes:
-        yield "    PJ_UNUSED(reals);"
-    for i, node in enumerate(program.nodes):
-        if not _is_free(program, plan, node):
-            instead = f"if (reals) {planes_call(program, plan, planes[i])}; else " if i in planes else ""
-            yield from _call(program, plan, stem, i, node, threads, instead)
-    yield "}"
-
-
-def _call(
-    program: Graph, plan: Plan, stem: str, index: int, node: Node, threads: int, instead: str
-) -> Iterator[str]:
-    """The call of one kernel; `instead`, where given, stands in front of it and takes its place for reals."""
-    assert isinstance(node.op, IntegerOperator)
-    given = [node.inputs[k] for k in moved_inputs(program, plan, node)]
-    inputs = ", ".join(_address(plan, name) for name in given)
-    outputs = ", ".join(_address(plan, name) for name in node.outputs)
-    scratch = plan.scratch.get(index)
-    yield "    {"
-    yield f"        const void *const i[{max(len(given), _MOST_INPUTS)}] = {{{inputs}}};"
-    yield f"        void *const o[] = {{{outputs}}};"
-    memory = f"arena + {scratch.offset}" if scratch else "0"
-    call = f"{instead}pj_{node.op.name}(&{stem}_node_{index}, i, o, {memory})"
-    if threads == 1:
-        yield f"        {call};"
-    elif node.op.splits:
-        own = f"{memory} + team->part.index * {scratch.nbytes // threads}" if scratch else "0"
-        yield f"        pj_{node.op.name}_part(&{stem}_node_{index}, i, o, {own}, team->part);"
-    else:
-        yield "        if (team->part.index == 0)"
-        yield f"            {call};"
-    if threads > 1:
-        yield "        pj_meet(team);"
-    yield "    }"
-
-
-def _address(plan: Plan, name: str) -> str:
-    place = plan.places[name]
-    return f"{place.base} + {place.offset}"
 
 
 def _weights_line(plan: Plan, stem: str, standalone: bool) -> list[str]:

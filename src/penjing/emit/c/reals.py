@@ -52,10 +52,10 @@ def real_lines(program: Graph, plan: Plan, *, simd: bool) -> Iterator[str]:
         yield ""
 
 
-def planes_call(program: Graph, plan: Plan, name: str) -> str:
-    """The call that stands for the transpose of input `name` where reals are given."""
+def planes_call(program: Graph, plan: Plan, name: str, codes: str) -> str:
+    """The call that stands for the transpose of input `name` to `codes` where reals are given."""
     at, pixels = plan.places[name].offset, program.types[name].elements // _PLANES
-    return f"pj_quantize_3(o[0], reals + {at}, {pixels}, &pj_real_in_{program.inputs.index(name)})"
+    return f"pj_quantize_3({codes}, reals + {at}, {pixels}, &pj_real_in_{program.inputs.index(name)})"
 
 
 def _literal(quant: Quant, *, simd: bool) -> str:

@@ -15,6 +15,7 @@ struct pj_v_conv2d {
     int32_t groups;
     int32_t pool_h, pool_w; /* 1 x 1 where nothing is pooled */
     int32_t band_h, band_w; /* output rows and columns in a band */
+    int32_t pixels[2];      /* most pixels in a tile of one vector, and of two; fewer where registers are few, 0: no such tile */
     int32_t stage;          /* whether x has to be copied: for its border, or for what quads read beyond it */
     int32_t x_zero, y_zero, qmin, qmax;
     int32_t rectified; /* as in struct pj_finish */
@@ -30,6 +31,7 @@ struct pj_v_conv2d_walk {
     int64_t pixel, row;    /* codes from pixel to pixel, and from row to row, of the convolution */
     int64_t block;         /* bytes of weights for 16 channels */
     int32_t pool_h, pool_w;
+    int32_t most;                 /* pixels in a tile */
     int32_t larger, large, small; /* a row of y is cut into that many stretches of `large` pixels, then small ones */
 };
 
@@ -71,12 +73,12 @@ PJ_WORD void pj_v_conv2d_tile(const struct pj_v_conv2d_walk *k, const pj_staged 
     }
 }
 
-/* A library may narrow these lists to the sizes that its network takes. */
-#ifndef PJ_CONV2D_TILES_1
-#define PJ_CONV2D_TILES_1 PJ_TILES_1
-#endif
-#ifndef PJ_CONV2D_TILES_2
-#define PJ_CONV2D_TILES_2 PJ_TILES_2
+/* A library may say which sizes its network takes, of one vector and of two: bit N for N pixels. Others are left out. */
+#if !defined(PJ_CONV2D_SIZES_1) || PJ_VECTORS == 1
+#undef PJ_CONV2D_SIZES_1
+#undef PJ_CONV2D_SIZES_2
+#define PJ_CONV2D_SIZES_1 (-1)
+#define PJ_CONV2D_SIZES_2 (-1)
 #endif
 
 #define PJ_CONV2D_TILE(P, V)                                                                                          \
@@ -86,32 +88,39 @@ PJ_WORD void pj_v_conv2d_tile(const struct pj_v_conv2d_walk *k, const pj_staged 
         pj_v_conv2d_tile(k, x, w, bias, sums, P, V);                                                                 \
     }
 #define PJ_CONV2D_TILE_1(P) PJ_CONV2D_TILE(P, 1)
-#define PJ_CONV2D_CASE_1(P) case P: pj_v_conv2d_##P##x1(k, x, w, bias, sums); break;
-PJ_CONV2D_TILES_1(PJ_CONV2D_TILE_1)
+#define PJ_CONV2D_CASE_1(P)                                                                                           \
+    case P:                                                                                                          \
+        if (PJ_CONV2D_SIZES_1 >> P & 1)                                                                              \
+            pj_v_conv2d_##P##x1(k, x, w, bias, sums);                                                                \
+        break;
+PJ_TILES_1(PJ_CONV2D_TILE_1)
 #if PJ_VECTORS == 2
 #define PJ_CONV2D_TILE_2(P) PJ_CONV2D_TILE(P, 2)
-#define PJ_CONV2D_CASE_2(P) case P: pj_v_conv2d_##P##x2(k, x, w, bias, sums); break;
-PJ_CONV2D_TILES_2(PJ_CONV2D_TILE_2)
+#define PJ_CONV2D_CASE_2(P)                                                                                           \
+    case P:                                                                                                          \
+        if (PJ_CONV2D_SIZES_2 >> P & 1)                                                                              \
+            pj_v_conv2d_##P##x2(k, x, w, bias, sums);                                                                \
+        break;
+PJ_TILES_2(PJ_CONV2D_TILE_2)
 #endif
 
 /* Sums of `width` pixels of the convolution that lie side by side, in tiles of sizes as equal as can be. */
 static void pj_v_conv2d_sums(const struct pj_v_conv2d_walk *k, const pj_staged *x, const int8_t *w, const int32_t *bias,
                              int32_t *sums, int32_t width, int32_t vectors)
 {
-    const int32_t most = vectors == 1 ? PJ_PIXELS_1 : PJ_PIXELS;
-    const int32_t tiles = PJ_STRETCH == 1 ? 1 : (width + most - 1) / most, small = width / tiles;
+    const int32_t tiles = PJ_STRETCH == 1 ? 1 : (width + k->most - 1) / k->most, small = width / tiles;
     int32_t larger = width % tiles, pixels;
     for (; width > 0; width -= pixels, larger--, x += pixels * k->pixel, sums += 16 * vectors * pixels) {
         pixels = small + (larger > 0);
         if (vectors == 1)
             switch (pixels) {
-                PJ_CONV2D_TILES_1(PJ_CONV2D_CASE_1)
+                PJ_TILES_1(PJ_CONV2D_CASE_1)
             default: break;
             }
 #if PJ_VECTORS == 2
         else
             switch (pixels) {
-                PJ_CONV2D_TILES_2(PJ_CONV2D_CASE_2)
+                PJ_TILES_2(PJ_CONV2D_CASE_2)
             default: break;
             }
 #endif
@@ -209,8 +218,10 @@ PJ_SHARED void pj_v_conv2d_band(const struct pj_v_conv2d *p, struct pj_v_conv2d_
     for (b = 0; b < blocks; b += vectors) {
         const int32_t at = (g * blocks + b) * 16;
         const int8_t *w = (const int8_t *)in[1] + (g * blocks + b) * k->block;
-        vectors = blocks - b < PJ_VECTORS ? blocks - b : PJ_VECTORS;
-        pj_v_conv2d_cut(k, width, PJ_STRETCH * (vectors == 1 ? PJ_PIXELS_1 : PJ_PIXELS) / k->pool_w);
+        vectors = blocks - b < PJ_VECTORS || p->pixels[1] == 0 ? 1 : PJ_VECTORS;
+        k->most = vectors == 1 ? PJ_PIXELS_1 : PJ_PIXELS;
+        k->most = p->pixels[vectors - 1] < k->most ? p->pixels[vectors - 1] : k->most;
+        pj_v_conv2d_cut(k, width, PJ_STRETCH * k->most / k->pool_w);
         f->lanes = oc - 16 * b < 16 * vectors ? oc - 16 * b : 16 * vectors;
         f->multiplier = (const float *)in[3] + at;
         for (r = 0; r < rows; r++) {

@@ -217,17 +217,34 @@ PJ_WORD void pj_v_depthwise_narrow2(const struct pj_v_depthwise_sweep *from, con
 PJ_DEPTHWISE_SWEEPS(0)
 PJ_DEPTHWISE_SWEEPS(1)
 
+/* A library may say which of them it takes, plain and rectified: bits 0 to 3, in the order of the calls below. */
+#ifndef PJ_DEPTHWISE_PLAIN
+#define PJ_DEPTHWISE_PLAIN (-1)
+#define PJ_DEPTHWISE_RECTIFIED (-1)
+#endif
+#if PJ_DW_RECTIFIES
+#define PJ_DEPTHWISE_CALL(bit, sweep)                                                                        \
+    if (p->rectified && PJ_DEPTHWISE_RECTIFIED & 1 << bit)                                                   \
+        pj_v_depthwise_##sweep##_1(s);                                                                       \
+    else if (PJ_DEPTHWISE_PLAIN & 1 << bit)                                                                  \
+        pj_v_depthwise_##sweep##_0(s);
+#else
+#define PJ_DEPTHWISE_CALL(bit, sweep)                                                                        \
+    if ((PJ_DEPTHWISE_PLAIN | PJ_DEPTHWISE_RECTIFIED) & 1 << bit)                                            \
+        pj_v_depthwise_##sweep##_0(s);
+#endif
+
 PJ_SHARED void pj_v_depthwise_sweep(const struct pj_v_depthwise *p, const struct pj_v_depthwise_sweep *s, int32_t lanes)
 {
-    const int32_t rectified = PJ_DW_RECTIFIES && p->rectified;
-    if (lanes == 16 && p->stride_w == 1)
-        (rectified ? pj_v_depthwise_narrow1_1 : pj_v_depthwise_narrow1_0)(s);
-    else if (lanes == 16)
-        (rectified ? pj_v_depthwise_narrow2_1 : pj_v_depthwise_narrow2_0)(s);
-    else if (s->second)
-        (rectified ? pj_v_depthwise_wide_2_1 : pj_v_depthwise_wide_2_0)(s);
-    else
-        (rectified ? pj_v_depthwise_wide_1_1 : pj_v_depthwise_wide_1_0)(s);
+    if (lanes == 16 && p->stride_w == 1) {
+        PJ_DEPTHWISE_CALL(0, narrow1)
+    } else if (lanes == 16) {
+        PJ_DEPTHWISE_CALL(1, narrow2)
+    } else if (s->second) {
+        PJ_DEPTHWISE_CALL(2, wide_2)
+    } else {
+        PJ_DEPTHWISE_CALL(3, wide_1)
+    }
 }
 
 /* `rows` rows of output from the one at oy, of one block. x: its first channel in an image; s->y: in the first row. */

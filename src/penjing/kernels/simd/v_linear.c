@@ -74,7 +74,19 @@ PJ_WORD void pj_v_linear_tile(const struct pj_v_linear_walk *k, const uint8_t *x
     {                                                                                                                \
         pj_v_linear_tile(k, x, w, bias, sums, R, V, C);                                                              \
     }
-#define PJ_LINEAR_CASE(R, V, C) case 16 * R + V: pj_v_linear_##R##x##V(k, x, w, bias, sums); break;
+/* A library may say which groups of blocks it has, for one row and for several: bit N for groups of N. Each is cut into tiles
+ * of its size, or of the widest that there is, and tiles that none takes are left out. */
+#ifndef PJ_LINEAR_GROUPS_1
+#define PJ_LINEAR_GROUPS_1 (-1)
+#define PJ_LINEAR_GROUPS (-1)
+#endif
+#define PJ_LINEAR_TAKES(groups, most, V) (((uint32_t)(groups) >> (V)) & ((V) == (most) ? UINT32_MAX : 1))
+#define PJ_LINEAR_CASE(R, V, C)                                                                                       \
+    case 16 * R + V:                                                                                                 \
+        if (R == 1 ? PJ_LINEAR_TAKES(PJ_LINEAR_GROUPS_1, PJ_LINEAR_VECTORS_1, V)                                     \
+                   : PJ_LINEAR_TAKES(PJ_LINEAR_GROUPS, PJ_LINEAR_VECTORS, V))                                        \
+            pj_v_linear_##R##x##V(k, x, w, bias, sums);                                                              \
+        break;
 PJ_LINEAR_TILES(PJ_LINEAR_TILE)
 
 /* All sums of `rows` rows and one group of blocks. */

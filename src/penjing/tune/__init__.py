@@ -1,0 +1,1 @@
+"""Cuts of layers, chosen by measuring them on this machine."""
