@@ -11,8 +11,8 @@ import penjing.runtime
 from penjing import api
 from penjing.bundle.tray import open_tray
 from penjing.core.errors import BundleError, CorruptBundle, InvalidInput
+from penjing.program.weights import aligned_buffer
 from penjing.runtime.loading import from_tray
-from penjing.runtime.native import aligned_buffer
 from penjing.toolchain import compile_library, host_target
 
 BROKEN = {

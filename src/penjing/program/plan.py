@@ -5,6 +5,7 @@ as in Pisarchyk and Lee, "Efficient memory management for deep neural net infere
 operator shares its input's bytes; an in-place operator takes over its first input's bytes when nothing else reads them.
 """
 
+from bisect import insort
 from dataclasses import dataclass
 
 from penjing.ir.graph import Graph, Node
@@ -164,14 +165,14 @@ def _assign(buffers: list[_Buffer]) -> None:
     done: list[_Buffer] = []
     for buffer in sorted(buffers, key=lambda b: (-b.nbytes, b.first)):
         offset = 0
-        for other in sorted(done, key=lambda b: b.offset):
+        for other in done:
             if other.last < buffer.first or buffer.last < other.first:
                 continue
             if offset + buffer.nbytes <= other.offset:
                 break
             offset = max(offset, align(other.offset + other.nbytes))
         buffer.offset = offset
-        done.append(buffer)
+        insort(done, buffer, key=lambda b: b.offset)
 
 
 def _lower_bound(buffers: list[_Buffer], steps: int) -> int:

@@ -15,7 +15,8 @@ from penjing.ir.graph import Graph
 from penjing.ir.types import Quant
 from penjing.program.interpret import interpret, rows_at_a_time
 from penjing.program.plan import Plan
-from penjing.runtime.native import NativeLibrary, aligned_buffer
+from penjing.program.weights import aligned_buffer
+from penjing.runtime.native import NativeLibrary
 from penjing.vector.prepare import Prepared
 
 
@@ -82,7 +83,7 @@ class LibraryEngine:
             )
         self.name = f"library {prepared.target.name}{_choose_isa(code, prepared.target)}"
         self._program = program
-        weights = [] if standalone else [_filled(prepared.weights)]
+        weights = [] if standalone else [prepared.weights]
         codes = aligned_buffer(plan.input_bytes), aligned_buffer(plan.output_bytes)
         reals = aligned_buffer(4 * plan.input_bytes), aligned_buffer(4 * plan.output_bytes)
         arena = aligned_buffer(plan.arena_f32_bytes)
@@ -129,13 +130,6 @@ class Bound:
 def _in_turn(*calls: Callable[[], None]) -> None:
     for call in calls:
         call()
-
-
-def _filled(values: np.ndarray) -> np.ndarray:
-    """The same bytes at an aligned address."""
-    block = aligned_buffer(len(values))
-    block[:] = values
-    return block
 
 
 def _bound(

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from penjing.core.errors import BundleError
-from penjing.program.plan import ALIGNMENT
 from penjing.program.symbols import POOL_BYTES, c_stem
+from penjing.program.weights import aligned_buffer
 
 
 class NativeLibrary:
@@ -100,10 +100,3 @@ class BoundCall:
 
 def _stop(stop: Callable[..., int], memory: np.ndarray) -> None:
     stop(memory.ctypes.data)
-
-
-def aligned_buffer(nbytes: int) -> np.ndarray:
-    """u8[nbytes] at an address that is a multiple of 64."""
-    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes]
