@@ -4,7 +4,8 @@ Types are exact (`strict_json`), rules between fields are in `manifest_rules`; `
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from penjing.core.dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ checked. The copy starts on a 64-byte boundary, so the alignment of the members 
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from penjing.bundle.manifest import parse_manifest
 from penjing.bundle.schema import Manifest, Variant
 from penjing.bundle.tensors import read_tensor
 from penjing.bundle.zip_records import ALIGNMENT_BYTES
+from penjing.core.dataclass import dataclass
 from penjing.core.digests import digest_bytes
 from penjing.core.errors import CorruptBundle, InvalidInput, UnsupportedBundle
 

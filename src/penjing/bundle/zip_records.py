@@ -7,7 +7,8 @@ share this module, so that the reader can compare what it finds with what the wr
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from penjing.core.dataclass import dataclass
 
 CONTAINER_VERSION = 1
 ALIGNMENT_BYTES = 64

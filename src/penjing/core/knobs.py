@@ -1,9 +1,9 @@
 """Every environment variable that penjing reads, in one table; nothing else may touch `os.environ`."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from penjing.core.dataclass import dataclass
 from penjing.core.errors import InvalidInput
 
 

@@ -1,9 +1,10 @@
 """The one IR, from import to plan: SSA values with types, nodes with typed attributes, constants, states."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
+from penjing.core.dataclass import dataclass
 from penjing.ir.types import NOWHERE, Constant, Source, State, Type
 
 

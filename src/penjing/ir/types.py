@@ -1,12 +1,14 @@
 """What a value is: shape, dtype and quantization; torch-free and free of any operator's meaning."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+
+from penjing.core.dataclass import dataclass
 
 MAX_RANK = 6
 

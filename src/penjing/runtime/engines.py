@@ -1,7 +1,6 @@
 """What computes codes from codes: the compiled library of a tray, or the interpreter."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from penjing.core import knobs
 from penjing.core.arithmetic import dequantize, quantize
+from penjing.core.dataclass import dataclass
 from penjing.core.errors import BundleError, InvalidInput
 from penjing.core.targets import Target
 from penjing.ir.graph import Graph
