@@ -1,10 +1,13 @@
 """Every environment variable that penjing reads, in one table; nothing else may touch `os.environ`."""
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penjing.core.dataclass import dataclass
 from penjing.core.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pathlib import Path  # slow to import: where it is used
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,10 @@ class Knob:
         """The value as set by the user, or the default."""
         return os.environ.get(self.name, self.default)
 
-    def path(self) -> Path | None:
+    def path(self) -> "Path | None":
         """The value as a path; None when unset."""
+        from pathlib import Path
+
         text = self.text()
         return Path(text) if text else None
 
@@ -40,15 +45,18 @@ SEED = Knob("PENJING_SEED", "seed of every random choice", "0")
 KEEP = Knob("PENJING_KEEP", "folder that keeps generated C and compiler logs")
 CC = Knob("PENJING_CC", "host C compiler to use instead of the first of cc, gcc, clang, zig")
 ISA = Knob("PENJING_ISA", "instruction set that libraries run with, of those in core/targets.py; unset: the best here")
-CACHE = Knob("PENJING_CACHE", "folder for compiler caches and extracted libraries", str(Path("~/.cache/penjing")))
+CACHE = Knob("PENJING_CACHE", "folder for compiler caches and extracted libraries", "~/.cache/penjing")
 
 ZIG_GLOBAL_CACHE = Knob("ZIG_GLOBAL_CACHE_DIR", "zig's own variable, which wins over the folder in PENJING_CACHE")
+TMPDIR = Knob("TMPDIR", "the system's own variable: folder through which compiled libraries are loaded", "/tmp")
 
-ALL: tuple[Knob, ...] = (DATA, DUMP, VERIFY, SEED, KEEP, CC, ISA, CACHE, ZIG_GLOBAL_CACHE)
+ALL: tuple[Knob, ...] = (DATA, DUMP, VERIFY, SEED, KEEP, CC, ISA, CACHE, ZIG_GLOBAL_CACHE, TMPDIR)
 
 
-def cache_dir() -> Path:
+def cache_dir() -> "Path":
     """The cache folder, created on demand with access for its owner only."""
+    from pathlib import Path
+
     folder = Path(CACHE.text()).expanduser()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder

@@ -184,8 +184,10 @@ class _Parser:
     def _attribute_types(self, operator: type[Operation]) -> dict[str, Any]:
         if operator.name not in self._hints:
             assert dataclasses.is_dataclass(operator)
-            hints = get_type_hints(operator)
-            self._hints[operator.name] = {field.name: hints[field.name] for field in dataclasses.fields(operator)}
+            hints = {field.name: field.type for field in dataclasses.fields(operator)}
+            if any(isinstance(hint, str) for hint in hints.values()):  # slower: as text, where a module postpones them
+                hints = {name: hint for name, hint in get_type_hints(operator).items() if name in hints}
+            self._hints[operator.name] = hints
         return self._hints[operator.name]
 
     def _attribute(self, depth: int) -> object:
