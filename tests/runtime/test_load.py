@@ -1,7 +1,6 @@
 """Loading: which engine runs a tray, and which trays are refused although their digests are right."""
 
 import dataclasses
-import tempfile
 import warnings
 
 import numpy as np
@@ -159,7 +158,7 @@ def test_models_of_one_name_and_different_code_can_be_loaded_together(tray, part
 
 
 def test_no_file_is_left_behind_by_loading(tray, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     model = penjing.runtime.load(tray, engine="library")
     assert list(tmp_path.iterdir()) == []
     assert model.self_test() == 0
@@ -254,6 +253,14 @@ def test_what_is_no_tray_is_refused(tmp_path, what):
     with pytest.raises((InvalidInput, CorruptBundle)) as caught:
         penjing.runtime.load(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_folder_that_takes_no_library_is_named(tray, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    with pytest.raises(BundleError, match="refuses the compiled library") as caught:
+        penjing.runtime.load(tray, engine="library")
+    assert str(tmp_path / "none") in str(caught.value)
+    assert "TMPDIR" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("nbytes", [0, 1, 63, 64, 1000])
