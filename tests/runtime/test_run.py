@@ -263,7 +263,8 @@ def test_the_largest_floats_are_inputs_like_others(model):
     largest = np.finfo(np.float32).max
     x = np.full((1, 1, 32, 32), largest, np.float32)
     x[0, 0, 0] = -largest
-    assert np.isfinite(model.run(x)).all()
+    with np.errstate(over="ignore"):  # the interpreter divides by the scale
+        assert np.isfinite(model.run(x)).all()
     x[0, 0, 5, 5] = np.nan
     with pytest.raises(InvalidInput, match="NaN or infinity in 1 places"):
         model.run(x)
