@@ -1,6 +1,7 @@
 """Loading: which engine runs a tray, and which trays are refused although their digests are right."""
 
 import dataclasses
+import tempfile
 import warnings
 
 import numpy as np
@@ -158,7 +159,7 @@ def test_models_of_one_name_and_different_code_can_be_loaded_together(tray, part
 
 
 def test_no_file_is_left_behind_by_loading(tray, tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     model = penjing.runtime.load(tray, engine="library")
     assert list(tmp_path.iterdir()) == []
     assert model.self_test() == 0
@@ -256,7 +257,7 @@ def test_what_is_no_tray_is_refused(tmp_path, what):
 
 
 def test_a_folder_that_takes_no_library_is_named(tray, tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(BundleError, match="refuses the compiled library") as caught:
         penjing.runtime.load(tray, engine="library")
     assert str(tmp_path / "none") in str(caught.value)

@@ -10,6 +10,7 @@ not safe on every system. It knows nothing about what the members mean, except t
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from penjing.bundle.names import collision_fault, member_name_fault
@@ -27,7 +28,6 @@ from penjing.bundle.zip_records import (
     extra_bytes,
     metadata,
 )
-from penjing.core.dataclass import dataclass
 from penjing.core.digests import digest_bytes
 from penjing.core.errors import CorruptBundle, InvalidInput, UnsupportedBundle
 

@@ -5,12 +5,12 @@ with the same input quantization share the members of their inputs.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from penjing.bundle.schema import InputSpec, OutputSpec
 from penjing.bundle.tensors import DTYPE_NAMES
-from penjing.core.dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ Types are exact (`strict_json`), rules between fields are in `manifest_rules`; `
 """
 
 from collections.abc import Mapping
-
-from penjing.core.dataclass import dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import io
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from penjing.bundle.manifest import parse_manifest
 from penjing.bundle.schema import Manifest, Variant
 from penjing.bundle.tensors import read_tensor
 from penjing.bundle.zip_records import ALIGNMENT_BYTES
-from penjing.core.dataclass import dataclass
 from penjing.core.digests import digest_bytes
 from penjing.core.errors import CorruptBundle, InvalidInput, UnsupportedBundle
 

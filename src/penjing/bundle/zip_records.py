@@ -7,8 +7,7 @@ share this module, so that the reader can compare what it finds with what the wr
 
 import struct
 from collections.abc import Iterator, Sequence
-
-from penjing.core.dataclass import dataclass
+from dataclasses import dataclass
 
 CONTAINER_VERSION = 1
 ALIGNMENT_BYTES = 64

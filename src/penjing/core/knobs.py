@@ -1,9 +1,9 @@
 """Every environment variable that penjing reads, in one table; nothing else may touch `os.environ`."""
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penjing.core.dataclass import dataclass
 from penjing.core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -48,9 +48,8 @@ ISA = Knob("PENJING_ISA", "instruction set that libraries run with, of those in 
 CACHE = Knob("PENJING_CACHE", "folder for compiler caches and extracted libraries", "~/.cache/penjing")
 
 ZIG_GLOBAL_CACHE = Knob("ZIG_GLOBAL_CACHE_DIR", "zig's own variable, which wins over the folder in PENJING_CACHE")
-TMPDIR = Knob("TMPDIR", "the system's own variable: folder through which compiled libraries are loaded", "/tmp")
 
-ALL: tuple[Knob, ...] = (DATA, DUMP, VERIFY, SEED, KEEP, CC, ISA, CACHE, ZIG_GLOBAL_CACHE, TMPDIR)
+ALL: tuple[Knob, ...] = (DATA, DUMP, VERIFY, SEED, KEEP, CC, ISA, CACHE, ZIG_GLOBAL_CACHE)
 
 
 def cache_dir() -> "Path":

@@ -10,10 +10,9 @@ than the baseline are chosen at run time), and which C library the two products 
 
 import platform
 import sys
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Literal
 
-from penjing.core.dataclass import dataclass
 from penjing.core.errors import InvalidInput, ToolchainError
 
 HOST = "host"

@@ -1,10 +1,9 @@
 """The one IR, from import to plan: SSA values with types, nodes with typed attributes, constants, states."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from penjing.core.dataclass import dataclass
 from penjing.ir.types import NOWHERE, Constant, Source, State, Type
 
 

@@ -1,10 +1,10 @@
 """Passes: frozen dataclasses whose fields are their options; they say what they changed and why they declined."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from penjing.core import knobs
-from penjing.core.dataclass import dataclass
 from penjing.ir.dump import dump
 from penjing.ir.graph import Graph
 from penjing.ir.verify import verify

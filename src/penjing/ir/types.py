@@ -1,14 +1,12 @@
 """What a value is: shape, dtype and quantization; torch-free and free of any operator's meaning."""
 
 import math
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-
-from penjing.core.dataclass import dataclass
 
 MAX_RANK = 6
 

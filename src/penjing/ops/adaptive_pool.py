@@ -8,13 +8,13 @@ so whenever n divides the input, these are ordinary pools and become such.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import INT32_MAX, U8_MAX, ratio, round_clamped
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.as_images import emit_as_image

@@ -8,12 +8,12 @@ with s_a = scale_a / scale_y and s_b = +-scale_b / scale_y.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import ratio, round_clamped
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import MAX_RANK, DType, Extent, Shape, Type
 from penjing.ops.integer_samples import codes

@@ -13,12 +13,12 @@ Where the first term rules, which is nearly always, w = +-127 and s_w carries a 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import multiplier
-from penjing.core.dataclass import dataclass
 from penjing.core.errors import QuantizationError, UnsupportedOp
 from penjing.ir.graph import Node
 from penjing.ir.types import Type

@@ -6,11 +6,11 @@ It is a 2-D convolution over an image of height 1 (see conv2d), and becomes that
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.as_images import as_image

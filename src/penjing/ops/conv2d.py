@@ -12,12 +12,12 @@ where m[o] = s_x * s_w[o] / s_y, r is an optional residual and s_r = scale_r / s
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import accumulator_bound, multiplier, ratio, round_clamped
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Extent, Type
 from penjing.ops.integer_samples import conv_samples

@@ -1,11 +1,11 @@
 """Transposed convolution along one axis: conv_transpose2d over an image of height 1, and lowered as that."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.conv1d import define_line, line_as_image

@@ -14,12 +14,12 @@ in steps of s_x times that scale.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import multiplier, requantize
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Extent, Type, bound
 from penjing.ops.conv2d import check_requantize, requantize_params, window_params

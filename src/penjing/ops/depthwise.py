@@ -6,12 +6,12 @@ and then y as in `conv2d`.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import round_clamped
-from penjing.core.dataclass import dataclass
 from penjing.ir.types import DType, Type
 from penjing.ops.conv2d import check_requantize, requantize_params, window_params
 from penjing.ops.integer_samples import depthwise_samples

@@ -6,11 +6,11 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ir.types import Type
 from penjing.ops.operator import Sample, expect
 from penjing.ops.table import Elementwise

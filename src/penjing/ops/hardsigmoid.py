@@ -1,10 +1,10 @@
 """Hard sigmoid:  y = min(max(x / 6 + 1 / 2, 0), 1)."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ops.table import Elementwise
 
 

@@ -1,11 +1,11 @@
 """Leaky ReLU:  y = x where x >= 0, else slope * x; the slope is one attribute."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ops.operator import Sample
 from penjing.ops.table import Elementwise
 from penjing.ops.torch_call import Imported, TorchCall

@@ -1,12 +1,12 @@
 """Linear layer:  y[..., o] = b[o] + sum over k of w[o, k] * x[..., k];  in integers as a convolution (see conv2d)."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import multiplier, requantize
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.conv2d import check_requantize, requantize_params

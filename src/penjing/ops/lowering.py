@@ -7,11 +7,11 @@ that stands at physical axis i. Operators ask for the order they need; a transpo
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from penjing.core.arithmetic import U8_MAX, U8_MIN
-from penjing.core.dataclass import dataclass
 from penjing.core.errors import QuantizationError
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Constant, Names, Quant, Shape, Type, bounds

@@ -8,12 +8,12 @@ stand channels-last.
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import INT32_MAX, U8_MAX, ratio, round_clamped
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Extent, Shape, Type
 from penjing.ops.integer_samples import LENGTHS, codes, float32, triples

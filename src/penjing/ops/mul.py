@@ -6,12 +6,12 @@ The product of two centred codes is exact in int32 and in float32.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import multiplier, round_clamped
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.add import Binary, binary_samples, broadcast, broadcast_params

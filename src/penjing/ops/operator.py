@@ -9,12 +9,12 @@ ends read names, `torch_form` is handed the torch module, and `kernel_params` re
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.core.errors import InvalidGraph
 from penjing.ir.graph import Node, Operation
 from penjing.ir.types import DType, Type

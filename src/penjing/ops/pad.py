@@ -10,12 +10,12 @@ may lie outside the input's range, so `pad_value` has a quantization of its own.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import U8_MAX, U8_MIN, quantize
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import MAX_RANK, DType, Extent, Type
 from penjing.ops.integer_samples import codes

@@ -1,11 +1,11 @@
 """Permute:  y[i_p(0), i_p(1), ...] = x[i_0, i_1, ...], with output axis k holding input axis perm[k]."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.lowering import Epilogue, Lowering

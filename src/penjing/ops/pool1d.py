@@ -1,12 +1,12 @@
 """Pooling over windows of sequences (N, C, L): as pool2d, on images of height 1."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import ratio
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.as_images import emit_as_image

@@ -7,12 +7,12 @@ mean:  y = (sum over the window of x) / count, where count is the window's size,
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import ratio, round_clamped
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.conv2d import window_params

@@ -1,11 +1,11 @@
 """Reshape and flatten: the same elements, in logical (row-major) order, under another shape."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import Dim, Shape, Type
 from penjing.ops.integer_samples import codes

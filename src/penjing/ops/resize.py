@@ -16,12 +16,12 @@ has weights of 11 fraction bits along each axis, w1 = rne(2048 * f) and w0 = 204
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import requantize
-from penjing.core.dataclass import dataclass
 from penjing.ir.types import DType, Type
 from penjing.ops.integer_samples import codes
 from penjing.ops.operator import Cost, IntegerOperator, Param, Sample, expect

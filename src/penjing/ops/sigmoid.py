@@ -1,10 +1,10 @@
 """Sigmoid:  y = 1 / (1 + exp(-x)).  Every output lies in 0..1, so its codes are fixed: scale 1/256, zero point 0."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ops.operator import QuantRule
 from penjing.ops.table import Elementwise
 

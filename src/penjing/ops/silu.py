@@ -1,10 +1,10 @@
 """SiLU (swish):  y = x * sigmoid(x)."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ops.sigmoid import logistic
 from penjing.ops.table import Elementwise
 

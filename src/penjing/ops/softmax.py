@@ -11,12 +11,12 @@ In integers, along the last physical axis, in this order:
 from __future__ import annotations  # numpy.random is slow to load, and only samples need it
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import round_clamped
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Quant, Type
 from penjing.ops.integer_samples import LENGTHS, codes

@@ -1,12 +1,12 @@
 """Split:  one axis cut into consecutive parts of the given sizes, one output each. Codes are moved, never computed."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.lowering import Epilogue, Lowering

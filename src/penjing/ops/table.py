@@ -6,11 +6,11 @@ The compressor builds the tables once, in float64, so no device ever evaluates a
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.integer_samples import LENGTHS, codes

@@ -1,10 +1,10 @@
 """Hyperbolic tangent.  Every output lies in -1..1, so its codes are fixed: scale 1/128, zero point 128."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ops.operator import QuantRule
 from penjing.ops.table import Elementwise
 

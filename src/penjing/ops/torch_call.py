@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from penjing.core.dataclass import dataclass
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Operation
 from penjing.ir.types import Shape, Type

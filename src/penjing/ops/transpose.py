@@ -1,11 +1,11 @@
 """Permutation of axes in integers:  y[i_p(0), i_p(1), ...] = x[i_0, i_1, ...]; codes are moved, not computed."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ir.types import MAX_RANK, DType, Type
 from penjing.ops.integer_samples import codes
 from penjing.ops.operator import IntegerOperator, Param, Sample, expect

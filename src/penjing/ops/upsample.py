@@ -4,13 +4,13 @@ Which elements those are, and in which parts they count, is said in `resize`.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from penjing.core.arithmetic import ratio
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.as_images import emit_as_image

@@ -1,10 +1,10 @@
 """Sliding windows over channels-last arrays, shared by convolutions and pools."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ir.types import Extent, bound
 from penjing.ops.operator import expect
 

@@ -6,8 +6,8 @@ operator shares its input's bytes; an in-place operator takes over its first inp
 """
 
 from bisect import insort
+from dataclasses import dataclass
 
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Graph, Node
 from penjing.ops.operator import IntegerOperator
 

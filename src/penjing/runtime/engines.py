@@ -1,6 +1,7 @@
 """What computes codes from codes: the compiled library of a tray, or the interpreter."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -8,7 +9,6 @@ import numpy as np
 
 from penjing.core import knobs
 from penjing.core.arithmetic import dequantize, quantize
-from penjing.core.dataclass import dataclass
 from penjing.core.errors import BundleError, InvalidInput
 from penjing.core.targets import Target
 from penjing.ir.graph import Graph

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Operation
 from penjing.ir.types import DType, Type
 from penjing.ops.conv2d import check_requantize

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ir.graph import Operation
 from penjing.ir.types import Type
 from penjing.ops.operator import IntegerOperator, Sample

@@ -1,10 +1,10 @@
 """What a library is built from and handed: the program as its target runs it, memory plan, packed weights."""
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.core.digests import digest_bytes
 from penjing.core.targets import Target
 from penjing.ir.graph import Graph

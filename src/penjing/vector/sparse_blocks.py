@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ops.operator import Sample
 from penjing.vector.packing import QUAD
 from penjing.vector.sparse_cost import blocks_problem

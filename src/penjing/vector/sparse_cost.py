@@ -22,9 +22,10 @@ the time of v_linear.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.vector.packing import QUAD, blocks
 from penjing.vector.sparse_packing import by_distance, quad_starts
 from penjing.vector.sparse_staging import Staging

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ops.operator import Param
 from penjing.ops.windows import Pads, Pair
 from penjing.vector.bands import bands, is_pointwise

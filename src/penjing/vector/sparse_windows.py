@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.ir.types import Type
 from penjing.ops.operator import Param, Sample
 from penjing.vector.sparse_cost import windows_problem

@@ -14,11 +14,11 @@ There are two ways to fill windows:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.vector.packing import LANES, QUAD, blocks, round_up
 from penjing.vector.sparse_staging import WINDOW, Staging
 

@@ -1,11 +1,11 @@
 """The program as one kind of target runs it: operators that have SIMD kernels there take the place of the others."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from penjing.core.dataclass import dataclass
 from penjing.core.targets import Target
 from penjing.ir.graph import Graph, Node, Operation
 from penjing.ir.passes import Pass, PassResult, Remark, run_passes
