@@ -19,7 +19,8 @@ from _record import RESULTS, load_average, table, write_record
 from penjing.core.targets import host_target
 from penjing.emit.c.kernels import CLOSING, kernel_file, kernel_text, opening_files
 from penjing.emit.c.steps import struct_literal
-from penjing.ops.conv2d import QConv2d, QDepthwise
+from penjing.ops.conv2d import QConv2d
+from penjing.ops.depthwise import QDepthwise
 from penjing.ops.linear import QLinear
 from penjing.ops.operator import IntegerOperator, Sample
 from penjing.testing.isas import runnable_isas

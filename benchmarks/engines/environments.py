@@ -5,12 +5,14 @@ making models needs more than running them, `convert.txt` and `convert-constrain
 which is not counted in the engine's size.
 """
 
+import compileall
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -38,6 +40,7 @@ def run_python(engine: str) -> Path:
         SetupFailed: pip could not install it.
     """
     if engine == "ours":
+        _compile_ours()
         return Path(sys.executable)
     return _environment(engine, "requirements.txt", "constraints.txt")
 
@@ -47,6 +50,14 @@ def convert_python(engine: str) -> Path:
     if (HERE / engine / "convert.txt").is_file():
         return _environment(engine, "convert.txt", "convert-constraints.txt")
     return run_python(engine)
+
+
+@cache
+def _compile_ours() -> None:
+    """To bytecode, as pip did with the other engines: a checkout may have none, and cold starts would compile it."""
+    import penjing
+
+    compileall.compile_dir(Path(str(penjing.__file__)).parent, quiet=1)
 
 
 def _environment(engine: str, requirements: str, constraints: str) -> Path:

@@ -9,8 +9,8 @@ from penjing.ir.graph import Graph
 from penjing.ir.types import Constant, DType, Quant, Type
 from penjing.ops.concat import QConcat
 from penjing.ops.operator import Pieces
-from penjing.ops.permute import QTranspose
 from penjing.ops.table import QTable
+from penjing.ops.transpose import QTranspose
 from penjing.program.plan import Place, Plan, plan
 from penjing.testing.plan_check import plan_problems
 

@@ -24,7 +24,8 @@ from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.core.arithmetic import dequantize, multiplier, quantize, ratio
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import run_passes
-from penjing.ops.conv2d import QConv2d, QDepthwise
+from penjing.ops.conv2d import QConv2d
+from penjing.ops.depthwise import QDepthwise
 from penjing.ops.linear import QLinear
 from penjing.ops.mean import QMean
 from penjing.ops.pool2d import QMaxPool2d

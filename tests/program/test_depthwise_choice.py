@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from penjing.ops.conv2d import QDepthwise
+from penjing.ops.depthwise import QDepthwise
 from penjing.ops.operator import Sample
 from penjing.vector.specialise import choose
 

@@ -6,7 +6,8 @@ import pytest
 from penjing.ir.graph import Graph
 from penjing.ir.types import Constant, DType, Quant, Type
 from penjing.ir.verify import verify
-from penjing.ops.conv2d import QConv2d, QDepthwise
+from penjing.ops.conv2d import QConv2d
+from penjing.ops.depthwise import QDepthwise
 from penjing.ops.pad import QPad
 from penjing.program.fold_pad import FoldPadIntoConvolution
 from penjing.program.interpret import interpret

@@ -14,10 +14,10 @@ from penjing.ir.verify import verify
 from penjing.ops.add import QAdd
 from penjing.ops.concat import QConcat
 from penjing.ops.operator import IntegerOperator, Pieces
-from penjing.ops.permute import QTranspose
 from penjing.ops.reshape import QReshape
 from penjing.ops.slice import QSlice
 from penjing.ops.table import QTable
+from penjing.ops.transpose import QTranspose
 from penjing.program.interpret import interpret
 from penjing.program.lower import lower
 from penjing.program.plan import ALIGNMENT, Plan, align, moved_inputs, peak_activation_bytes, plan

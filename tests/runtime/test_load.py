@@ -11,8 +11,8 @@ import penjing.runtime
 from penjing import api
 from penjing.bundle.tray import open_tray
 from penjing.core.errors import BundleError, CorruptBundle, InvalidInput
+from penjing.program.weights import aligned_buffer
 from penjing.runtime.loading import from_tray
-from penjing.runtime.native import aligned_buffer
 from penjing.toolchain import compile_library, host_target
 
 BROKEN = {
@@ -254,6 +254,14 @@ def test_what_is_no_tray_is_refused(tmp_path, what):
     with pytest.raises((InvalidInput, CorruptBundle)) as caught:
         penjing.runtime.load(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_folder_that_takes_no_library_is_named(tray, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(BundleError, match="refuses the compiled library") as caught:
+        penjing.runtime.load(tray, engine="library")
+    assert str(tmp_path / "none") in str(caught.value)
+    assert "TMPDIR" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("nbytes", [0, 1, 63, 64, 1000])

@@ -244,6 +244,32 @@ def test_running_a_tray_loads_numpy_and_no_other_library(tray):
     assert done.stdout.strip() == "library 0 []"
 
 
+def test_a_tray_loads_the_operators_that_it_uses_and_no_slow_module(tray):
+    """Each of these would take longer to import than a small network takes to load."""
+    program = """
+import sys, numpy, penjing.runtime
+before = set(sys.modules)
+penjing.runtime.load(sys.argv[1], engine="library").bind().run()
+print(*sorted(set(sys.modules) - before))
+"""
+    command = [sys.executable, "-c", program, str(tray)]
+    loaded = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert {"penjing.ops.conv2d", "penjing.ops.linear"} <= loaded
+    assert not loaded & {f"penjing.ops.{name}" for name in ("softmax", "conv_transpose2d", "resize", "concat", "mean")}
+    assert not loaded & {"numpy.random", "numpy.ma"}
+
+
+def test_the_largest_floats_are_inputs_like_others(model):
+    largest = np.finfo(np.float32).max
+    x = np.full((1, 1, 32, 32), largest, np.float32)
+    x[0, 0, 0] = -largest
+    with np.errstate(over="ignore"):  # the interpreter divides by the scale
+        assert np.isfinite(model.run(x)).all()
+    x[0, 0, 5, 5] = np.nan
+    with pytest.raises(InvalidInput, match="NaN or infinity in 1 places"):
+        model.run(x)
+
+
 def test_the_package_offers_load_and_model():
     assert sorted(penjing.runtime.__all__) == ["Model", "load"]
     with pytest.raises(AttributeError, match="has no attribute 'train'"):

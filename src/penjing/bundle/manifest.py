@@ -40,7 +40,7 @@ def parse_manifest(data: bytes | memoryview, *, where: str = "tray") -> Manifest
         _refuse_newer(document, where)
         manifest = strict_json.decode(Manifest, document)
         check_manifest(manifest)
-        if strict_json.dump(strict_json.encode(manifest)) != bytes(data):
+        if strict_json.dump(document) != bytes(data):
             raise strict_json.JsonError("it is not in the one form that penjing writes (order, spaces or numbers)")
     except strict_json.JsonError as fault:
         place = f"{where}, member manifest.json" + (f", {fault.path}" if fault.path else "")

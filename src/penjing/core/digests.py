@@ -12,6 +12,7 @@ def digest_bytes(data: bytes | memoryview) -> str:
 
 def digest_array(array: np.ndarray) -> str:
     """SHA-256 over dtype, shape and little-endian contents."""
-    fixed = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    head = f"{fixed.dtype.str}{list(fixed.shape)}".encode()
-    return hashlib.sha256(head + fixed.tobytes(order="C")).hexdigest()
+    fixed = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+    digest = hashlib.sha256(f"{fixed.dtype.str}{list(fixed.shape)}".encode())
+    digest.update(fixed.data)
+    return digest.hexdigest()

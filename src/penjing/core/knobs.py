@@ -2,9 +2,12 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penjing.core.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pathlib import Path  # slow to import: where it is used
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,10 @@ class Knob:
         """The value as set by the user, or the default."""
         return os.environ.get(self.name, self.default)
 
-    def path(self) -> Path | None:
+    def path(self) -> "Path | None":
         """The value as a path; None when unset."""
+        from pathlib import Path
+
         text = self.text()
         return Path(text) if text else None
 
@@ -40,15 +45,17 @@ SEED = Knob("PENJING_SEED", "seed of every random choice", "0")
 KEEP = Knob("PENJING_KEEP", "folder that keeps generated C and compiler logs")
 CC = Knob("PENJING_CC", "host C compiler to use instead of the first of cc, gcc, clang, zig")
 ISA = Knob("PENJING_ISA", "instruction set that libraries run with, of those in core/targets.py; unset: the best here")
-CACHE = Knob("PENJING_CACHE", "folder for compiler caches and measured tiles", str(Path("~/.cache/penjing")))
+CACHE = Knob("PENJING_CACHE", "folder for compiler caches and measured tiles", "~/.cache/penjing")
 
 ZIG_GLOBAL_CACHE = Knob("ZIG_GLOBAL_CACHE_DIR", "zig's own variable, which wins over the folder in PENJING_CACHE")
 
 ALL: tuple[Knob, ...] = (DATA, DUMP, VERIFY, SEED, KEEP, CC, ISA, CACHE, ZIG_GLOBAL_CACHE)
 
 
-def cache_dir() -> Path:
+def cache_dir() -> "Path":
     """The cache folder, created on demand with access for its owner only."""
+    from pathlib import Path
+
     folder = Path(CACHE.text()).expanduser()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder

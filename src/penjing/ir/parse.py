@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from types import UnionType
-from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -24,14 +24,17 @@ MAX_EXTENT = 2**31 - 1
 MAX_DEPTH = 4
 
 _WORDS = {"none": None, "true": True, "false": False, "inf": math.inf}
+_DTYPES = {dtype.value: dtype for dtype in DType}
+_ENCODINGS = {encoding.value: encoding for encoding in Encoding}
 _TOKEN = re.compile(
-    r"""(?P<space>[ \n]+)
-      | (?P<float>-?0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}|-inf(?![0-9a-zA-Z_.]))
+    r"""[ \n]*+(?:
+        (?P<float>-?0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}|-inf(?![0-9a-zA-Z_.]))
       | (?P<digest>sha256:[0-9a-f]{64})
       | (?P<int>-?[0-9]{1,19}(?![0-9a-zA-Z_.]))
       | (?P<string>"(?:[^"\\\n]|\\.){0,4096}")
       | (?P<word>[A-Za-z_][A-Za-z0-9_.]{0,255})
-      | (?P<mark><=|<-|[%{}()\[\],:=@])""",
+      | (?P<mark><=|<-|[%{}()\[\],:=@])
+      | (?P<end>\Z))""",
     re.VERBOSE,
 )
 
@@ -58,35 +61,19 @@ def parse_graph(text: str, constants: Mapping[str, np.ndarray], operators: Regis
     return graph
 
 
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    line: int
-
-
-def _tokens(text: str) -> Iterator[_Token]:
-    position, line = 0, 2
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise TextSyntaxError(f"unexpected {text[position : position + 12]!r}", where=f"line {line}")
-        if match.lastgroup != "space":
-            yield _Token(str(match.lastgroup), match.group(), line)
-        line += match.group().count("\n")
-        position = match.end()
-    yield _Token("end", "", line)
-
-
 class _Parser:
+    """Reads token by token; the one that is looked at has not been taken yet."""
+
     def __init__(self, text: str, constants: Mapping[str, np.ndarray], operators: Registry) -> None:
-        self._stream = _tokens(text)
-        self._token = next(self._stream)
-        self._line = self._token.line
+        self._source_text = text
+        self._kind, self._text = "", ""
+        self._start = self._end = self._last = 0  # of the token looked at, and start of the one taken last
         self._constants = constants
         self._operators = operators
         self._graph = Graph("")
         self._inputs: list[str] = []
         self._hints: dict[str, dict[str, Any]] = {}
+        self._advance()
 
     def graph(self) -> Graph:
         self._expect("graph")
@@ -102,7 +89,7 @@ class _Parser:
         self._expect("return")
         self._graph.outputs = tuple(self._names())
         self._expect("}")
-        if self._token.kind != "end":
+        if self._kind != "end":
             raise self._unexpected("nothing after the closing brace")
         return self._graph
 
@@ -134,8 +121,8 @@ class _Parser:
         self._expect(":")
         type_ = self._type()
         encoding = self._word()
-        digest = self._take("digest").text.removeprefix("sha256:")
-        if encoding not in set(Encoding):
+        digest = self._take("digest").removeprefix("sha256:")
+        if encoding not in _ENCODINGS:
             raise self._error(f"unknown encoding {encoding!r}")
         array = self._constants.get(name)
         if array is None:
@@ -146,7 +133,7 @@ class _Parser:
             raise self._error(
                 f"constant %{name} is {array.dtype}{list(array.shape)}, not {type_.dtype}{list(type_.shape)}"
             )
-        constant = Constant(array, Encoding(encoding), type_.quant)
+        constant = Constant(array, _ENCODINGS[encoding], type_.quant)
         self._define(name, type_)
         self._graph.constants[name] = constant
 
@@ -197,14 +184,16 @@ class _Parser:
     def _attribute_types(self, operator: type[Operation]) -> dict[str, Any]:
         if operator.name not in self._hints:
             assert dataclasses.is_dataclass(operator)
-            hints = get_type_hints(operator)
-            self._hints[operator.name] = {field.name: hints[field.name] for field in dataclasses.fields(operator)}
+            hints = {field.name: field.type for field in dataclasses.fields(operator)}
+            if any(isinstance(hint, str) for hint in hints.values()):  # slower: as text, where a module postpones them
+                hints = {name: hint for name, hint in get_type_hints(operator).items() if name in hints}
+            self._hints[operator.name] = hints
         return self._hints[operator.name]
 
     def _attribute(self, depth: int) -> object:
         if depth > MAX_DEPTH:
             raise self._error("attributes nest too deeply")
-        match self._token.kind:
+        match self._kind:
             case "int":
                 return self._int()
             case "float":
@@ -226,18 +215,19 @@ class _Parser:
         return _WORDS[word]
 
     def _type(self) -> Type:
-        dtype = self._word()
-        if dtype not in set(DType):
-            raise self._error(f"unknown dtype {dtype!r}")
+        word = self._word()
+        dtype = _DTYPES.get(word)
+        if dtype is None:
+            raise self._error(f"unknown dtype {word!r}")
         self._expect("[")
         shape: list[Extent] = []
         while not self._accept("]"):
-            shape.append(self._int(0, MAX_EXTENT) if self._token.kind == "int" else self._dim(self._word()))
+            shape.append(self._int(0, MAX_EXTENT) if self._kind == "int" else self._dim(self._word()))
             if len(shape) > MAX_RANK:
                 raise self._error(f"a rank over {MAX_RANK}")
             if not self._at("]"):
                 self._expect(",")
-        type_ = Type(tuple(shape), DType(dtype), self._quant())
+        type_ = Type(tuple(shape), dtype, self._quant())
         if math.prod(type_.bounds) > MAX_EXTENT:
             raise self._error("a tensor of more than 2^31 - 1 elements")
         return type_
@@ -278,10 +268,10 @@ class _Parser:
 
     def _value_name(self) -> str:
         self._expect("%")
-        if self._token.kind == "string":
+        if self._kind == "string":
             return self._string()
-        if self._token.kind in ("int", "word"):
-            return self._advance().text
+        if self._kind in ("int", "word"):
+            return self._advance()
         raise self._unexpected("a value name")
 
     def _define(self, name: str, type_: Type) -> None:
@@ -290,7 +280,9 @@ class _Parser:
         self._graph.types[name] = type_
 
     def _string(self) -> str:
-        text = self._take("string").text
+        text = self._take("string")
+        if "\\" not in text and text.isprintable():
+            return text[1:-1]
         try:
             value = json.loads(text)
         except ValueError:
@@ -299,53 +291,63 @@ class _Parser:
         return value
 
     def _float(self) -> float:
-        text = self._take("float").text
+        text = self._take("float")
         try:
             return float.fromhex(text)
         except OverflowError:
             raise self._error(f"{text} is no float64") from None
 
     def _int(self, low: int = -(2**63), high: int = 2**63 - 1) -> int:
-        value = int(self._take("int").text)
+        value = int(self._take("int"))
         if not low <= value <= high:
             raise self._error(f"{value} is outside {low}..{high}")
         return value
 
     def _word(self) -> str:
-        return self._take("word").text
+        return self._take("word")
 
-    def _take(self, kind: str) -> _Token:
-        if self._token.kind != kind:
+    def _take(self, kind: str) -> str:
+        if self._kind != kind:
             raise self._unexpected(f"a {kind}")
         return self._advance()
 
-    def _at(self, text: str) -> bool:
-        return self._token.text == text and self._token.kind in ("mark", "word")
+    def _at(self, mark_or_word: str) -> bool:
+        return self._text == mark_or_word  # strings have their quotes, and no number looks like a word
 
     def _accept(self, text: str) -> bool:
-        if not self._at(text):
+        if self._text != text:
             return False
         self._advance()
         return True
 
     def _expect(self, text: str) -> None:
-        if not self._accept(text):
+        if self._text != text:
             raise self._unexpected(repr(text))
+        self._advance()
 
-    def _advance(self) -> _Token:
-        token = self._token
-        self._line = token.line
-        if token.kind != "end":
-            self._token = next(self._stream)
-        return token
+    def _advance(self) -> str:
+        """The text of the token looked at; then look at the next."""
+        taken, self._last = self._text, self._start
+        match = _TOKEN.match(self._source_text, self._end)
+        if match is None:
+            start = next(i for i in range(self._end, len(self._source_text)) if self._source_text[i] not in " \n")
+            found = self._source_text[start : start + 12]
+            raise TextSyntaxError(f"unexpected {found!r}", where=self._line(start))
+        self._kind = kind = str(match.lastgroup)
+        self._text = match[kind]
+        self._start, self._end = match.span(kind)
+        return taken
+
+    def _line(self, position: int) -> str:
+        return f"line {self._source_text.count(chr(10), 0, position) + 2}"
 
     def _error(self, what: str) -> TextSyntaxError:
-        """About what was read last."""
-        return TextSyntaxError(what, where=f"line {self._line}")
+        """About what was taken last."""
+        return TextSyntaxError(what, where=self._line(self._last))
 
     def _unexpected(self, wanted: str) -> TextSyntaxError:
-        """About the next token."""
-        return TextSyntaxError(f"expected {wanted}, found {self._token.text!r}", where=f"line {self._token.line}")
+        """About the token looked at."""
+        return TextSyntaxError(f"expected {wanted}, found {self._text!r}", where=self._line(self._start))
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -1,7 +1,9 @@
 """What a value is: shape, dtype and quantization; torch-free and free of any operator's meaning."""
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -105,7 +107,7 @@ class Type:
         """Number of axes."""
         return len(self.shape)
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[int, ...]:
         """The shape with every symbolic extent at its bound."""
         return bounds(self.shape)
@@ -113,7 +115,7 @@ class Type:
     @property
     def elements(self) -> int:
         """Number of elements at the bound."""
-        return int(np.prod(self.bounds, dtype=np.int64))
+        return math.prod(self.bounds)
 
     @property
     def nbytes(self) -> int:

@@ -23,7 +23,7 @@ from penjing.core.errors import QuantizationError, UnsupportedOp
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.as_images import IMAGE_RANK, emit_as_image
-from penjing.ops.conv2d import QDepthwise
+from penjing.ops.depthwise import QDepthwise
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import Operator, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall

@@ -4,6 +4,8 @@ Random data alone once let a wrong rounding rule pass, so every family here cont
 (multipliers that are powers of two), both saturation ends, and lengths around each vector width.
 """
 
+from __future__ import annotations  # numpy.random is slow to load, and only samples need it
+
 from collections.abc import Iterator
 from typing import Any
 

@@ -109,8 +109,8 @@ class Lowering:
 
     def transpose(self, source: str, perm: Order) -> str:
         """`source` with permuted axes: a reshape when only axes of extent 1 move."""
-        from penjing.ops.permute import QTranspose
         from penjing.ops.reshape import QReshape
+        from penjing.ops.transpose import QTranspose
 
         shape = self.program.types[source].shape
         if perm == identity(len(perm)):

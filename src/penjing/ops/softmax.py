@@ -8,6 +8,8 @@ In integers, along the last physical axis, in this order:
     y   = rne(min(float32(e) * 256 / float32(sum), 255))        one exact product, one IEEE division
 """
 
+from __future__ import annotations  # numpy.random is slow to load, and only samples need it
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

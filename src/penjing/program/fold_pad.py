@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
-from penjing.ops.conv2d import QConv2d, QDepthwise
+from penjing.ops.conv2d import QConv2d
+from penjing.ops.depthwise import QDepthwise
 from penjing.ops.pad import QPad
 
 

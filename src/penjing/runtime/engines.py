@@ -15,7 +15,8 @@ from penjing.ir.graph import Graph
 from penjing.ir.types import Quant
 from penjing.program.interpret import interpret, rows_at_a_time
 from penjing.program.plan import Plan
-from penjing.runtime.native import NativeLibrary, aligned_buffer
+from penjing.program.weights import aligned_buffer
+from penjing.runtime.native import NativeLibrary
 from penjing.vector.prepare import Prepared
 
 
@@ -82,7 +83,7 @@ class LibraryEngine:
             )
         self.name = f"library {prepared.target.name}{_choose_isa(code, prepared.target)}"
         self._program = program
-        weights = [] if standalone else [_filled(prepared.weights)]
+        weights = [] if standalone else [prepared.weights]
         codes = aligned_buffer(plan.input_bytes), aligned_buffer(plan.output_bytes)
         reals = aligned_buffer(4 * plan.input_bytes), aligned_buffer(4 * plan.output_bytes)
         arena = aligned_buffer(plan.arena_f32_bytes)
@@ -131,13 +132,6 @@ def _in_turn(*calls: Callable[[], None]) -> None:
         call()
 
 
-def _filled(values: np.ndarray) -> np.ndarray:
-    """The same bytes at an aligned address."""
-    block = aligned_buffer(len(values))
-    block[:] = values
-    return block
-
-
 def _bound(
     program: Graph,
     plan: Plan,
@@ -160,6 +154,11 @@ def _view(block: np.ndarray, program: Graph, plan: Plan, name: str, dtype: np.dt
 
 
 def _each_sample(bound: Bound, n: int, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    if n == 1:
+        for view, x in zip(bound.inputs, inputs, strict=True):
+            view[:] = x
+        bound.run()
+        return tuple([y.copy() for y in bound.outputs])
     outputs = tuple(np.empty((n, *y.shape[1:]), y.dtype) for y in bound.outputs)
     for i in range(n):
         for view, x in zip(bound.inputs, inputs, strict=True):

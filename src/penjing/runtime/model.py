@@ -48,7 +48,8 @@ class Model:
             InvalidInput: wrong number, shape or dtype; NaN or infinity.
         """
         checked = [_checked(x, spec) for x, spec in zip(inputs, self._specs(inputs), strict=True)]
-        if len({len(x) for x in checked}) != 1 or not len(checked[0]):
+        n = len(checked[0])
+        if n == 0 or any(len(x) != n for x in checked[1:]):
             counts = sorted(len(x) for x in checked)
             raise InvalidInput(f"inputs must hold the same number of samples, at least one, not {counts}")
         real = self.engine.run_reals(*checked)
@@ -112,9 +113,10 @@ class Model:
         return sum(int((got != want).sum()) for got, want in zip(outputs, golden.outputs, strict=True))
 
     def _specs(self, inputs: Sequence[np.ndarray]) -> tuple[InputSpec, ...]:
-        if len(inputs) != len(self.inputs):
-            raise InvalidInput(f"{len(inputs)} inputs were given, the model takes {len(self.inputs)}")
-        return self.inputs
+        specs = self.inputs
+        if len(inputs) != len(specs):
+            raise InvalidInput(f"{len(inputs)} inputs were given, the model takes {len(specs)}")
+        return specs
 
 
 def _checked(x: np.ndarray, spec: InputSpec) -> np.ndarray:
@@ -144,6 +146,6 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _check_finite(array: np.ndarray, spec: InputSpec) -> None:
-    bad = int(np.size(array) - np.isfinite(array).sum())
+    bad = array.size - np.count_nonzero(np.isfinite(array))
     if bad:
         raise InvalidInput(f"input {spec.name} holds NaN or infinity in {bad} places", hint="check the sensor or file")

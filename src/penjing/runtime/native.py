@@ -6,12 +6,13 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from penjing.core.errors import BundleError
-from penjing.program.plan import ALIGNMENT
 from penjing.program.symbols import POOL_BYTES, c_stem
+from penjing.program.weights import aligned_buffer
 
 
 class NativeLibrary:
@@ -26,26 +27,34 @@ class NativeLibrary:
         self.name = name
         self._stem = c_stem(name)
         # a name of its own for each load: the loader takes two files of one name for the same library
-        with tempfile.TemporaryDirectory(prefix="penjing-") as folder:
-            path = Path(folder) / f"{self._stem}.so"
-            path.write_bytes(data)
-            try:
+        try:
+            with tempfile.TemporaryDirectory(prefix="penjing-") as folder:
+                path = Path(folder) / f"{self._stem}.so"
+                path.write_bytes(data)
                 self._code = ctypes.CDLL(str(path))
-            except OSError as error:
-                raise BundleError(
-                    f"this machine refuses the compiled library: {error}",
-                    where=name,
-                    hint="set TMPDIR to a folder that allows execution, or use engine='interpreter'",
-                ) from error
+        except OSError as error:
+            raise BundleError(
+                f"this machine refuses the compiled library: {error}",
+                where=name,
+                hint="set TMPDIR to a folder that allows writing and execution, or use engine='interpreter'",
+            ) from error
 
     def call(self, function: str, *numbers: int) -> int:
         """What a function of integers returns."""
-        return int(self._find(function, [ctypes.c_int] * len(numbers))(*numbers))
+        return int(self._find(function)(*map(ctypes.c_int, numbers)))
 
-    def bound(self, function: str, *arrays: np.ndarray, pool: "Pool | None" = None) -> "BoundCall":
-        """A call of `function` on these arrays, after those of `pool` where a pool makes it."""
+    def bound(self, function: str, *arrays: np.ndarray, pool: "Pool | None" = None) -> Callable[[], None]:
+        """A call of `function` on these arrays, after those of `pool` where a pool makes it; it keeps them alive.
+
+        Pointers are made here, once: to make them anew would double what a call costs in Python. It releases the
+        interpreter's lock, so that other threads of Python go on.
+
+        The call raises:
+            BundleError: the function returns an error.
+        """
         memory = arrays if pool is None else (pool.memory, *arrays)
-        return BoundCall(self._find(function, [ctypes.c_void_p] * len(memory)), memory, pool, self.name)
+        call = partial(self._find(function), *map(_pointer, memory))
+        return partial(_call, call, self.name, pool)
 
     def start_pool(self, threads: int) -> "Pool":
         """Threads that share calls; they end when nothing refers to the pool any more.
@@ -53,20 +62,18 @@ class NativeLibrary:
         Raises:
             BundleError: the system gives no more threads.
         """
-        start = self._find("pool_start", [ctypes.c_void_p, ctypes.c_int])
         memory = aligned_buffer(POOL_BYTES)
-        status = start(memory.ctypes.data, threads)
+        status = self._find("pool_start")(_pointer(memory), ctypes.c_int(threads))
         if status != 0:
             raise BundleError(f"no {threads} threads could be started: status {status}", where=self.name)
-        return Pool(memory, self._find("pool_stop", [ctypes.c_void_p]))
+        return Pool(memory, self._find("pool_stop"))
 
-    def _find(self, function: str, argtypes: list[type]) -> Callable[..., int]:
+    def _find(self, function: str) -> Callable[..., int]:
+        """The function, which returns an int; a new object every time."""
         try:
-            found = self._code[f"{self._stem}_{function}"]
+            return self._code[f"{self._stem}_{function}"]
         except AttributeError as error:
             raise BundleError(f"the library lacks a function: {error}", where=self.name) from error
-        found.restype, found.argtypes = ctypes.c_int, argtypes
-        return found
 
 
 class Pool:
@@ -77,33 +84,16 @@ class Pool:
         weakref.finalize(self, _stop, stop, memory)
 
 
-class BoundCall:
-    """One function on the same arrays again and again; it keeps the arrays and the pool alive."""
+def _call(call: Callable[[], int], where: str, pool: Pool | None) -> None:
+    status = call()
+    if status != 0:
+        raise BundleError(f"the compiled library returned status {status}", where=where)
 
-    def __init__(
-        self, function: Callable[..., int], arrays: tuple[np.ndarray, ...], pool: Pool | None, where: str
-    ) -> None:
-        self._call = partial(function, *(array.ctypes.data for array in arrays))
-        self._kept = (arrays, pool)
-        self._where = where
 
-    def __call__(self) -> None:
-        """Call it.
-
-        Raises:
-            BundleError: it returns an error.
-        """
-        status = self._call()
-        if status != 0:
-            raise BundleError(f"the compiled library returned status {status}", where=self._where)
+def _pointer(array: np.ndarray) -> Any:
+    """An argument of C functions that points to the first byte of `array` and keeps it alive."""
+    return ctypes.byref((ctypes.c_char * array.nbytes).from_buffer(array.data))
 
 
 def _stop(stop: Callable[..., int], memory: np.ndarray) -> None:
-    stop(memory.ctypes.data)
-
-
-def aligned_buffer(nbytes: int) -> np.ndarray:
-    """u8[nbytes] at an address that is a multiple of 64."""
-    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes]
+    stop(_pointer(memory))

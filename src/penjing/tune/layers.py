@@ -12,7 +12,8 @@ from penjing.emit.c.kernels import CLOSING, SIMD_HEADERS, kernel_file, kernel_te
 from penjing.ir.graph import Graph, Node
 from penjing.ops.operator import Param
 from penjing.program.symbols import c_stem
-from penjing.runtime.native import NativeLibrary, aligned_buffer
+from penjing.program.weights import aligned_buffer
+from penjing.runtime.native import NativeLibrary
 from penjing.toolchain.build import compile_library
 from penjing.vector.conv2d import VConv2d
 from penjing.vector.tiles import Tile, with_tile

@@ -7,12 +7,12 @@ specialised for a target: a tray never holds one. Found by scanning this folder,
 from functools import cache
 from types import MappingProxyType
 
-from penjing.ir.scan import scan_operations
+from penjing.ir.scan import FolderRegistry
 from penjing.vector.operator import VectorOperator
 
 
 @cache
 def vector_operators() -> MappingProxyType[str, type[VectorOperator]]:
     """Operator name -> class."""
-    found = scan_operations(__name__, __path__)
+    found = FolderRegistry(__name__, __path__)
     return MappingProxyType({name: cls for name, cls in found.items() if issubclass(cls, VectorOperator)})

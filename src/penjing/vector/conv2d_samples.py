@@ -1,5 +1,7 @@
 """Samples of convolutions around the sizes at which SIMD kernels change their way: tiles, vectors, bands, pools."""
 
+from __future__ import annotations  # numpy.random is slow to load, and only samples need it
+
 from collections.abc import Iterator
 from functools import partial
 

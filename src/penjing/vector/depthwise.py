@@ -14,7 +14,8 @@ import numpy as np
 
 from penjing.ir.graph import Operation
 from penjing.ir.types import DType, Type
-from penjing.ops.conv2d import QDepthwise, check_requantize, window_params
+from penjing.ops.conv2d import check_requantize, window_params
+from penjing.ops.depthwise import QDepthwise
 from penjing.ops.operator import Cost, Param, Sample, expect
 from penjing.ops.windows import Pads, Pair
 from penjing.vector.depthwise_samples import small_window_samples, window_samples

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from penjing.ops.conv2d import QDepthwise
+from penjing.ops.depthwise import QDepthwise
 from penjing.ops.integer_samples import codes, requantization, weights
 from penjing.ops.operator import Sample
 from penjing.ops.windows import Pads, Pair

@@ -18,6 +18,7 @@ from penjing.vector.linear_speed import is_beyond, narrow_problem
 from penjing.vector.operator import Taken, VectorOperator
 from penjing.vector.packing import LANES, QUAD, fill, round_up, unfolded_bias
 
+_STRETCH = 2**12  # weights whose values are counted at once
 MOST_FEATURES = 2**16  # a kernel sums differences of codes times bytes of two weights: 128 * 255 each
 
 
@@ -110,6 +111,20 @@ class _Narrow(VectorOperator):
         return Cost(outputs[0].elements * self.features, sum(t.nbytes for t in (*inputs, *outputs)))
 
 
+def _table(w: np.ndarray, most: int) -> np.ndarray | None:
+    """s8, ascending: the different values of w s8, or None where they are more than `most`.
+
+    Stretch by stretch, as one is enough for most layers.
+    """
+    counts = np.zeros(256, np.int64)
+    flat = w.reshape(-1).view(np.uint8)
+    for start in range(0, len(flat), _STRETCH):
+        counts += np.bincount(flat[start : start + _STRETCH] ^ np.uint8(128), minlength=256)
+        if np.count_nonzero(counts) > most:
+            return None
+    return (np.flatnonzero(counts) - 128).astype(np.int8)
+
+
 @dataclass(frozen=True)
 class VLinearInt4(_Narrow):
     """Weights of -8..7, two in a byte."""
@@ -124,7 +139,7 @@ class VLinearInt4(_Narrow):
             return f"its weights reach from {w.min()} to {w.max()}, beyond -8..7"
         if w.shape[1] > MOST_FEATURES:
             return f"sums of {w.shape[1]} products might leave 32 bits"
-        if is_beyond(w.shape[1], w.shape[0]) and len(np.unique(w)) <= 4:
+        if is_beyond(w.shape[1], w.shape[0]) and _table(w, 4) is not None:
             return "2 bits a weight suffice"
         problem = weights_problem(*arrays)
         return problem if problem is not None else cls._packed(linear, arrays, (w + np.int8(8)).astype(np.uint8), 4)
@@ -152,9 +167,9 @@ class VLinearCodebook(_Narrow):
 
     @classmethod
     def _standing(cls, linear: QLinear, arrays: Sequence[np.ndarray]) -> Taken | str:
-        table = np.unique(arrays[0])
-        if len(table) > 16:
-            return f"its weights have {len(table)} different values, more than 16"
+        table = _table(arrays[0], 16)
+        if table is None:
+            return "its weights have more than 16 different values"
         problem = weights_problem(*arrays)
         if problem is not None:
             return problem

@@ -25,13 +25,13 @@ class Prepared:
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """u8[plan.weights_bytes], as the library reads them."""
+        """u8[plan.weights_bytes] at an aligned address, as the library reads them."""
         return pack_weights(self.program, self.plan)
 
     @property
     def digest(self) -> str:
         """SHA-256 of `weights`."""
-        return digest_bytes(self.weights.tobytes())
+        return digest_bytes(self.weights.data)
 
 
 def prepare(program: Graph, target: Target, threads: int = 1, tiles: Tiles | None = None) -> Prepared:

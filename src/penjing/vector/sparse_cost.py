@@ -74,16 +74,14 @@ def _pixels(staging: Staging) -> int:
     return staging.n * staging.output[0] * staging.output[1]
 
 
-def _too_dense(w: np.ndarray) -> str | None:
+def too_dense(w: np.ndarray) -> str | None:
+    """Why no form of w (O, ...) with lists can be faster; None when one could."""
     zeros = 1.0 - np.count_nonzero(w) / w.size
     return f"{zeros:.0%} of its weights are zero" if zeros < _HOPELESS else None
 
 
 def blocks_problem(w: np.ndarray, staging: Staging) -> str | None:
     """Why w s8 (O, KH * KW * C) is slower in blocks than in another form; None when blocks are fastest."""
-    problem = _too_dense(w)
-    if problem is not None:
-        return problem
     have, want = of_blocks(w, staging), dense(len(w), staging)
     if have.cost * _GAIN > want.cost:
         return _slower(w, f"{have.count} blocks of 16 x 4", have, want)
@@ -96,9 +94,6 @@ def blocks_problem(w: np.ndarray, staging: Staging) -> str | None:
 
 def windows_problem(w: np.ndarray, staging: Staging) -> str | None:
     """Why w s8 (O, KH * KW * C) is slower in windows than dense; None when windows are faster."""
-    problem = _too_dense(w)
-    if problem is not None:
-        return problem
     least, want = least_steps(w), dense(len(w), staging)
     if _STEP * least * _GAIN > want.cost:  # without a look at where the zeros are
         return _slower(w, f"at least {least} steps of windows", Estimate(least, _STEP * least), want)

@@ -17,6 +17,7 @@ from penjing.ops.windows import Pads, Pair
 from penjing.vector.operator import Taken, VectorOperator
 from penjing.vector.packing import LANES, blocks, conversion_problem, fill, folded_bias, unfolded_bias
 from penjing.vector.rectified import plain_bias, started_bias
+from penjing.vector.sparse_cost import too_dense
 from penjing.vector.sparse_staging import Staging
 
 
@@ -48,7 +49,7 @@ class SparseOperator(VectorOperator):
 
     @classmethod
     def problem_of(cls, w: np.ndarray, staging: Staging) -> str | None:
-        """Why other kernels are faster on w s8 (O, KH * KW * C)."""
+        """Why other kernels are faster on w s8 (O, KH * KW * C), of which enough weights are zero to try."""
         raise NotImplementedError
 
     def with_lists(self, w: np.ndarray, staging: Staging) -> tuple[SparseOperator, np.ndarray]:
@@ -67,7 +68,9 @@ class SparseOperator(VectorOperator):
         w = cast(np.ndarray, constants[1])
         if isinstance(op, QConv2d) and op.groups > 1:
             return "it has groups"
-        problem = cls.problem_of(w.reshape(len(w), -1), cls._in_place_of(op, w)._staging(types[0]))
+        problem = too_dense(w)  # before anything that costs more than to count
+        if problem is None:
+            problem = cls.problem_of(w.reshape(len(w), -1), cls._in_place_of(op, w)._staging(types[0]))
         return problem or cls.take_however_slow(op, types, constants)
 
     @classmethod

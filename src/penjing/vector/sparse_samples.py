@@ -13,7 +13,7 @@ from penjing.ops.operator import Sample
 from penjing.ops.windows import Pads, Pair
 from penjing.vector.operator import Take, taken_by
 
-Prune = Callable[[np.random.Generator, np.ndarray], np.ndarray]
+Prune = Callable[["np.random.Generator", np.ndarray], np.ndarray]
 
 
 def pruned_blocks(outputs: int, inputs: int, zeros: float) -> Prune:
