@@ -19,7 +19,7 @@ def load(path: Path, options: dict[str, Any]) -> Bound:
     codes = json.loads(path.with_suffix(".codes.json").read_text()) if options.get("codes") else None
     runtime = Runtime.get()
     method = runtime.load_program(path).load_method("forward")
-    shape = np.load(path.parent / "checked.npy")[:1].shape
+    shape = np.load(path.parents[1] / "checked.npy")[:1].shape
     x = torch.zeros(shape, dtype=getattr(torch, codes["input"]["dtype"]) if codes else torch.float32)
     view, given = x.numpy(), (x,)
 

@@ -1,4 +1,4 @@
-"""The MNN forms of `model.onnx`: `python convert.py FOLDER`. What fails is in mnn.failed.json: file -> reason.
+"""The MNN forms of `model.onnx`: `python convert.py FOLDER OUTPUT`. What fails is in failed.json: file -> reason.
 
 The native module is called, not the `mnnconvert` and `mnnquant` scripts: those install packages into whatever Python
 `pip` belongs to, and send usage records.
@@ -6,6 +6,7 @@ The native module is called, not the `mnnconvert` and `mnnquant` scripts: those 
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,15 +18,27 @@ SAMPLES = 32  # of the calibration inputs, written as text
 
 def main() -> None:
     """Make every form of the model in the folder; each in a process of its own, as the tool may abort."""
-    folder = Path(sys.argv[1])
-    os.chdir(folder)
+    folder, output = map(Path, sys.argv[1:])
+    os.chdir(output)
     failed: dict[str, str] = {}
-    convert = ["mnnconvert", "-f", "ONNX", "--modelFile", "model.onnx", "--bizCode", "benchmark", "--MNNModel"]
+    convert = [
+        "mnnconvert",
+        "-f",
+        "ONNX",
+        "--modelFile",
+        str(folder / "model.onnx"),
+        "--bizCode",
+        "benchmark",
+        "--MNNModel",
+    ]
     attempt("float.mnn", f"_tools.mnnconvert({[*convert, 'float.mnn']})", failed)
-    attempt("dynamic.mnn", f"_tools.mnnconvert({[*convert, 'dynamic.mnn', '--weightQuantBits', '8']})", failed)
-    settings = write_samples(np.load("calibration.npy")[:SAMPLES])
-    attempt("static.mnn", f"_tools.mnnquant('float.mnn', 'static.mnn', '{settings}')", failed)
-    Path("mnn.failed.json").write_text(json.dumps(failed))
+    for name, bits in (("dynamic.mnn", "8"), ("int4.mnn", "4")):
+        attempt(name, f"_tools.mnnconvert({[*convert, name, '--weightQuantBits', bits]})", failed)
+    settings = write_samples(np.load(folder / "calibration.npy")[:SAMPLES])
+    # its first argument is the name of the program, which the `mnnquant` script forgets
+    attempt("static.mnn", f"_tools.mnnquant({['mnnquant', 'float.mnn', 'static.mnn', settings]})", failed)
+    shutil.rmtree("mnn-samples")
+    Path("failed.json").write_text(json.dumps(failed))
 
 
 def attempt(output: str, command: str, failed: dict[str, str]) -> None:
