@@ -177,7 +177,9 @@ def _converted(engine: str, folder: Path, output: Path) -> dict[str, str]:
         output.mkdir(exist_ok=True)
         try:
             python = convert_python(engine)
-            command, env = [str(python), str(script), str(folder), str(output)], worker_environment(python)
+            command = [str(python), str(script), str(folder), str(output)]
+            # torch's quantizer goes through sets of names, and fails in some of their orders
+            env = {**worker_environment(python), "PYTHONHASHSEED": "0"}
             done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=1800, check=False)
         except (SetupFailed, subprocess.TimeoutExpired) as error:
             return {"*": f"no converter: {error}"}
