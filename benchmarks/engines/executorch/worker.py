@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from executorch.extension.pybindings import _C as bindings
+from executorch.extension.pybindings import _C
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from protocol import Bound, serve, to_codes, to_floats
@@ -20,7 +20,7 @@ def load(path: Path, options: dict[str, Any]) -> Bound:
     """The method `forward` of a program."""
     torch.set_num_threads(1)
     codes = json.loads(path.with_suffix(".codes.json").read_text()) if options.get("codes") else None
-    program = bindings._load_program(str(path))
+    program = _C._load_program(str(path))
     method = program.load_method("forward")
     shape = np.load(path.parents[1] / "checked.npy")[:1].shape
     x = torch.zeros(shape, dtype=getattr(torch, codes["input"]["dtype"]) if codes else torch.float32)
