@@ -205,4 +205,7 @@ def _names(known: Any) -> Any:
 
 if __name__ == "__main__":
     machine()  # fails early where there is no compiler
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("\ncut short; the same command goes on after the last network that was done") from None
