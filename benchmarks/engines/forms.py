@@ -171,7 +171,8 @@ def _mnn() -> Iterator[Form]:
     for name, file, precision in (("dynamic", "dynamic", "int8"), ("int4 weights", "int4", "int4 weights")):
         for title, options in (("", normal), (", precision low", low)):
             yield Form(engine, f"{name}{title}", f"mnn/{file}.mnn", precision, options={**options, "memory": "low"})
-    yield Form(engine, "static", "mnn/static.mnn", "int8", options=normal)
+    for method in ("KL", "EMA"):
+        yield Form(engine, f"static {method}", f"mnn/static-{method.lower()}.mnn", "int8", options=normal)
 
 
 def _ncnn() -> Iterator[Form]:
