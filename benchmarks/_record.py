@@ -20,13 +20,20 @@ _ISAS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "asimd", "asimddp", "i8mm
 
 
 def arguments(name: str, description: str | None) -> argparse.Namespace:
-    """The command line that all benchmarks share; `--output` is where the JSON goes."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=RESULTS / f"{name}.json", help="the JSON file to write")
-    return parser.parse_args()
+    """The command line of a benchmark without options of its own."""
+    return parser(name, description).parse_args()
 
 
-def write_record(path: Path, name: str, results: Any, notes: tuple[str, ...], load_before: float) -> None:
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The options that all benchmarks share: `--output` is where the JSON goes."""
+    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--output", type=Path, default=RESULTS / f"{name}.json", help="the JSON file to write")
+    return found
+
+
+def write_record(
+    path: Path, name: str, results: Any, notes: tuple[str, ...], load_before: float, options: str = ""
+) -> None:
     """Write one JSON file; an older one is replaced.
 
     Args:
@@ -35,11 +42,12 @@ def write_record(path: Path, name: str, results: Any, notes: tuple[str, ...], lo
         results: the figures.
         notes: what a reader has to know to read them.
         load_before: the machine's load when the benchmark began.
+        options: of the command line, that decided what was measured.
     """
     record = {
         "benchmark": name,
-        "command": f"PENJING_DATA=<data folder> python benchmarks/{name}.py",
-        "revision": _revision(),
+        "command": f"PENJING_DATA=<data folder> python benchmarks/{name}.py {options}".rstrip(),
+        "revision": revision(),
         "notes": list(notes),
         "machine": {**machine(), "load_average": {"before": load_before, "after": load_average()}},
         "results": results,
@@ -96,7 +104,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _revision() -> str:
+def revision() -> str:
+    """Of the checkout; "-dirty" at its end where files differ from it."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )

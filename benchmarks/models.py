@@ -1,49 +1,55 @@
 """One input at a time, one thread, one core: penjing against the engines of `engines/`, each at its best.
 
 Every engine runs in an environment of its own, made on the first run (some GB, some minutes), and every form of a
-network in a process of its own: float32, reduced floats, dynamic and static int8 in the forms that its own tools make.
-Outputs are checked before anything counts. All forms are screened alone; of each engine, the fastest forms and its
-float32 form go into the race, where rounds of at least 10 ms are taken in turns on one core. Needs PENJING_DATA.
+network in a process of its own: float32, reduced floats, dynamic and static int8, 4-bit weights, in the forms that its
+own tools make. Outputs are checked before anything counts. All forms are screened alone; of each engine, the two
+fastest race, where rounds of at least 10 ms are taken in turns on one core until the ratio to the best is known to
+1.5 % or all rounds are done. Needs PENJING_DATA.
 
 A call goes from an array of the caller to an array that the caller can read, by the quickest way that the engine offers
 to Python, with buffers bound beforehand where it lets one. "codes": 8-bit codes in and out.
 
 AMX, where the processor has it, is measured both allowed and refused (see `engines/protocol.py`), as devices at the
-edge have none. An engine can be faster without it, so "allowed" takes the better of the two.
+edge have none. An engine can be faster without it, so "allowed" takes the better of the two. What never asks for AMX
+is measured once.
+
+With `--isa avx2` all engines, penjing included, see a processor without anything above AVX2 (`engines/cpu_mask.c`).
+Where the system cannot do that, only engines with a setting of their own take part, held by it.
+
+A run that is cut short goes on where it was when it is started again at the same revision; `--fresh` begins anew.
 
 The JSON file, all lists of flat records:
 
-    results.models    model, title, weights, macs, tray_bytes, library_bytes, calibration, checked, int8_limit_db
-    results.engines   engine, version, installed_bytes, reason (where it could not be set up), avx2
+    results.held      "", or how engines were held to an instruction set
+    results.models    model, title, weights, macs, tray_bytes, library_bytes, calibration, checked, int8_limit_db,
+                      rounds (of the race), revision
+    results.engines   engine, version, installed_bytes, reason (where it could not take part), not_offered
     results.forms     model, engine, form, precision, ends ("floats"/"codes"), amx ("allowed"/"refused"/"none"),
                       stage ("final": raced, "screened": slower than its engine's best, "failed"), reason,
                       passes, snr_db, cosine, top1 (of `checked`), screened_us, median_us, p10_us, p90_us (processor
                       time), wall_median_us, p99_us (wall clock, single calls), time_over_ours, cold_start_ms (process
                       start to first output), rss_peak_mib, model_bytes, facts (such as kernels chosen)
-    results.best      model, ends, amx, engine, form, best_amx, best_us, ours_us, ours_over_best, ours_passes
+    results.best      model, ends, amx, engine, form, best_amx, best_us, ours_us, ours_over_best and its 95 % interval
+                      (ours_over_best_low, ours_over_best_high), ours_passes
 """
 
 import argparse
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from _record import RESULTS, load_average, machine, write_record
+from _record import RESULTS, load_average, machine, revision, write_record
 from engines import report
+from engines.contest import FLOAT_LIMIT_DB, INT8_LIMIT_DB, INT8_MARGIN_DB, Rules, finalists, judge, race, screened
+from engines.cpu_mask import avx2_mask
 from engines.environments import SetupFailed, installed_bytes, installed_version, run_python
-from engines.forms import ENGINES, EngineEntry, forms
-from engines.subjects import CHECKED, MODELS, Prepared, prepare, why_missing
-from engines.workers import Row, race, screen
-
-FLOAT_LIMIT_DB = 40.0
-INT8_LIMIT_DB = 10.0
-INT8_MARGIN_DB = 3.0  # twice the error energy
-CLOSE = 1.25
-MOST_FINALISTS = 4
-COLD_STARTS = 2  # beside the one of the screening
+from engines.forms import ENGINES, EngineEntry
+from engines.runs import Results, Unfinished, mergeable, merged
+from engines.subjects import CHECKED, MODELS, Prepared, prepare
 
 NOTES = (
     "batch 1, one thread, all workers pinned to one core, taking turns; medians over rounds of at least 10 ms",
@@ -56,6 +62,7 @@ NOTES = (
     "installed_bytes leaves out Python and numpy, and counts what running needs, not what converting needs; penjing's"
     " includes the packages of its command line, which running a tray does not need",
 )
+MASKED = "CPUID, the instruction by which every engine asks, answers as on a processor without anything above AVX2"
 
 
 def main() -> None:
@@ -63,86 +70,64 @@ def main() -> None:
     options = _options()
     load = load_average()
     torch.set_num_threads(1)
-    entries, engines = _set_up(options.engines, options.isa)
-    amx = ("none",) if options.isa or not _has_amx() else ("allowed", "refused")
-    models: list[dict[str, Any]] = []
-    records: list[dict[str, Any]] = []
-    best: list[dict[str, Any]] = []
-    for name in options.models:
-        print(f"\n## {name}\n", flush=True)
-        folders = [entry.folder for entry in entries]
-        makers = {*folders, *(["onnxruntime"] if "openvino" in folders else [])}
-        prepared = prepare(name, sorted(makers))
-        rows = measured(prepared, entries, amx, options)
-        limit = _judge(rows)
-        models.append(_model_record(prepared, limit))
-        records += [report.record(name, row, report.our_row(rows, row.form.ends, row.amx)) for row in rows]
-        best += report.bests(name, rows)
-        print(f"\n{report.model_table(rows)}\n\n{report.left_out(rows)}", flush=True)
-        # after each network, so that a run that is cut short leaves what it has
-        results = {"models": models, "engines": engines, "forms": records, "best": best}
-        write_record(options.output, "models", results, NOTES, load)
-    print(f"\n{report.summary(best)}")
+    entries, engines, rules, held = _set_up(options)
+    older = mergeable(options.output, held) if options.merge else {}
+    settings = {"isa": options.isa, "amx": rules.amx, "rounds": options.rounds, "held": held, "revision": revision()}
+    unfinished = Unfinished({**settings, "engines": [entry.folder for entry in entries]})
+    if options.fresh:
+        unfinished.forget()
+    results: Results = unfinished.read()
+    there = [model["model"] for model in results["models"]]
+    if done := [name for name in options.models if name in there]:
+        print(f"going on with a run that was cut short, which has {', '.join(done)} (--fresh: begin anew)", flush=True)
+    left = [name for name in options.models if name not in done]
+    start = time.monotonic()
+    for number, name in enumerate(left):
+        spent = (time.monotonic() - start) / 60
+        more = f", about {spent / number * (len(left) - number):.0f} left" if number else ""
+        print(f"\n## {name}: {number + 1} of {len(left)}, {spent:.1f} minutes so far{more}\n", flush=True)
+        _measure(name, entries, rules, results)
+        unfinished.write(results)
+    chosen = {key: [item for item in results[key] if item["model"] in options.models] for key in results}
+    print(f"\n{report.summary(chosen['best'])}")
+    final = merged(older, {"held": held, "engines": engines, **chosen}, MODELS)
+    write_record(options.output, "models", final, NOTES, load, _said(options, rules))
+    unfinished.forget()
 
 
-def measured(prepared: Prepared, entries: list[EngineEntry], amx: tuple[str, ...], options: Any) -> list[Row]:
-    """All rows of one network: screened, judged, and the finalists raced."""
-    core, env = options.core, {entry.folder: _held(entry, options.isa) for entry in entries}
-    rows = [Row(form, setting) for entry in entries for form in forms(entry.folder) for setting in amx]
-    for row in rows:
-        if not (prepared.folder / row.form.file).is_file():
-            row.reason = why_missing(prepared.failed, row.form.engine, row.form.file)
-            continue
-        print(f"  screening {row.form.key}, AMX {row.amx}", flush=True)
-        screen(row, prepared.folder, core, env[row.form.engine])
-    _judge(rows)
+def _measure(name: str, entries: list[EngineEntry], rules: Rules, results: Results) -> None:
+    """One network, screened, judged and raced, added to the results."""
+    folders = [entry.folder for entry in entries if entry.folder != "ours"]
+    makers = {*folders, *(["onnxruntime"] if "openvino" in folders else [])}
+    prepared = prepare(name, sorted(makers))
+    rows = screened(prepared, entries, rules)
     chosen = finalists(rows)
     print(f"  racing {len(chosen)} of {len(rows)}", flush=True)
-    race(chosen, prepared.folder, core, env, options.rounds, COLD_STARTS)
-    return rows
+    rounds = race(chosen, rules)
+    print(f"  {rounds} rounds", flush=True)
+    results["models"].append(_model_record(prepared, judge(rows), rounds))
+    results["forms"] += [report.record(name, row, report.our_row(rows, row.form.ends, row.amx)) for row in rows]
+    results["best"] += report.bests(name, rows)
+    print(f"\n{report.model_table(rows)}\n\n{report.left_out(rows)}", flush=True)
 
 
-def finalists(rows: list[Row]) -> list[Row]:
-    """Ours, and of each engine, kind of ends and AMX setting: the fastest form that passes, the next or all that come
-    close in the screening, which is rough (four at most), and the fastest float32.
-    """
-    chosen: list[Row] = []
-    groups = {(row.form.engine, row.form.ends, row.amx) for row in rows}
-    for group in sorted(groups):
-        passing = [r for r in rows if (r.form.engine, r.form.ends, r.amx) == group and r.passes]
-        ordered = sorted(passing, key=lambda r: r.screened_us or np.inf)
-        floats = [r for r in ordered if r.form.precision == "float32"]
-        close = [r for r in ordered if (r.screened_us or 0) <= CLOSE * (ordered[0].screened_us or 0)]
-        best = ordered[: min(max(2, len(close)), MOST_FINALISTS)]
-        chosen += best + [r for r in floats[:1] if r not in best]
-    ours_wrong = [r for r in rows if r.form.engine == "ours" and r.stage == "screened" and not r.passes]
-    return ours_wrong + chosen
-
-
-def _judge(rows: list[Row]) -> float:
-    """Set `passes` of every row with outputs; the limit for int8 in dB."""
-    int8 = [r.snr_db for r in rows if r.form.precision == "int8" and r.snr_db is not None]
-    limit = min(INT8_LIMIT_DB, float(np.median(int8)) - INT8_MARGIN_DB) if int8 else INT8_LIMIT_DB
-    for row in rows:
-        if row.snr_db is not None:
-            row.passes = row.snr_db >= (FLOAT_LIMIT_DB if row.form.precision == "float32" else limit)
-    return limit
-
-
-def _set_up(names: list[str], isa: str | None) -> tuple[list[EngineEntry], list[dict[str, Any]]]:
-    """The engines that can take part, and a record of each that was asked for."""
+def _set_up(options: Any) -> tuple[list[EngineEntry], list[dict[str, Any]], Rules, str]:
+    """The engines that can take part, a record of each that was asked for, how to measure them, how they are held."""
+    mask = avx2_mask() if options.isa else None
+    if mask and mask.reason:
+        print(f"engines without a setting of their own are left out: {mask.reason}", flush=True)
     usable, records = [], []
     for entry in ENGINES:
-        if entry.folder not in names and entry.folder != "ours":
+        if entry.folder not in options.engines and entry.folder != "ours":
             continue
         fact: dict[str, Any] = {"engine": entry.title, "version": None, "installed_bytes": None, "reason": ""}
-        fact["avx2"] = entry.avx2_note
+        fact["not_offered"] = entry.not_offered
         try:
             run_python(entry.folder)
             fact["version"] = installed_version(entry.folder, entry.package)
             fact["installed_bytes"] = installed_bytes(entry.folder)
-            if isa and entry.avx2 is None:
-                fact["reason"] = f"cannot be held to {isa}: {entry.avx2_note}"
+            if mask and mask.reason and entry.avx2 is None:
+                fact["reason"] = f"cannot be held to {options.isa}: {entry.avx2_note}"
             else:
                 usable.append(entry)
         except SetupFailed as error:
@@ -150,18 +135,24 @@ def _set_up(names: list[str], isa: str | None) -> tuple[list[EngineEntry], list[
         size = "" if fact["installed_bytes"] is None else f", {fact['installed_bytes'] / 2**20:.0f} MiB installed"
         print(f"{entry.title} {fact['version'] or ''}{size}  {fact['reason']}", flush=True)
         records.append(fact)
-    return usable, records
+    amx = _amx_settings(options)
+    if mask is None:
+        return usable, records, Rules(amx, options.core, options.rounds), ""
+    if mask.reason:
+        environments = {entry.folder: dict(entry.avx2 or {}) for entry in usable}
+        held = "; ".join(f"{entry.title} by {entry.avx2_note}" for entry in usable if entry.avx2_note)
+        return usable, records, Rules(amx, options.core, options.rounds, False, environments), held
+    environments = {entry.folder: mask.environment for entry in usable}
+    return usable, records, Rules(amx, options.core, options.rounds, True, environments), MASKED
 
 
-def _held(entry: EngineEntry, isa: str | None) -> dict[str, str]:
-    return dict(entry.avx2 or {}) if isa else {}
+def _amx_settings(options: Any) -> tuple[str, ...]:
+    if options.isa or "amx_tile" not in Path("/proc/cpuinfo").read_text(encoding="utf-8").split():
+        return ("none",)
+    return ("refused", "allowed") if options.amx == "both" else (options.amx,)
 
 
-def _has_amx() -> bool:
-    return "amx_tile" in Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-
-
-def _model_record(prepared: Prepared, limit: float) -> dict[str, Any]:
+def _model_record(prepared: Prepared, limit: float, rounds: int) -> dict[str, Any]:
     return {
         "model": prepared.name,
         "title": prepared.title,
@@ -172,7 +163,17 @@ def _model_record(prepared: Prepared, limit: float) -> dict[str, Any]:
         "calibration": len(np.load(prepared.folder / "calibration.npy")),
         "checked": CHECKED,
         "int8_limit_db": round(limit, 1),
+        "rounds": rounds,
+        "revision": revision(),
     }
+
+
+def _said(options: Any, rules: Rules) -> str:
+    """The options that decided what was measured, as one would type them."""
+    words = [f"--isa {options.isa}"] if options.isa else []
+    if len(rules.amx) == 1 and rules.amx != ("none",):
+        words.append(f"--amx {options.amx}")
+    return " ".join(words)
 
 
 def _options() -> argparse.Namespace:
@@ -180,11 +181,14 @@ def _options() -> argparse.Namespace:
     folders = [entry.folder for entry in ENGINES if entry.folder != "ours"]
     parser.add_argument("--models", type=_names(MODELS), default=list(MODELS), help=f"some of {','.join(MODELS)}")
     parser.add_argument("--engines", type=_names(folders), default=folders, help=f"some of {','.join(folders)}")
-    parser.add_argument("--rounds", type=int, default=40, help="of the race")
+    parser.add_argument("--rounds", type=int, default=60, help="of the race, at most")
+    parser.add_argument("--isa", choices=["avx2"], help="hold all engines to this instruction set")
     parser.add_argument(
-        "--isa", choices=["avx2"], help="hold the engines that can be held to this; leave out the others"
+        "--amx", choices=["refused", "allowed", "both"], default="both", help="where the processor has it"
     )
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="that all workers share")
+    parser.add_argument("--fresh", action="store_true", help="measure all, whatever an earlier run left")
+    parser.add_argument("--merge", action="store_true", help="keep what the output has of other networks")
     parser.add_argument("--output", type=Path, default=RESULTS / "models.json", help="the JSON file to write")
     return parser.parse_args()
 
@@ -201,4 +205,7 @@ def _names(known: Any) -> Any:
 
 if __name__ == "__main__":
     machine()  # fails early where there is no compiler
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("\ncut short; the same command goes on after the last network that was done") from None

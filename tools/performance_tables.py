@@ -1,7 +1,7 @@
 """The tables of docs/performance.md and of the README's figures of speed, from what the benchmarks wrote.
 
-Each public function here takes the record of one file of docs/results (see `benchmarks/models.py`, `kernels.py` and
-`sparse.py` for what it holds) and yields lines of Markdown. Times in the records are microseconds.
+Each public function here takes the record of one file of docs/results (see `benchmarks/models.py` and `kernels.py` for
+what it holds) and yields lines of Markdown. Times in the records are microseconds.
 """
 
 import re
@@ -36,7 +36,8 @@ def ranking(record: dict[str, Any]) -> Iterator[str]:
     amx = (
         " All engines without AMX, which devices at the edge do not have; the last column allows it." if allowed else ""
     )
-    yield f"{closeness}{amx} Measured on {machine_line(record)}."
+    held = record["results"].get("held", "")
+    yield f"{closeness}{amx} Measured on {machine_line(record)}.{f' All engines held: {held}.' if held else ''}"
 
 
 def behind(record: dict[str, Any]) -> Iterator[str]:
@@ -75,13 +76,16 @@ def besides(record: dict[str, Any]) -> Iterator[str]:
 
 
 def engines(record: dict[str, Any]) -> Iterator[str]:
-    """Versions and installed sizes; engines that could not take part say why."""
+    """Versions and installed sizes; engines that could not take part, or lack a kind of form, say why."""
     yield "| Engine | Version | Installed | Took part |"
     yield "|---|---|---:|---|"
     for e in record["results"]["engines"]:
         size = "" if e["installed_bytes"] is None else bytes_text(e["installed_bytes"])
         part = f"no: {_reason(e['reason'])}" if e["reason"] else "yes"
         yield f"| {e['engine']} | {e['version'] or ''} | {size} | {part} |"
+    missing = [(e["engine"], *item) for e in record["results"]["engines"] for item in e.get("not_offered", {}).items()]
+    if missing:
+        yield from ("", "Not offered:", "", *(f"* {engine}, {form}: {_reason(why)}" for engine, form, why in missing))
 
 
 def every_form(record: dict[str, Any]) -> Iterator[str]:
@@ -164,29 +168,6 @@ def kernels(record: dict[str, Any]) -> Iterator[str]:
     yield f"Measured on {machine_line(record)}."
 
 
-def sparse(record: dict[str, Any]) -> Iterator[str]:
-    """Whole networks with zeros, against their dense form."""
-    for r in record["results"]:
-        yield f"| {r['network']} | Zeros | Time | Faster than dense |"
-        yield "|---|---:|---:|---:|"
-        for f in r["forms"]:
-            yield f"| {f['form']} | {100 * f['zeros']:.0f} % | {time_text(f['median_us'])} | {f['gain']:.2f}x |"
-        yield ""
-    yield f"Measured on {machine_line(record)}."
-
-
-def sparse_line(record: dict[str, Any]) -> Iterator[str]:
-    """One sentence on the first network."""
-    r = record["results"][0]
-    forms = {f["form"]: f for f in r["forms"]}
-    parts = [
-        f"{time_text(f['median_us'])} with {name} ({f['gain']:.2f}x)"
-        for name in ("75 % zeros, 4:16", "80 % zeros, blocks 16x4", "80 % zeros, anywhere")
-        if (f := forms.get(name))
-    ]
-    yield f"{r['network']} takes {time_text(forms['dense']['median_us'])} dense, {', '.join(parts)}; codes in and out."
-
-
 def speed(record: dict[str, Any]) -> Iterator[str]:
     """One sentence: each network against the fastest other engine."""
     parts = [f"{_title(record, b)} {verdict(b)}" for b in without_amx(record) if b["ends"] == "floats"]
@@ -237,9 +218,13 @@ def time_text(us: float | None, unit: str = " us") -> str:
 
 
 def machine_line(record: dict[str, Any]) -> str:
-    """Processor, instruction sets, revision."""
+    """Processor, instruction sets, and the revision; several where a record was made piece by piece."""
     isa = ", ".join(record["machine"]["isa"])
-    return f"{record['machine']['cpu']}{f' with {isa}' if isa else ''}, at revision {record['revision']}"
+    results = record["results"]
+    models = results.get("models", ()) if isinstance(results, dict) else ()
+    revisions = list(dict.fromkeys(m.get("revision", record["revision"]) for m in models)) or [record["revision"]]
+    at = f"revision{'s' if len(revisions) > 1 else ''} {', '.join(revisions)}"
+    return f"{record['machine']['cpu']}{f' with {isa}' if isa else ''}, at {at}"
 
 
 def _title(record: dict[str, Any], b: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import performance_tables as tables
+import sparse_tables
 
 from penjing.core.files import write_atomically
 
@@ -54,8 +55,9 @@ FIGURES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "behind-avx2": ("models-avx2", tables.behind),
     "engines-avx2": ("models-avx2", tables.engines),
     "kernels": ("kernels", tables.kernels),
-    "sparse": ("sparse", tables.sparse),
-    "sparse-line": ("sparse", tables.sparse_line),
+    "sparse": ("sparse", sparse_tables.sparse),
+    "sparse-peers": ("sparse", sparse_tables.sparse_peers),
+    "sparse-line": ("sparse", sparse_tables.sparse_line),
 }
 
 

@@ -9,6 +9,9 @@ REASON}); then it answers until its input ends. What the engine prints goes wher
     {"do": "round", "repeats": N}     time N calls: {"cpu_ns", "wall_ns"} of all of them together
     {"do": "singles", "count": N}     time N calls one by one: {"wall_ns": [...]}
     {"do": "memory"}                  {"rss_kib", "peak_kib"} of this process
+    {"do": "asked"}                   {"amx": whether anything in this process has asked for AMX and got it}
+    {"do": "held"}                    under `cpu_mask.c`: {"above": features above AVX2 that numpy sees, "wide": whether
+                                      AVX-512 registers are in use, "answered": how often CPUID was answered for}
 
 Only numpy and the standard library are used here: this file runs in every environment.
 """
@@ -81,6 +84,10 @@ def _answer(bound: Bound, checked: np.ndarray, request: dict[str, Any]) -> dict[
             return {"wall_ns": _singles(bound.call, request["count"])}
         case "memory":
             return _memory()
+        case "asked":
+            return {"amx": _has_amx_permission()}
+        case "held":
+            return _held()
     raise ValueError(f"unknown request {request}")
 
 
@@ -114,6 +121,21 @@ def _singles(call: Callable[[], object], count: int) -> list[int]:
 def _memory() -> dict[str, int]:
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     return {"rss_kib": int(fields["VmRSS"].split()[0]), "peak_kib": int(fields["VmHWM"].split()[0])}
+
+
+def _has_amx_permission() -> bool:
+    arch_prctl, get_permission, tile_data = 158, 0x1022, 18
+    features = ctypes.c_ulong(0)
+    refused = ctypes.CDLL(None).syscall(arch_prctl, get_permission, ctypes.byref(features))
+    return not refused and bool(features.value >> tile_data & 1)
+
+
+def _held() -> dict[str, Any]:
+    mask = ctypes.CDLL(None)  # the preload is in the global scope
+    features = np._core._multiarray_umath.__cpu_features__
+    above = [name for name, there in features.items() if there and name.startswith("AVX512")]
+    wide = bool(mask.cpu_mask_wide_registers_in_use())
+    return {"above": above, "wide": wide, "answered": mask.cpu_mask_answered()}
 
 
 def _say(answers: int, message: dict[str, Any]) -> None:

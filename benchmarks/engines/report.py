@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from engines.contest import ratio
 from engines.forms import ENGINES, Ends
 from engines.workers import Row
 
@@ -52,10 +53,10 @@ def rounded(value: float | None, digits: int = 2) -> float | None:
 
 
 def time_over(row: Row, other: Row | None) -> float | None:
-    """How many times as long as `other`: the median of the ratios within rounds, in which slow spells cancel."""
+    """How many times as long as `other`; None where both did not run to the end."""
     if other is None or not row.rounds_us or len(row.rounds_us) != len(other.rounds_us):
         return None
-    return float(np.median(np.divide(row.rounds_us, other.rounds_us)))
+    return ratio(row, other)[1]
 
 
 def our_row(rows: Iterable[Row], ends: Ends, amx: str) -> Row | None:
@@ -84,7 +85,8 @@ def bests(model: str, rows: list[Row]) -> Iterator[dict[str, Any]]:
             ]
             if not peers or ours is None:
                 continue
-            best = min(peers, key=lambda row: float(np.median(row.rounds_us)))
+            best = min(peers, key=lambda row: row.median_us)
+            low, middle_ratio, high = ratio(ours, best)
             yield {
                 "model": model,
                 "ends": ends,
@@ -94,7 +96,9 @@ def bests(model: str, rows: list[Row]) -> Iterator[dict[str, Any]]:
                 "best_amx": best.amx,
                 "best_us": rounded(middle(best.rounds_us)),
                 "ours_us": rounded(middle(ours.rounds_us)),
-                "ours_over_best": rounded(time_over(ours, best), 3),
+                "ours_over_best": rounded(middle_ratio, 3),
+                "ours_over_best_low": rounded(low, 3),
+                "ours_over_best_high": rounded(high, 3),
                 "ours_passes": ours.passes,
             }
 
@@ -106,7 +110,7 @@ def model_table(rows: list[Row]) -> str:
         "|---|---|---|---|---:|---:|---:|---|---:|---:|",
     ]
     final = [row for row in rows if row.stage == "final"]
-    for row in sorted(final, key=lambda r: (r.form.ends == "codes", float(np.median(r.rounds_us)))):
+    for row in sorted(final, key=lambda r: (r.form.ends == "codes", r.median_us)):
         over = time_over(row, our_row(rows, row.form.ends, row.amx))
         name = TITLES[row.form.engine]
         cells = (

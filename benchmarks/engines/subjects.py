@@ -1,7 +1,9 @@
 """Prepare a network for all engines: inputs, the float reference, its exports, our tray, and what others convert.
 
-The folder of a network holds `model.onnx`, `model.pt2`, `model.tray`, `calibration.npy`, `checked.npy` (inputs whose
-outputs are checked) and `reference.npy` (torch's float outputs for them).
+The folder of a network, one for each digest of its content, holds `model.onnx`, `model.pt2`, `model.tray`,
+`calibration.npy`, `checked.npy` (inputs whose outputs are checked) and `reference.npy` (torch's float outputs for
+them), and one folder for each converter, named by the digest of its script and pins: what was converted once is kept
+for as long as neither the network nor the converter changes.
 """
 
 import hashlib
@@ -28,6 +30,23 @@ LARGE_INPUT = 100_000  # values; larger ones are calibrated on fewer inputs
 BATCH = 32
 
 
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A network before anything is made of it.
+
+    Attributes:
+        module: in evaluation mode.
+        calibration: inputs for every quantizer.
+        checked: inputs whose outputs are checked.
+        origin: where the weights come from.
+    """
+
+    module: torch.nn.Module
+    calibration: np.ndarray
+    checked: np.ndarray
+    origin: str
+
+
 @dataclass(frozen=True)
 class Prepared:
     """One network in its folder.
@@ -37,6 +56,7 @@ class Prepared:
         title: for tables.
         weights: where they come from.
         folder: see above.
+        made: engine -> folder of what its converter made.
         macs: multiplications of one call.
         tray_bytes: of our tray.
         library_bytes: of our compiled library.
@@ -47,62 +67,75 @@ class Prepared:
     title: str
     weights: str
     folder: Path
+    made: dict[str, Path]
     macs: int
     tray_bytes: int
     library_bytes: int
     failed: dict[str, str]
 
+    def path(self, file: str) -> Path:
+        """Where the file of a form is, whether or not it could be made."""
+        maker, _, name = file.rpartition("/")
+        return (self.made[maker] if maker else self.folder) / name
 
-def prepare(name: str, engines: Iterable[str]) -> Prepared:
-    """Make the folder of one network, converted for the given engines; conversions are kept in the cache."""
-    model = catalog.find(name)
-    module, calibration, checked, origin = _given(name)
-    exported = _to_onnx(module, checked[:1])
-    digest = hashlib.sha256(exported + calibration.tobytes() + checked.tobytes())
-    for file in (HERE / "protocol.py", *sorted(HERE.glob("*/*.txt")), *sorted(HERE.glob("*/convert.py"))):
-        digest.update(file.read_bytes())
+    def why_missing(self, file: str) -> str:
+        """The reason why the file of a form is not there."""
+        maker = file.rpartition("/")[0]
+        return self.failed.get(file) or self.failed.get(f"{maker}/*") or "no converter made this file"
+
+
+def prepare(name: str, engines: Iterable[str], given: Given | None = None) -> Prepared:
+    """Make the folder of one network, converted for the given engines; conversions are kept in the cache.
+
+    Args:
+        name: in the catalogue.
+        engines: whose converters are to run.
+        given: the network with its inputs; None: as the zoo has it.
+
+    Returns:
+        What was made.
+    """
+    model, given = catalog.find(name), given or zoo_network(name)
+    exported = _to_onnx(given.module, given.checked[:1])
+    digest = hashlib.sha256(exported + given.calibration.tobytes() + given.checked.tobytes())
     folder = engines_folder() / "models" / f"{name}-{digest.hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "reference.npy").is_file():
         with torch.inference_mode():
-            reference = module(torch.from_numpy(checked)).numpy()
+            reference = given.module(torch.from_numpy(given.checked)).numpy()
         (folder / "model.onnx").write_bytes(exported)
-        torch.export.save(torch.export.export(module, (torch.from_numpy(checked[:1]),)), folder / "model.pt2")
-        np.save(folder / "calibration.npy", calibration)
-        np.save(folder / "checked.npy", checked)
-        np.save(folder / "reference.npy", reference)
-    tray = _tray(name, module, calibration)
+        torch.export.save(
+            torch.export.export(given.module, (torch.from_numpy(given.checked[:1]),)), folder / "model.pt2"
+        )
+        np.save(folder / "calibration.npy", given.calibration)
+        np.save(folder / "checked.npy", given.checked)
+        np.save(folder / "reference.npy", reference)  # the last: what is whole has it
+    tray = _tray(name, given)
     (folder / "model.tray").write_bytes(tray)
-    failed: dict[str, str] = {}
+    made, failed = {}, {}
     for engine in engines:
-        failed |= {f"{engine}/{file}": reason for file, reason in _converted(engine, folder).items()}
+        made[engine] = folder / f"{engine}-{_converter_digest(engine)}"
+        failed |= {f"{engine}/{file}": reason for file, reason in _converted(engine, folder, made[engine]).items()}
     opened = read_tray(tray)
     ((target, _),) = opened.manifest.targets.items()
     library = opened.library(target, "default")
     macs = opened.variant("default").macs
-    return Prepared(name, model.title, origin, folder, macs, len(tray), len(library or b""), failed)
+    return Prepared(name, model.title, given.origin, folder, made, macs, len(tray), len(library or b""), failed)
 
 
-def why_missing(failed: dict[str, str], engine: str, file: str) -> str:
-    """The reason why a model file is not there."""
-    makers = (engine, "onnxruntime")  # OpenVINO runs ONNX Runtime's int8 models as well
-    reasons = (failed.get(f"{maker}/{key}") for maker in makers for key in (file, "*"))
-    return next((reason for reason in reasons if reason), "no converter made this file")
-
-
-def _given(name: str) -> tuple[torch.nn.Module, np.ndarray, np.ndarray, str]:
-    """The module, calibration inputs, checked inputs, and where the weights come from."""
+def zoo_network(name: str) -> Given:
+    """A network of the zoo, trained where the data folder has weights."""
     model = catalog.find(name)
     if name in weights.FILES:
         assert model.dataset is not None
         dataset = data.load(model.dataset)
         chosen = np.sort(np.random.default_rng(0).permutation(len(dataset.train_x))[:CALIBRATION])
         inputs, checked = dataset.normalise(dataset.train_x[chosen]), dataset.normalise(dataset.test_x[:CHECKED])
-        return weights.trained(name), inputs, checked, f"trained ({weights.FILES[name]})"
+        return Given(weights.trained(name), inputs, checked, f"trained ({weights.FILES[name]})")
     count = CALIBRATION if np.prod(model.input_shape) < LARGE_INPUT else CALIBRATION // 4
     module = catalog.create(name, trained_batchnorm=True)
     origin = "untrained, batch norms settled on random inputs"
-    return module, model.random_inputs(count, seed=1), model.random_inputs(CHECKED, seed=2), origin
+    return Given(module, model.random_inputs(count, seed=1), model.random_inputs(CHECKED, seed=2), origin)
 
 
 def _to_onnx(module: torch.nn.Module, example: np.ndarray) -> bytes:
@@ -121,22 +154,32 @@ def _to_onnx(module: torch.nn.Module, example: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _tray(name: str, module: torch.nn.Module, calibration: np.ndarray) -> bytes:
-    graph = api.capture(module, catalog.find(name).random_inputs(2), name=name)
-    batches = (calibration[i : i + BATCH] for i in range(0, len(calibration), BATCH))
+def _tray(name: str, given: Given) -> bytes:
+    graph = api.capture(given.module, catalog.find(name).random_inputs(2), name=name)
+    batches = (given.calibration[i : i + BATCH] for i in range(0, len(given.calibration), BATCH))
     return api.build(api.lower(api.quantize(graph, batches)), api.BuildOptions(with_source=False))
 
 
-def _converted(engine: str, folder: Path) -> dict[str, str]:
+def _converter_digest(engine: str) -> str:
+    digest = hashlib.sha256()
+    for file in (*sorted((HERE / engine).glob("*.txt")), *sorted((HERE / engine).glob("convert.py"))):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _converted(engine: str, folder: Path, output: Path) -> dict[str, str]:
     """Run an engine's converter unless it has run; the files that it could not make, with reasons."""
-    script, report = HERE / engine / "convert.py", folder / f"{engine}.failed.json"
+    script, report = HERE / engine / "convert.py", output / "failed.json"
     if not script.is_file():
         return {}
     if not report.is_file():
         print(f"  converting for {engine}", flush=True)
+        output.mkdir(exist_ok=True)
         try:
             python = convert_python(engine)
-            command, env = [str(python), str(script), str(folder)], worker_environment(python)
+            command = [str(python), str(script), str(folder), str(output)]
+            # torch's quantizer goes through sets of names, and fails in some of their orders
+            env = {**worker_environment(python), "PYTHONHASHSEED": "0"}
             done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=1800, check=False)
         except (SetupFailed, subprocess.TimeoutExpired) as error:
             return {"*": f"no converter: {error}"}

@@ -1,12 +1,10 @@
-"""Start workers, ask them, and time them in turns."""
+"""One process for each form: start it, ask it, and measure it alone."""
 
 import json
 import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,10 @@ import numpy as np
 
 from engines.environments import HERE, run_python, worker_environment
 from engines.forms import Form
+from engines.subjects import Prepared
 
 MIN_MS = 10.0
-SINGLES_S = 0.4
+SCREENING_ROUNDS = 3
 
 
 class WorkerFailed(Exception):
@@ -27,16 +26,17 @@ class WorkerFailed(Exception):
 class Worker:
     """One process with one engine and one form, pinned to `core`."""
 
-    def __init__(self, form: Form, folder: Path, core: int, *, without_amx: bool, env: dict[str, str]) -> None:
+    def __init__(self, row: "Row", core: int, env: dict[str, str]) -> None:
         """Start it and wait for its first output; `cold_ms` is how long that took.
 
         Raises:
             WorkerFailed: no output came.
         """
+        form, read, write = row.form, *os.pipe()
         python = run_python(form.engine)
-        read, write = os.pipe()
-        given = {"folder": str(folder), "file": form.file, "options": form.options, "without_amx": without_amx}
-        command = [str(python), str(HERE / form.engine / "worker.py"), json.dumps({**given, "answers": write})]
+        given = {"folder": str(row.prepared.folder), "file": str(row.prepared.path(form.file))}
+        given |= {"options": form.options, "without_amx": row.amx == "refused", "answers": write}
+        command = [str(python), str(HERE / form.engine / "worker.py"), json.dumps(given)]
         self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 -- closed by `close`
         before = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {core})  # inherited
@@ -100,8 +100,9 @@ class Worker:
 
 @dataclass
 class Row:
-    """What is known of one form under one setting; the fields of the JSON file (see `models.py`)."""
+    """What is known of one form of one network under one setting; the fields of the JSON file (see `models.py`)."""
 
+    prepared: Prepared
     form: Form
     amx: str
     stage: str = "failed"
@@ -118,18 +119,29 @@ class Row:
     wall_rounds_us: list[float] = field(default_factory=list)
     p99_us: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    asked_for_amx: bool = False
+
+    @property
+    def median_us(self) -> float:
+        """Of the rounds of the race."""
+        return float(np.median(self.rounds_us))
 
 
-def screen(row: Row, folder: Path, core: int, env: dict[str, str]) -> None:
+def screen(row: Row, core: int, env: dict[str, str], *, masked: bool) -> None:
     """Start one worker alone: check its outputs, note its memory, and time it roughly."""
+    if not row.prepared.path(row.form.file).is_file():
+        row.reason = row.prepared.why_missing(row.form.file)
+        return
     try:
-        worker = Worker(row.form, folder, core, without_amx=row.amx == "refused", env=env)
+        worker = Worker(row, core, env)
     except WorkerFailed as error:
         row.reason = str(error)
         return
     try:
         row.facts, row.cold_start_ms = worker.facts, worker.cold_ms
-        _measure_alone(row, worker, folder)
+        _measure_alone(row, worker)
+        if masked:
+            _check_mask(worker)
         row.stage = "screened"
     except WorkerFailed as error:
         row.reason = str(error)
@@ -137,16 +149,28 @@ def screen(row: Row, folder: Path, core: int, env: dict[str, str]) -> None:
         worker.close()
 
 
-def _measure_alone(row: Row, worker: Worker, folder: Path) -> None:
+def _measure_alone(row: Row, worker: Worker) -> None:
     repeats = worker.ask(do="repeats", min_ms=MIN_MS)["repeats"]
-    times = [worker.ask(do="round", repeats=repeats)["cpu_ns"] for _ in range(3)]
+    times = [worker.ask(do="round", repeats=repeats)["cpu_ns"] for _ in range(SCREENING_ROUNDS)]
     row.screened_us = min(times) / repeats / 1000
     row.rss_peak_mib = worker.ask(do="memory")["peak_kib"] / 1024
-    row.model_bytes = sum(f.stat().st_size for f in _model_files(folder / row.form.file))
+    row.model_bytes = sum(f.stat().st_size for f in _model_files(row.prepared.path(row.form.file)))
+    row.asked_for_amx = worker.ask(do="asked")["amx"]
     with tempfile.TemporaryDirectory() as place:
         to = Path(place) / "outputs.npy"
         worker.ask(do="outputs", to=str(to))
-        _compare(row, np.load(to), np.load(folder / "reference.npy"))
+        _compare(row, np.load(to), np.load(row.prepared.folder / "reference.npy"))
+
+
+def _check_mask(worker: Worker) -> None:
+    before = worker.ask(do="held")
+    worker.ask(do="round", repeats=1)
+    after = worker.ask(do="held")
+    if after["above"] or after["wide"]:
+        registers = "its AVX-512 registers are in use" if after["wide"] else ""
+        raise WorkerFailed(f"the mask did not hold it: {', '.join([*after['above'], registers])}")
+    if after["answered"] != before["answered"]:
+        raise WorkerFailed("it asks the processor in every call, which takes long under the mask")
 
 
 def _model_files(file: Path) -> list[Path]:
@@ -161,55 +185,3 @@ def _compare(row: Row, outputs: np.ndarray, reference: np.ndarray) -> None:
     row.snr_db = 200.0 if error == 0 else min(200.0, 10 * float(np.log10(np.square(r).sum() / error)))
     row.cosine = float((y * r).sum() / max(np.linalg.norm(y) * np.linalg.norm(r), 1e-30))
     row.top1 = int((y.argmax(axis=1) == r.argmax(axis=1)).sum())
-
-
-def race(rows: list[Row], folder: Path, core: int, env: dict[str, dict[str, str]], rounds: int, starts: int) -> None:
-    """Time the given rows in turns, each in a fresh worker; who goes first rotates. A row that fails drops out."""
-    running: dict[int, tuple[Row, Worker, int]] = {}
-    try:
-        for number, row in enumerate(rows):
-            with _excluded(row):
-                worker = _started(row, folder, core, env[row.form.engine], starts)
-                running[number] = (row, worker, 0)
-                running[number] = (row, worker, worker.ask(do="repeats", min_ms=MIN_MS)["repeats"])
-        for index in range(rounds):
-            first = index % len(rows)
-            for number in [*range(first, len(rows)), *range(first)]:
-                row, worker, repeats = running.get(number, (rows[number], None, 0))
-                if worker is None or row.reason:
-                    continue
-                with _excluded(row):
-                    taken = worker.ask(do="round", repeats=repeats)
-                    row.rounds_us.append(taken["cpu_ns"] / repeats / 1000)
-                    row.wall_rounds_us.append(taken["wall_ns"] / repeats / 1000)
-        for row, worker, _ in running.values():
-            if not row.reason:
-                with _excluded(row):
-                    count = int(np.clip(SINGLES_S * 1e6 / np.median(row.rounds_us), 100, 5000))
-                    row.p99_us = float(np.percentile(worker.ask(do="singles", count=count)["wall_ns"], 99)) / 1000
-                    row.stage = "final"
-    finally:
-        for _, worker, _ in running.values():
-            worker.close()
-
-
-def _started(row: Row, folder: Path, core: int, env: dict[str, str], starts: int) -> Worker:
-    """A worker for the row, after `starts` starts; the median of them and the first is its cold start."""
-    colds = [] if row.cold_start_ms is None else [row.cold_start_ms]
-    starts += len(colds)
-    while True:
-        worker = Worker(row.form, folder, core, without_amx=row.amx == "refused", env=env)
-        colds.append(worker.cold_ms)
-        if len(colds) >= starts:
-            row.cold_start_ms = float(np.median(colds))
-            return worker
-        worker.close()
-
-
-@contextmanager
-def _excluded(row: Row) -> Iterator[None]:
-    """What fails in here is the row's reason, not the end of the benchmark."""
-    try:
-        yield
-    except WorkerFailed as error:
-        row.stage, row.reason = "failed", str(error)

@@ -171,6 +171,52 @@ def test_kernels_are_told_with_their_ceiling_and_the_worst_by_name(shown):
     assert "layers with zeros" in text
 
 
+def test_a_table_of_held_engines_says_how_they_were_held(shown):
+    record = models(best(0.5, amx="none"))
+    record["results"]["held"] = "CPUID answers as on AVX2"
+    text = shown("ranking-avx2", record)
+    assert "**2.00x faster**" in text
+    assert "at revision abc. All engines held: CPUID answers as on AVX2." in text
+
+
+def test_networks_measured_at_several_revisions_name_them_all(shown):
+    record = models(best(0.5))
+    record["results"]["models"] = [{**record["results"]["models"][0], "revision": one} for one in ("abc", "def")]
+    assert "at revisions abc, def." in shown("ranking", record)
+
+
+def test_what_an_engine_does_not_offer_is_listed(shown):
+    record = models()
+    assert "Not offered" not in shown("engines", record)
+    record["results"]["engines"][0]["not_offered"] = {"int4 weights": "it has *none*"}
+    assert "Not offered:\n\n* Peer, int4 weights: it has \\*none\\*\n" in shown("engines", record)
+
+
+def zeros_against_a_peer(**changed: Any) -> dict[str, Any]:
+    row = {"form": "75 % zeros, 4:16", "ends": "floats", "ours_us": 50.0, "ours_passes": True}
+    peers = {"dense_peer": ("Peer", 100.0, 0.5), "zeros_peer": ("Other", 25.0, 2.0)}
+    told = {
+        key: {"engine": e, "form": "static", "us": us, "ours_over_it": over} for key, (e, us, over) in peers.items()
+    }
+    return {**MACHINE, "results": [{"network": "Net", "forms": [], "peers": [{**row, **told, **changed}]}]}
+
+
+def test_zeros_are_ranked_against_peers_with_and_without_them(shown):
+    text = shown("sparse-peers", zeros_against_a_peer())
+    assert "| Net | 75 % zeros, 4:16 | floats | 50.0 us | Peer, static | 100 us | **2.00x faster** " in text
+    assert "| Other, static | 25.0 us | 2.00x slower |\n" in text
+
+
+def test_zeros_with_wrong_outputs_never_rank(shown):
+    text = shown("sparse-peers", zeros_against_a_peer(ours_passes=False))
+    assert text.count("WRONG in its outputs") == 2
+
+
+def test_zeros_not_raced_with_peers_say_how_to_measure(shown):
+    record = {**MACHINE, "results": [{"network": "Net", "forms": []}]}
+    assert "Not measured in this checkout yet: `python benchmarks/sparse.py`" in shown("sparse-peers", record)
+
+
 def test_zeros_are_told_by_their_gain(shown):
     forms = [
         {"form": "dense", "zeros": 0.01, "median_us": 200.0, "gain": 1.0},

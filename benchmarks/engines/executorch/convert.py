@@ -1,6 +1,6 @@
-"""The ExecuTorch forms of `model.pt2` for its XNNPACK backend: `python convert.py FOLDER`.
+"""The ExecuTorch forms of `model.pt2` for its XNNPACK backend: `python convert.py FOLDER OUTPUT`.
 
-What fails is in executorch.failed.json: file -> reason.
+What fails is in failed.json: file -> reason.
 """
 
 import json
@@ -27,7 +27,7 @@ warnings.simplefilter("ignore")
 
 def main() -> None:
     """Make every form of the model in the folder."""
-    folder = Path(sys.argv[1])
+    folder, output = map(Path, sys.argv[1:])
     inputs = np.load(folder / "calibration.npy")
     example = (torch.from_numpy(inputs[:1]),)
     failed: dict[str, str] = {}
@@ -40,10 +40,10 @@ def main() -> None:
 
     def lower(module: torch.nn.Module, name: str) -> None:
         edge = to_edge_transform_and_lower(torch.export.export(module, example), partitioner=[XnnpackPartitioner()])
-        (folder / name).write_bytes(edge.to_executorch().buffer)
+        (output / name).write_bytes(edge.to_executorch().buffer)
 
-    def quantized(*, dynamic: bool) -> torch.nn.Module:
-        settings = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=dynamic)
+    def quantized(**options: object) -> torch.nn.Module:
+        settings = get_symmetric_quantization_config(is_per_channel=True, **options)
         module = torch.export.load(folder / "model.pt2").module()
         prepared = prepare_pt2e(module, XNNPACKQuantizer().set_global(settings))
         with torch.inference_mode():
@@ -52,21 +52,23 @@ def main() -> None:
         return convert_pt2e(prepared)
 
     def codes(name: str) -> None:
-        exported = torch.export.export(quantized(dynamic=False), example)
+        exported = torch.export.export(quantized(), example)
         edge = to_edge(exported, compile_config=EdgeCompileConfig(_check_ir_validity=False))
         edge = edge.transform([QuantizeInputs(edge, [0]), QuantizeOutputs(edge, [0])])
         ends = {}
         for end in ("input", "output"):
             scale, zero = edge._config_methods[f"{end}0_scale"], edge._config_methods[f"{end}0_zp"]
             ends[end] = {"scale": float(scale), "zero": int(zero), "dtype": "int8"}
-        (folder / name).write_bytes(edge.to_backend(XnnpackPartitioner()).to_executorch().buffer)
-        (folder / name).with_suffix(".codes.json").write_text(json.dumps(ends))
+        (output / name).write_bytes(edge.to_backend(XnnpackPartitioner()).to_executorch().buffer)
+        (output / name).with_suffix(".codes.json").write_text(json.dumps(ends))
 
     attempt("float.pte", lambda: lower(torch.export.load(folder / "model.pt2").module(), "float.pte"))
-    attempt("static.pte", lambda: lower(quantized(dynamic=False), "static.pte"))
-    attempt("dynamic.pte", lambda: lower(quantized(dynamic=True), "dynamic.pte"))
+    attempt("static.pte", lambda: lower(quantized(), "static.pte"))
+    attempt("dynamic.pte", lambda: lower(quantized(is_dynamic=True), "dynamic.pte"))
+    int4 = {"is_dynamic": True, "weight_qmin": -8, "weight_qmax": 7}
+    attempt("int4.pte", lambda: lower(quantized(**int4), "int4.pte"))
     attempt("static-codes.pte", lambda: codes("static-codes.pte"))
-    (folder / "executorch.failed.json").write_text(json.dumps(failed))
+    (output / "failed.json").write_text(json.dumps(failed))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The LiteRT forms of `model.pt2`, by LiteRT's own converter and quantizers: `python convert.py FOLDER`.
+"""The LiteRT forms of `model.pt2`, by LiteRT's own converter and quantizers: `python convert.py FOLDER OUTPUT`.
 
 Images go in as (n, h, w, c), as LiteRT likes them. Static int8 comes in two makes: ai-edge-quantizer's on the float
-file, and torch's PT2E with LiteRT's quantizer. What fails is in litert.failed.json: file -> reason.
+file, and torch's PT2E with LiteRT's quantizer. What fails is in failed.json: file -> reason.
 """
 
 import json
@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import flatbuffers
 import litert_torch
@@ -29,26 +30,27 @@ warnings.simplefilter("ignore")
 
 def main() -> None:
     """Make every form of the model in the folder."""
-    folder = Path(sys.argv[1])
+    folder, output = map(Path, sys.argv[1:])
     inputs = np.load(folder / "calibration.npy")
     module = torch.export.load(folder / "model.pt2").module()
     failed: dict[str, str] = {}
 
     def attempt(name: str, make: Callable[[Path], object]) -> None:
         try:
-            make(folder / name)
+            make(output / name)
         except Exception as error:  # noqa: BLE001 -- the reason stands in the table
             failed.setdefault(name, f"{type(error).__name__}: {error}")
 
     attempt("float.tflite", lambda path: converted(module, inputs).export(str(path)))
-    attempt("static-codes.tflite", lambda path: quantized(folder / "float.tflite", path, inputs))
-    attempt("dynamic.tflite", lambda path: dynamic(folder / "float.tflite", path))
+    attempt("static-codes.tflite", lambda path: quantized(output / "float.tflite", path, inputs))
+    attempt("dynamic.tflite", lambda path: dynamic(output / "float.tflite", path, recipe.dynamic_wi8_afp32()))
+    attempt("int4.tflite", lambda path: dynamic(output / "float.tflite", path, recipe.dynamic_wi4_afp32()))
     attempt("pt2e-codes.tflite", lambda path: pt2e(module, inputs).export(str(path)))
     for name in ("static", "pt2e"):
-        codes = folder / f"{name}-codes.tflite"
+        codes = output / f"{name}-codes.tflite"
         attempt(codes.name, describe_codes)
         attempt(f"{name}.tflite", partial(with_float_ends, codes))
-    (folder / "litert.failed.json").write_text(json.dumps(failed))
+    (output / "failed.json").write_text(json.dumps(failed))
 
 
 def converted(module: torch.nn.Module, inputs: np.ndarray, **options: object) -> litert_torch.model.LiteRTModel:
@@ -76,9 +78,9 @@ def quantized(source: Path, output: Path, inputs: np.ndarray) -> None:
     make.quantize(ranges).export_model(str(output), overwrite=True)
 
 
-def dynamic(source: Path, output: Path) -> None:
-    """int8 weights, activations quantized at each call."""
-    make = quantizer.Quantizer(str(source), recipe.dynamic_wi8_afp32())
+def dynamic(source: Path, output: Path, how: list[dict[str, Any]]) -> None:
+    """Weights of 8 or 4 bits, activations quantized at each call."""
+    make = quantizer.Quantizer(str(source), how)
     make.quantize().export_model(str(output), overwrite=True)
 
 

@@ -1,4 +1,4 @@
-"""The ncnn form of `model.onnx`, by pnnx: `python convert.py FOLDER`. What fails is in ncnn.failed.json.
+"""The ncnn form of `model.onnx`, by pnnx: `python convert.py FOLDER OUTPUT`. What fails is in failed.json.
 
 One file with 32-bit weights serves all precisions. The tools that make int8 models are in no package for Python.
 """
@@ -12,20 +12,18 @@ import numpy as np
 
 
 def main() -> None:
-    """Make the model in a folder of its own, as pnnx leaves many files behind."""
-    folder = Path(sys.argv[1])
+    """Make the model."""
+    folder, output = map(Path, sys.argv[1:])
     shape = ",".join(map(str, np.load(folder / "checked.npy")[:1].shape))
-    place = folder / "ncnn"
-    place.mkdir(exist_ok=True)
-    (place / "model.onnx").write_bytes((folder / "model.onnx").read_bytes())
+    (output / "model.onnx").write_bytes((folder / "model.onnx").read_bytes())  # pnnx writes beside what it reads
     command = [str(Path(sys.executable).parent / "pnnx"), "model.onnx", f"inputshape=[{shape}]", "fp16=0"]
     done = subprocess.run(
-        command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False
+        command, cwd=output, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False
     )
-    failed = {"int8.ncnn": "ncnn2table and ncnn2int8, which make int8 models, are in neither package (ncnn, pnnx)"}
-    if not (place / "model.ncnn.param").is_file():
-        failed["ncnn/model.ncnn.param"] = f"pnnx ended with status {done.returncode}: {done.stdout.strip()[-200:]}"
-    (folder / "ncnn.failed.json").write_text(json.dumps(failed))
+    failed = {}
+    if not (output / "model.ncnn.param").is_file():
+        failed["model.ncnn.param"] = f"pnnx ended with status {done.returncode}: {done.stdout.strip()[-200:]}"
+    (output / "failed.json").write_text(json.dumps(failed))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""The int8 form that NNCF, OpenVINO's own tool, makes of `model.onnx`: `python convert.py FOLDER`.
+"""The forms that NNCF, OpenVINO's own tool, makes of `model.onnx`: `python convert.py FOLDER OUTPUT`.
 
-What fails is in openvino.failed.json: file -> reason. OpenVINO also runs the forms of ONNX Runtime's tools as they are.
+What fails is in failed.json: file -> reason. OpenVINO also runs the forms of ONNX Runtime's tools as they are.
 """
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nncf
@@ -13,19 +15,29 @@ import openvino
 
 
 def main() -> None:
-    """Post-training quantization with both presets, all calibration inputs."""
-    folder = Path(sys.argv[1])
+    """Post-training quantization with both presets, all calibration inputs; 4-bit weights without any."""
+    folder, output = map(Path, sys.argv[1:])
     inputs = np.load(folder / "calibration.npy")
     failed: dict[str, str] = {}
-    for name, preset in (("nncf-mixed", nncf.QuantizationPreset.MIXED), ("nncf", nncf.QuantizationPreset.PERFORMANCE)):
+
+    def attempt(name: str, make: Callable[[openvino.Model], openvino.Model]) -> None:
         try:
-            model = openvino.Core().read_model(folder / "model.onnx")
-            samples = nncf.Dataset(inputs, lambda x: x[None])
-            quantized = nncf.quantize(model, samples, preset=preset, subset_size=len(inputs))
-            openvino.save_model(quantized, folder / f"{name}.xml", compress_to_fp16=False)
+            made = make(openvino.Core().read_model(folder / "model.onnx"))
+            openvino.save_model(made, output / name, compress_to_fp16=False)
         except Exception as error:  # noqa: BLE001 -- the reason stands in the table
-            failed[f"{name}.xml"] = f"{type(error).__name__}: {error}"
-    (folder / "openvino.failed.json").write_text(json.dumps(failed))
+            failed[name] = f"{type(error).__name__}: {error}"
+
+    def static(preset: nncf.QuantizationPreset, model: openvino.Model) -> openvino.Model:
+        samples = nncf.Dataset(inputs, lambda x: x[None])
+        return nncf.quantize(model, samples, preset=preset, subset_size=len(inputs))
+
+    def four_bits(model: openvino.Model) -> openvino.Model:
+        return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT4_SYM, group_size=-1, all_layers=True)
+
+    attempt("nncf-mixed.xml", partial(static, nncf.QuantizationPreset.MIXED))
+    attempt("nncf.xml", partial(static, nncf.QuantizationPreset.PERFORMANCE))
+    attempt("int4.xml", four_bits)
+    (output / "failed.json").write_text(json.dumps(failed))
 
 
 if __name__ == "__main__":
