@@ -8,6 +8,7 @@ from penjing import api
 from penjing.emit.c import emit
 from penjing.ir.graph import Graph
 from penjing.ops import operators
+from penjing.ops.pool2d import MaxPool2d
 from penjing.program.plan import plan
 from penjing.testing import model_suite
 from penjing.testing.isas import runnable_isas
@@ -121,11 +122,15 @@ def test_a_byte_written_beside_the_arena_is_seen(edge_program, host, rng, monkey
     assert "a byte beside the arena was written" in report.problems[0]
 
 
-def test_a_program_that_counts_on_a_zeroed_arena_is_seen(edge_program, host, rng, monkeypatch):
+def test_a_program_that_counts_on_a_zeroed_arena_is_seen(host, rng, monkeypatch):
+    net = Network()
+    value = net.node(MaxPool2d((3, 3), (2, 2)), net.input(16, 7, 7), out="pool")
+    graph = net.done(net.linear(net.flatten(value, out="flat"), 4, out="fc"))
+    program = api.lower(api.quantize(graph, batches(graph, 4)))
     text, file = emit.kernel_text, emit.kernel_file
     monkeypatch.setattr(emit, "kernel_text", lambda name: text(name).replace("memset(y, 0, (size_t)p->c);", ""))
     monkeypatch.setattr(emit, "kernel_file", lambda op, simd: file(op, simd=simd and op != "q_max_pool2d"))
-    report = run_model_suite(edge_program, corner_samples(edge_program, rng, 1), host, optimize="-O0")
+    report = run_model_suite(program, corner_samples(program, rng, 1), host, optimize="-O0")
     assert any("exact" in problem or "guarded" in problem for problem in report.problems)
 
 
