@@ -188,7 +188,7 @@ static void pj_v_conv2d_row(const struct pj_v_conv2d_walk *k, struct pj_finish *
 
 /* Rows of codes from (y0, x0) of one group with their border, and 3 codes that the last quads may read. */
 PJ_SHARED void pj_v_conv2d_stage(const struct pj_v_conv2d *p, pj_staged *to, const uint8_t *x, int32_t y0, int32_t x0,
-                              int32_t rows, int32_t columns)
+                                 int32_t rows, int32_t columns)
 {
     const int32_t ic = p->ic / p->groups;
     int32_t left, inside, r, i;
@@ -209,7 +209,7 @@ PJ_SHARED void pj_v_conv2d_stage(const struct pj_v_conv2d *p, pj_staged *to, con
 
 /* One band of one group: `rows` x `width` output pixels from (by, bx) on. */
 PJ_SHARED void pj_v_conv2d_band(const struct pj_v_conv2d *p, struct pj_v_conv2d_walk *k, const void *const *in,
-                             struct pj_finish *f, const pj_staged *x, int32_t g, int32_t rows, int32_t width)
+                                struct pj_finish *f, const pj_staged *x, int32_t g, int32_t rows, int32_t width)
 {
     const int32_t oc = p->oc / p->groups, blocks = (oc + 15) / 16;
     uint8_t *y = f->y;
