@@ -40,33 +40,43 @@ def _form_lines(isa: str, parts: Sequence[str]) -> Iterator[str]:
     yield "    for (; repeats > 0; repeats--)"
     yield f"        pj_{VConv2d.name}(p, in, out, scratch);"
     yield "}"
+    yield f"int tune_vectors_{isa}(void);"
+    yield f"int tune_vectors_{isa}(void) {{ return PJ_VECTORS; }}"
     yield CLOSING + "\n"
 
 
 def _choice_lines(isas: Sequence[str]) -> Iterator[str]:
-    """`best` and `run`; `how` is the number of repeats, and of the form, counted from the last."""
+    """`best`, `vectors` and `run`; forms are counted from the last, `how` is the number of repeats and of the form."""
     yield "#include <stdint.h>"
     yield kernel_text("isa/x86_detect.h")
-    yield from (f"void tune_{isa}({_MEMORY}, int32_t repeats);" for isa in isas)
-    for signature, body in (
-        ("best(void)", ["return pj_detect();"]),
-        (
-            f"run({_MEMORY}, const int32_t *how)",
-            [
-                *(f"if (how[1] == {n}) tune_{isa}(p, in, out, scratch, *how);" for n, isa in enumerate(reversed(isas))),
-                "return 0;",
-            ],
-        ),
-    ):
-        function = f"int {c_stem(_NAME)}_{signature}"
-        yield f'__attribute__((visibility("default"))) {function};'
-        yield f"{function}\n{{"
-        yield from (f"    {line}" for line in body)
-        yield "}\n"
+    for isa in isas:
+        yield f"void tune_{isa}({_MEMORY}, int32_t repeats);"
+        yield f"int tune_vectors_{isa}(void);"
+    forms = list(enumerate(reversed(isas)))
+    yield from _exported("best(void)", ["return pj_detect();"])
+    yield from _exported("vectors(int form)", [f"if (form == {n}) return tune_vectors_{isa}();" for n, isa in forms])
+    runs = [f"if (how[1] == {n}) tune_{isa}(p, in, out, scratch, *how);" for n, isa in forms]
+    yield from _exported(f"run({_MEMORY}, const int32_t *how)", runs)
+
+
+def _exported(signature: str, body: Sequence[str]) -> Iterator[str]:
+    function = f"int {c_stem(_NAME)}_{signature}"
+    yield f'__attribute__((visibility("default"))) {function};'
+    yield f"{function}\n{{"
+    yield from (f"    {line}" for line in body)
+    if not body[-1].startswith("return"):
+        yield "    return 0;"
+    yield "}\n"
 
 
 class LayerTimer:
-    """Times cuts of layers on this machine, with its best instruction set or the one that PENJING_ISA names."""
+    """Times cuts of layers on this machine, with its best instruction set or the one that PENJING_ISA names.
+
+    Attributes:
+        vectors: most in a tile. Where it is 1, registers are few, and all sizes of tiles are the same small one.
+    """
+
+    vectors: int
 
     def __init__(self, target: Target) -> None:
         """Compile the kernel.
@@ -79,6 +89,7 @@ class LayerTimer:
         data = compile_library(kernel_sources(target), target, optimize=target.optimize)
         self._library = NativeLibrary(data, _NAME)
         self._form = _form_number(target, self._library.call("best"))
+        self.vectors = self._library.call("vectors", self._form)
 
     def best_us(self, program: Graph, node: Node, tiles: Sequence[Tile], rounds: int) -> list[float]:
         """Time of one call for each cut: the least over `rounds` short rounds, in which the cuts take turns."""

@@ -56,10 +56,14 @@ def with_tiles(program: Graph, tiles: Tiles) -> Graph:
     nodes = tiled_nodes(program)
     for name, tile in tiles.items():
         if name not in nodes:
-            raise InvalidInput(f"tiles for {name[:80]!r}: the program has no such convolution with SIMD kernels")
+            raise InvalidInput(
+                "there are tiles for a convolution that the program does not have with SIMD kernels",
+                where=name[:80],
+                hint="take tiles that were measured for this network",
+            )
         fault = tile_fault(program, nodes[name], tile)
         if fault is not None:
-            raise InvalidInput(f"tiles {tuple(tile)} for {name[:80]!r}: {fault}")
+            raise InvalidInput(f"it cannot be cut by {tuple(tile)}: {fault}", where=name[:80])
     if not tiles:
         return program
     changed = program.copy()
