@@ -184,13 +184,13 @@ def _calls(program: Graph, plan: Plan, stem: str, threads: int) -> Iterator[str]
         yield "    PJ_UNUSED(reals);"
     for i, node in enumerate(program.nodes):
         if not _is_free(plan, node):
-            instead = f"if (reals) {planes_call(program, plan, planes[i])}; else " if i in planes else ""
-            yield from _call(plan, stem, i, node, threads, instead)
+            for_reals = planes_call(program, plan, planes[i]) if i in planes else None
+            yield from _call(plan, stem, i, node, threads, for_reals)
     yield "}"
 
 
-def _call(plan: Plan, stem: str, index: int, node: Node, threads: int, instead: str) -> Iterator[str]:
-    """The call of one kernel; `instead`, where given, stands in front of it and takes its place for reals."""
+def _call(plan: Plan, stem: str, index: int, node: Node, threads: int, for_reals: str | None) -> Iterator[str]:
+    """The call of one kernel, or where reals are given the call `for_reals`."""
     assert isinstance(node.op, IntegerOperator)
     inputs = ", ".join(_address(plan, name) for name in node.inputs)
     outputs = ", ".join(_address(plan, name) for name in node.outputs)
@@ -199,15 +199,14 @@ def _call(plan: Plan, stem: str, index: int, node: Node, threads: int, instead: 
     yield f"        const void *const i[{max(len(node.inputs), _MOST_INPUTS)}] = {{{inputs}}};"
     yield f"        void *const o[] = {{{outputs}}};"
     memory = f"arena + {scratch.offset}" if scratch else "0"
-    call = f"{instead}pj_{node.op.name}(&{stem}_node_{index}, i, o, {memory})"
-    if threads == 1:
-        yield f"        {call};"
-    elif node.op.splits:
+    call = f"pj_{node.op.name}(&{stem}_node_{index}, i, o, {memory})"
+    lines = ["if (reals)", f"    {for_reals};", "else", f"    {call};"] if for_reals else [f"{call};"]
+    if threads > 1 and node.op.splits:
         own = f"{memory} + team->part.index * {scratch.nbytes // threads}" if scratch else "0"
-        yield f"        pj_{node.op.name}_part(&{stem}_node_{index}, i, o, {own}, team->part);"
-    else:
-        yield "        if (team->part.index == 0)"
-        yield f"            {call};"
+        lines = [f"pj_{node.op.name}_part(&{stem}_node_{index}, i, o, {own}, team->part);"]
+    elif threads > 1:
+        lines = ["if (team->part.index == 0) {", *(f"    {line}" for line in lines), "}"]
+    yield from (f"        {line}" for line in lines)
     if threads > 1:
         yield "        pj_meet(team);"
     yield "    }"
