@@ -80,7 +80,9 @@ class Steps:
             team = f", team{self._share(i, node, threads)}" if threads > 1 else ""
             if i in planes:
                 call = planes_call(self.program, self.plan, planes[i], self._memory(node.outputs[0]))
-                yield f"    if (reals) {call}; else"
+                yield "    if (reals)"
+                yield f"        {call};"
+                yield "    else"
             yield f"    pj_step_{node.op.name}(&{self.stem}_node_{i}, {self.stem}_places[{row}], memory{team});"
         yield "}"
 
