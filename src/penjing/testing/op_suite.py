@@ -2,11 +2,13 @@
 
 A generated C program holds the kernels and one constant struct per sample. It reads the inputs of all samples from
 standard input and writes what the kernels computed. Every array lies in a block of exactly its size, so that a
-sanitizer sees each access beside it. Each sample runs in up to three ways:
+sanitizer sees each access beside it. Each sample runs in up to five ways:
 
     exact       blocks as malloc returns them, outputs filled with 0xA5
     unaligned   activations one byte off, as the caller of a model may place them; outputs filled with 0x5A
     in place    the output over the first input, for operators that allow it
+    2 parts     one part after the other, as threads share the work, for operators that split; each byte of the outputs
+    3 parts     must be written by exactly one of them
 
 Inputs must come out unchanged, except in place.
 
@@ -28,16 +30,18 @@ from penjing.ir.text import print_type
 from penjing.ir.types import Type
 from penjing.ops import integer_operators
 from penjing.ops.operator import IntegerOperator, Sample
-from penjing.testing.c_mains import OPERATORS_MAIN, SANITIZER_REPORT
 from penjing.testing.differences import describe_difference
 from penjing.testing.isas import run_on_isa, runnable_isas
+from penjing.testing.op_suite_main import OPERATORS_MAIN
+from penjing.testing.sanitizer_report import SANITIZER_REPORT
 from penjing.toolchain import Compiler, Target, compile_executable, find_target
 from penjing.vector import vector_operators
 
 SANITIZE = ("-fsanitize=address,undefined,float-divide-by-zero,float-cast-overflow", "-fno-sanitize-recover=all")
 
 
-_MODES = ("exact", "unaligned", "in place")
+_MODES = ("exact", "unaligned", "in place", "2 parts", "3 parts")  # by their numbers in the C program
+_FAULTS = {1: "an input was changed", 2: "two parts wrote one byte"}
 _CRASHES_SHOWN = 3
 
 
@@ -61,7 +65,7 @@ class OpCase:
     @property
     def modes(self) -> tuple[str, ...]:
         """The ways in which the sample runs."""
-        return _MODES if self.op.in_place else _MODES[:2]
+        return _MODES[:2] + _MODES[2:3] * self.op.in_place + _MODES[3:] * self.op.splits
 
     def __str__(self) -> str:
         types = ", ".join(print_type(t) for t in self.sample.types)
@@ -108,10 +112,13 @@ def op_suite_source(
 
 
 def _adapter(name: str) -> str:
+    call = f"PJ_UNUSED(part), pj_{name}(params, in, out, scratch)"
+    if runnable_operators()[name].splits:
+        call = f"if (part.count == 1) pj_{name}(params, in, out, scratch);\n    else pj_{name}_part(params, in, out, scratch, part)"
     return f"""
-static void suite_{name}(const void *params, const void *const *in, void *const *out, void *scratch)
+static void suite_{name}(const void *params, const void *const *in, void *const *out, void *scratch, struct pj_part part)
 {{
-    pj_{name}(params, in, out, scratch);
+    {call};
 }}"""
 
 
@@ -125,7 +132,8 @@ def _table(cases: Sequence[OpCase]) -> Iterator[str]:
         yield f"static const struct pj_{case.name} suite_params_{i} = {params};"
         yield _sizes(f"suite_bytes_{i}", [t.nbytes for t in (*types, *case.outputs)])
         yield _sizes(f"suite_activation_{i}", activations)
-        counts = f"{len(types)}, {len(case.outputs)}, {len(case.modes)}, {scratch}"
+        modes = sum(1 << _MODES.index(mode) for mode in case.modes)
+        counts = f"{len(types)}, {len(case.outputs)}, {modes}, {scratch}"
         rows.append(f"{{suite_{case.name}, &suite_params_{i}, {counts}, suite_bytes_{i}, suite_activation_{i}}}")
     yield "static const struct suite_case suite_cases[] = {\n    " + ",\n    ".join(rows) + "\n};"
 
@@ -220,7 +228,8 @@ class _Compared:
 
     def _of_case(self, case: OpCase) -> Iterator[str]:
         for mode in case.modes:
-            lines = ["an input was changed"] if self._take(1) != b"\0" else []
+            flags = int.from_bytes(self._take(1) or b"\0")
+            lines = [fault for bit, fault in _FAULTS.items() if flags & bit]
             for k, want in enumerate(case.expected):
                 got = np.frombuffer(self._take(want.nbytes).ljust(want.nbytes, b"\0"), want.dtype).reshape(want.shape)
                 difference = describe_difference(got, want)
