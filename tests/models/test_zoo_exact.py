@@ -17,6 +17,7 @@ from penjing.core.arithmetic import quantize
 from penjing.ir.graph import Graph
 from penjing.program.interpret import interpret, rows_at_a_time
 from penjing.program.plan import align, plan
+from penjing.program.symbols import c_stem
 from penjing.runtime.loading import from_tray
 from penjing.runtime.model import Model
 from penjing.testing.differences import describe_difference
@@ -125,6 +126,6 @@ def test_manifest_header_and_plan_state_the_same_sizes(program, tray, host):
     variant, built = tray.variant("default"), tray.manifest.targets[host.name]["default"]
     assert (variant.arena_bytes, variant.weights_bytes) == (plain.arena_bytes, plain.weights_bytes)
     assert (built.arena_bytes, built.packed_bytes) == (memory.arena_bytes, memory.weights_bytes)
-    header = tray.source()[f"src/{host.name}/penjing_{program.name.replace('-', '_')}.h"].decode()
+    header = tray.source()[f"src/{host.name}/{c_stem(program.name)}.h"].decode()
     stated = {key: int(value) for key, value in re.findall(r"#define \w+_(ARENA|WEIGHTS)_BYTES (\d+)", header)}
     assert stated == {"ARENA": memory.arena_bytes, "WEIGHTS": memory.weights_bytes}

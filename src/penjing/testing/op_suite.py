@@ -112,13 +112,14 @@ def op_suite_source(
 
 
 def _adapter(name: str) -> str:
-    call = f"PJ_UNUSED(part), pj_{name}(params, in, out, scratch)"
-    if runnable_operators()[name].splits:
-        call = f"if (part.count == 1) pj_{name}(params, in, out, scratch);\n    else pj_{name}_part(params, in, out, scratch, part)"
+    whole = f"pj_{name}(params, in, out, scratch)"
+    some = f"pj_{name}_part(params, in, out, scratch, part)"
+    body = f"part.count == 1 ? {whole} : {some}" if runnable_operators()[name].splits else f"(void)part, {whole}"
     return f"""
-static void suite_{name}(const void *params, const void *const *in, void *const *out, void *scratch, struct pj_part part)
+static void suite_{name}(const void *params, const void *const *in, void *const *out, void *scratch,
+                         struct pj_part part)
 {{
-    {call};
+    {body};
 }}"""
 
 
