@@ -32,10 +32,10 @@ test test-quick: export OMP_NUM_THREADS := 1
 test test-quick: export OPENBLAS_NUM_THREADS := 1
 # one thread a worker: workers fill the cores already
 test: $(STAMP) ## every test, on all cores
-	$(BIN)/pytest -n auto --hypothesis-profile=ci $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal --hypothesis-profile=ci $(ARGS)
 
 test-quick: $(STAMP) ## the tests not marked slow, fewer random examples, stop at the first failure
-	$(BIN)/pytest -n auto -x -m "not slow" --hypothesis-profile=quick $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal -x -m "not slow" --hypothesis-profile=quick $(ARGS)
 
 lint: $(STAMP) ## style, types and import layers, without changing a file
 	$(BIN)/ruff check .

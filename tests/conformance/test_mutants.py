@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from penjing.emit.c.kernels import SIMD_HEADERS, kernel_file, kernel_text
+from penjing.ops import integer_operators
 from penjing.testing.isas import native_isas
 from penjing.testing.op_suite import OpCase, op_cases, run_op_cases, runnable_operators
 from penjing.toolchain import host_target
@@ -46,40 +47,38 @@ def _isas_of(file: str) -> tuple[str | None, ...]:
     folder, _, name = file.rpartition("/")
     if folder == "isa":
         return tuple(isa for isa in native_isas(HOST) if name == f"{isa}.h")
-    return native_isas(HOST)[::-1] if folder else (None,)
+    if folder:
+        return native_isas(HOST)[::-1]
+    return (None, *native_isas(HOST)[::-1]) if name.endswith(".h") else (None,)
 
 
 MUTANTS = _mutants()
 
 
 @pytest.mark.parametrize("file", [file for file in MUTANTS if _isas_of(file)])
-def test_every_fault_is_caught(file, every_case):
+def test_every_fault_is_caught(file):
     text = kernel_text(file)
     survivors = []
     for what, old, new in MUTANTS[file]:
         assert text.count(old) == 1, f"{file}: {what}: the old text occurs {text.count(old)} times:\n{old}"
         mutated = text.replace(old, new)
-        caught = any(
-            is_caught(file, mutated, cases, isa)
-            for cases in _suspects(file, text.index(old), every_case)
-            for isa in _isas_of(file)
-        )
-        if not caught:
+        if not any(is_caught(file, mutated, op_cases(op), isa) for op, isa in _suspects(file, text.index(old))):
             survivors.append(what)
     assert not survivors, f"{file}: no sample catches: {'; '.join(survivors)}"
 
 
-def _suspects(file: str, place: int, every_case: tuple[OpCase, ...]) -> Iterator[tuple[OpCase, ...]]:
-    """Samples that may show a fault at `place` of `file`, in groups to be tried in turn."""
-    folder, _, name = file.rpartition("/")
+def _suspects(file: str, place: int) -> Iterator[tuple[str, str | None]]:
+    """Operators and instruction sets that may show a fault at `place` of `file`, in the order in which to try them."""
+    name = file.rpartition("/")[2]
     if name.endswith(".c"):
-        yield op_cases(name.removesuffix(".c"))
-    elif not folder:
-        yield every_case
-    else:
-        faulty = _users(_functions(kernel_text(file)[:place])[-1:], [file, *SIMD_HEADERS])
-        simd = [op for op in runnable_operators() if kernel_file(op, simd=True).startswith("simd/")]
-        yield from (op_cases(op) for op in sorted(simd, key=lambda op: not _uses(kernel_text(f"simd/{op}.c"), faulty)))
+        yield from ((name.removesuffix(".c"), isa) for isa in _isas_of(file))
+        return
+    faulty = _users(_functions(kernel_text(file)[:place])[-1:], [file, *SIMD_HEADERS])
+    if None in _isas_of(file):
+        yield from ((op, None) for op in integer_operators() if _uses(kernel_text(f"{op}.c"), faulty))
+    simd = [op for op in runnable_operators() if kernel_file(op, simd=True).startswith("simd/")]
+    simd.sort(key=lambda op: not _uses(kernel_text(f"simd/{op}.c"), faulty))
+    yield from ((op, isa) for op in simd for isa in _isas_of(file) if isa is not None)
 
 
 def _functions(text: str) -> list[tuple[str, str]]:

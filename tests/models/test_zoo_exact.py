@@ -17,6 +17,7 @@ from penjing.core.arithmetic import quantize
 from penjing.ir.graph import Graph
 from penjing.program.interpret import interpret, rows_at_a_time
 from penjing.program.plan import align, plan
+from penjing.program.symbols import c_stem
 from penjing.runtime.loading import from_tray
 from penjing.runtime.model import Model
 from penjing.testing.differences import describe_difference
@@ -32,8 +33,23 @@ ON_EVERY_ISA = ("edgecnn", "resnet20")  # with all inputs; all others with the f
 SLOW = ("edgecnn", "mobilenetv2", "resnet56")
 
 
-def zoo_names():
-    return [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in catalog.names()]
+# Of the module, so that all tests of one network follow one another and share its capture and its tray.
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in catalog.names()],
+)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def program(name, zoo_program) -> Graph:
+    return zoo_program(name)
+
+
+@pytest.fixture(scope="module")
+def tray(program) -> Tray:
+    return read_tray(api.build(program))
 
 
 def input_codes(program: Graph, name: str, count: int) -> np.ndarray:
@@ -75,10 +91,7 @@ def library_on_each_isa(tray: Tray, monkeypatch: pytest.MonkeyPatch) -> Iterator
         yield model
 
 
-@pytest.mark.parametrize("name", zoo_names())
-def test_the_library_of_a_tray_equals_the_interpreter(name, zoo_program, monkeypatch):
-    program = zoo_program(name)
-    tray = read_tray(api.build(program, api.BuildOptions(with_source=False)))
+def test_the_library_of_a_tray_equals_the_interpreter(name, program, tray, monkeypatch):
     models = [*library_on_each_isa(tray, monkeypatch)]
     codes = input_codes(program, name, N_INPUTS.get(name, 500))
     chunk = rows_at_a_time(program)
@@ -95,13 +108,11 @@ def test_the_library_of_a_tray_equals_the_interpreter(name, zoo_program, monkeyp
     assert n_different > 0.9 * len(codes), f"only {n_different} of {len(codes)} outputs differ: the network is dead"
 
 
-@pytest.mark.parametrize("name", zoo_names())
-def test_the_foretold_arena_and_weights_are_those_that_are_used(name, zoo_program, host, sanitize):
+def test_the_foretold_arena_and_weights_are_those_that_are_used(program, host, sanitize):
     """Compiled with sanitizers and run on blocks of exactly the foretold sizes, whose every arena byte is then used."""
-    program, prepared = zoo_program(name), prepare(zoo_program(name), host)
-    report = run_model_suite(
-        program, corner_samples(program, np.random.default_rng(0), 1), host, sanitize, optimize="-O1"
-    )
+    prepared = prepare(program, host)
+    samples = corner_samples(program, np.random.default_rng(0), 1)
+    report = run_model_suite(program, samples, host, sanitize, optimize="-O0")
     assert not report.problems, "\n".join(report.problems)
     assert report.touched_bytes == report.planned_bytes
     assert prepared.plan.arena_bytes == align(report.touched_bytes)
@@ -110,14 +121,11 @@ def test_the_foretold_arena_and_weights_are_those_that_are_used(name, zoo_progra
     assert not plan_problems(prepared.program, prepared.plan)
 
 
-@pytest.mark.parametrize("name", ["edgecnn", "resnet20"])
-def test_manifest_header_and_plan_state_the_same_sizes(name, zoo_program, host):
-    program = zoo_program(name)
+def test_manifest_header_and_plan_state_the_same_sizes(program, tray, host):
     plain, memory = plan(program), prepare(program, host).plan
-    tray = read_tray(api.build(program))
     variant, built = tray.variant("default"), tray.manifest.targets[host.name]["default"]
     assert (variant.arena_bytes, variant.weights_bytes) == (plain.arena_bytes, plain.weights_bytes)
     assert (built.arena_bytes, built.packed_bytes) == (memory.arena_bytes, memory.weights_bytes)
-    header = tray.source()[f"src/{host.name}/penjing_{name}.h"].decode()
+    header = tray.source()[f"src/{host.name}/{c_stem(program.name)}.h"].decode()
     stated = {key: int(value) for key, value in re.findall(r"#define \w+_(ARENA|WEIGHTS)_BYTES (\d+)", header)}
     assert stated == {"ARENA": memory.arena_bytes, "WEIGHTS": memory.weights_bytes}

@@ -184,24 +184,29 @@ def test_a_missing_temporary_folder_is_an_error(monkeypatch, tmp_path):
 HANGING_COMPILER = """#!/bin/sh
 if [ "$1" = --version ]; then echo hanging 1.0; exit; fi
 sleep 300 &
-echo $! > "$PIDS/child.part" && mv "$PIDS/child.part" "$PIDS/child"
+echo $! > "$PIDS/child.$$" && mv "$PIDS/child.$$" "$PIDS/child"
 touch "$TMPDIR/left-over"
 wait
 """
 
 
-def test_an_interrupted_build_ends_the_compiler_and_its_children_and_leaves_nothing(tmp_path):
-    compiler = tmp_path / "hanging"
+@pytest.fixture
+def hanging(tmp_path) -> dict[str, str]:
+    """The environment in which a build's compiler hangs, with a child whose number is in the file `child`."""
+    compiler, temporary = tmp_path / "hanging", tmp_path / "temporary"
     compiler.write_text(HANGING_COMPILER)
     compiler.chmod(0o755)
-    temporary = tmp_path / "temporary"
     temporary.mkdir()
+    return {**os.environ, "PENJING_CC": str(compiler), "PIDS": str(tmp_path), "TMPDIR": str(temporary)}
+
+
+def test_an_interrupted_build_ends_the_compiler_and_its_children_and_leaves_nothing(hanging, tmp_path):
     code = (
         "from penjing.toolchain import *\n"
         "compile_library({'a.c': 'int a;', 'b.c': 'int b;', 'c.c': 'int c;'}, host_target(), jobs=2)"
     )
-    environment = {**os.environ, "PENJING_CC": str(compiler), "PIDS": str(tmp_path), "TMPDIR": str(temporary)}
-    with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE) as build:
+    temporary = tmp_path / "temporary"
+    with subprocess.Popen([sys.executable, "-c", code], env=hanging, stderr=subprocess.PIPE) as build:
         child = tmp_path / "child"
         wait_until(child.exists)
         assert list(temporary.iterdir()) != []
@@ -211,6 +216,33 @@ def test_an_interrupted_build_ends_the_compiler_and_its_children_and_leaves_noth
     assert b"KeyboardInterrupt" in errors
     assert list(temporary.iterdir()) == []
     wait_until(lambda: not is_running(int(child.read_text())))
+
+
+INTERRUPTED_AT_ONCE = """
+import os, signal, subprocess
+from penjing.toolchain import compile_library, find_compiler, host_target
+
+find_compiler(host_target())
+start = subprocess.Popen._execute_child
+
+def interrupted(self, *words):
+    start(self, *words)
+    print(self.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+
+subprocess.Popen._execute_child = interrupted
+compile_library({"a.c": "int a;"}, host_target())
+"""
+
+
+def test_a_build_interrupted_while_its_compiler_starts_ends_the_compiler(hanging, tmp_path):
+    build = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT_ONCE], env=hanging, capture_output=True, check=False, timeout=60
+    )
+    assert build.returncode != 0
+    assert b"KeyboardInterrupt" in build.stderr
+    assert list((tmp_path / "temporary").iterdir()) == []
+    wait_until(lambda: not is_running(int(build.stdout)))
 
 
 def wait_until(condition, limit_s: float = 60) -> None:

@@ -137,10 +137,3 @@ def test_the_digits_recipe_reaches_97_percent():
     recipe, digits = recipes.find("edgecnn", "digits"), zoo.digits()
     module = zoo.create("edgecnn")
     assert recipe.fit(module, digits).accuracy >= 0.97
-
-
-@pytest.mark.slow
-def test_the_mnist_recipe_reaches_99_percent(data_dir):
-    recipe, mnist = recipes.find("edgecnn", "mnist"), zoo.mnist()
-    module = zoo.create("edgecnn")
-    assert recipe.fit(module, mnist).accuracy >= 0.99

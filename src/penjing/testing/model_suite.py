@@ -24,9 +24,10 @@ from penjing.emit.c.emit import Emitted, emit_c
 from penjing.ir.graph import Graph
 from penjing.program.interpret import interpret, rows_at_a_time
 from penjing.program.plan import Plan
-from penjing.testing.c_mains import MODEL_MAIN, SANITIZER_REPORT
 from penjing.testing.differences import describe_difference
 from penjing.testing.isas import isa_number, run_on_isa, runnable_isas
+from penjing.testing.model_suite_main import MODEL_MAIN
+from penjing.testing.sanitizer_report import SANITIZER_REPORT
 from penjing.toolchain import Compiler, Target, compile_executable
 from penjing.vector.prepare import Prepared, prepare
 

@@ -2,11 +2,13 @@
 
 A generated C program holds the kernels and one constant struct per sample. It reads the inputs of all samples from
 standard input and writes what the kernels computed. Every array lies in a block of exactly its size, so that a
-sanitizer sees each access beside it. Each sample runs in up to three ways:
+sanitizer sees each access beside it. Each sample runs in up to five ways:
 
     exact       blocks as malloc returns them, outputs filled with 0xA5
     unaligned   activations one byte off, as the caller of a model may place them; outputs filled with 0x5A
     in place    the output over the first input, for operators that allow it
+    2 parts     one part after the other, as threads share the work, for operators that split; each byte of the outputs
+    3 parts     must be written by exactly one of them
     in pieces   the output's pixels apart, for operators that can write so: just apart, or so that 8, 16 or 32 bytes
                 make a step
 
@@ -30,17 +32,19 @@ from penjing.ir.text import print_type
 from penjing.ir.types import Type
 from penjing.ops import integer_operators
 from penjing.ops.operator import IntegerOperator, Pieces, Sample
-from penjing.testing.c_mains import OPERATORS_MAIN, SANITIZER_REPORT
 from penjing.testing.differences import describe_difference
 from penjing.testing.isas import run_on_isa, runnable_isas
+from penjing.testing.op_suite_main import OPERATORS_MAIN
+from penjing.testing.sanitizer_report import SANITIZER_REPORT
 from penjing.toolchain import Compiler, Target, compile_executable, find_target
 from penjing.vector import vector_operators
 
 SANITIZE = ("-fsanitize=address,undefined,float-divide-by-zero,float-cast-overflow", "-fno-sanitize-recover=all")
 
 
-_MODES = ("exact", "unaligned")
-_STEPS = (8, 16, 32)  # at which some kernel may take another way
+_MODES = ("exact", "unaligned", "in place", "2 parts", "3 parts")  # by their numbers in the C program
+_STEPS = (8, 16, 32)  # of pieces: at which some kernel may take another way
+_FAULTS = {1: "an input was changed", 2: "two parts wrote one byte", 4: "a byte between pieces was written"}
 _CRASHES_SHOWN = 3
 
 
@@ -64,8 +68,8 @@ class OpCase:
     @property
     def modes(self) -> tuple[str, ...]:
         """The ways in which the sample runs."""
-        pieces = [f"in pieces, {pieces.step} bytes apart" for pieces in self.pieces]
-        return (*_MODES, *(["in place"] if self.op.in_place else []), *pieces)
+        parts = _MODES[:2] + _MODES[2:3] * self.op.in_place + _MODES[3:] * self.op.splits
+        return parts + tuple(f"in pieces, {pieces.step} bytes apart" for pieces in self.pieces)
 
     @property
     def pieces(self) -> tuple[Pieces, ...]:
@@ -121,10 +125,14 @@ def op_suite_source(
 
 
 def _adapter(name: str) -> str:
+    whole = f"pj_{name}(params, in, out, scratch)"
+    some = f"pj_{name}_part(params, in, out, scratch, part)"
+    body = f"part.count == 1 ? {whole} : {some}" if runnable_operators()[name].splits else f"(void)part, {whole}"
     return f"""
-static void suite_{name}(const void *params, const void *const *in, void *const *out, void *scratch)
+static void suite_{name}(const void *params, const void *const *in, void *const *out, void *scratch,
+                         struct pj_part part)
 {{
-    pj_{name}(params, in, out, scratch);
+    {body};
 }}"""
 
 
@@ -138,9 +146,10 @@ def _table(cases: Sequence[OpCase]) -> Iterator[str]:
         yield f"static const struct pj_{case.name} suite_params_{i} = {params};"
         yield _sizes(f"suite_bytes_{i}", [t.nbytes for t in (*types, *case.outputs)])
         yield _sizes(f"suite_activation_{i}", activations)
-        modes = f"{int(case.op.in_place)}, {len(case.pieces)}"
-        counts = f"{len(types)}, {len(case.outputs)}, {modes}, {scratch}, suite_bytes_{i}, suite_activation_{i}"
-        rows.append(f"{{suite_{case.name}, &suite_params_{i}, suite_pieces_{i}, {counts}}}")
+        modes = sum(1 << number for number, mode in enumerate(_MODES) if mode in case.modes)
+        counts = f"{len(types)}, {len(case.outputs)}, {modes}, {len(case.pieces)}, {scratch}"
+        arrays = f"suite_pieces_{i}, suite_bytes_{i}, suite_activation_{i}"
+        rows.append(f"{{suite_{case.name}, &suite_params_{i}, {counts}, {arrays}}}")
         yield from _pieces(i, case)
     yield "static const struct suite_case suite_cases[] = {\n    " + ",\n    ".join(rows) + "\n};"
 
@@ -245,7 +254,8 @@ class _Compared:
 
     def _of_case(self, case: OpCase) -> Iterator[str]:
         for mode in case.modes:
-            lines = ["an input was changed, or what lies between pieces"] if self._take(1) != b"\0" else []
+            flags = int.from_bytes(self._take(1) or b"\0")
+            lines = [fault for bit, fault in _FAULTS.items() if flags & bit]
             for k, want in enumerate(case.expected):
                 got = np.frombuffer(self._take(want.nbytes).ljust(want.nbytes, b"\0"), want.dtype).reshape(want.shape)
                 difference = describe_difference(got, want)

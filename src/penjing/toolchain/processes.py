@@ -5,8 +5,9 @@ import os
 import select
 import signal
 import subprocess
+import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -40,7 +41,7 @@ def process_group(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start `command` in `folder`; leaving the block, for whatever reason, ends it and everything that it started."""
     reader, writer = os.pipe()
-    with os.fdopen(reader, "rb") as pipe:
+    with os.fdopen(reader, "rb") as pipe, _held_interrupts() as let_interrupts_through:
         try:
             process = subprocess.Popen(
                 command,
@@ -54,6 +55,7 @@ def process_group(
         finally:
             os.close(writer)
         try:
+            let_interrupts_through()
             yield process
         finally:
             _end(process, pipe)
@@ -85,6 +87,35 @@ def run_all(commands: Sequence[Sequence[str]], *, folder: Path, log_folder: Path
         while running and finish_oldest():
             pass
     return outcomes
+
+
+@contextlib.contextmanager
+def _held_interrupts() -> Iterator[Callable[[], None]]:
+    """Ctrl-C waits until the function that this gives is called, at the latest for the end of the block.
+
+    Between the start of a process and the moment when somebody knows of it, an exception would leave it running.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield lambda: None
+        return
+    held: list[int] = []
+    holding = True
+    signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+
+    def let_through() -> None:
+        nonlocal holding
+        if not holding:
+            return
+        holding = False
+        signal.signal(signal.SIGINT, handler)
+        if held:
+            handler(held[0], None)
+
+    try:
+        yield let_through
+    finally:
+        let_through()
 
 
 def _end(process: subprocess.Popen[bytes], pipe: IO[bytes]) -> None:

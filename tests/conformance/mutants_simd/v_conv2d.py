@@ -2,6 +2,10 @@
 
 MUTANTS = {
     "simd/v_conv2d.c": (
+        ("a part begins at the top", "for (by = down[0];", "for (by = 0;"),
+        ("a part begins at the left", "for (bx = across[0];", "for (bx = 0;"),
+        ("a part's last band hangs over", "down[1] - by < p->band_h ? down[1] - by : p->band_h",
+         "p->oh - by < p->band_h ? p->oh - by : p->band_h"),
         ("sums start at zero", "acc[i][v] = pj_acc_start(bias + 16 * v);",
          "{ static const int32_t none[16]; acc[i][v] = pj_acc_start(none); }"),
         ("both vectors start from the first bias", "acc[i][v] = pj_acc_start(bias + 16 * v);",

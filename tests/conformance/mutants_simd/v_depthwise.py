@@ -2,6 +2,9 @@
 
 MUTANTS = {
     "simd/v_depthwise.c": (
+        ("a part begins at the top", "oy = from; oy < to;", "oy = 0; oy < to;"),
+        ("a part's last band hangs over", "to - oy < p->band ? to - oy : p->band",
+         "p->oh - oy < p->band ? p->oh - oy : p->band"),
         ("the left border is one short", "s.column = -p->pad_left,", "s.column = -p->pad_left + (p->pad_left > 1),"),
         ("the column after the last is inside", "(uint32_t)at->column < (uint32_t)s->columns",
          "at->column >= 0 && at->column < s->columns + 1 - (s->columns > 2)"),

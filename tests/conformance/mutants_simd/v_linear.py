@@ -2,6 +2,9 @@
 
 MUTANTS = {
     "simd/v_linear.c": (
+        ("each part computes all blocks", "if (turn++ % part.count != part.index)\n            continue;", ""),
+        ("the last part computes nothing", "turn++ % part.count", "turn++ % (part.count + (part.count > 1))"),
+        ("rows are staged for the first block only", "if (fresh || p->rows", "if (b == 0 || p->rows"),
         ("chains start from the bias too", "acc[r][v][c] = pj_fc_zero();",
          "acc[r][v][c] = pj_fc_start(bias + 16 * v);"),
         ("a chain is not added", "for (c = 1; c < chains; c++)\n                acc[r][v][0] = pj_fc_add",

@@ -2,6 +2,8 @@
 
 MUTANTS = {
     "simd/pj_sparse.h": (
+        ("a part begins at the top", "for (by = down[0];", "for (by = 0;"),
+        ("a part begins at the left", "for (bx = across[0];", "for (bx = 0;"),
         (
             "the border has code 0",
             "pj_sparse_border(to, at, p->x_zero, left * ic, bytes);",
