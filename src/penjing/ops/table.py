@@ -17,7 +17,6 @@ from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import IntegerOperator, Operator, Param, Pieces, Sample, expect
 
-
 _LEAST_PIECE = 32  # bytes; to look up shorter pieces one by one costs more than to copy them afterwards
 
 
