@@ -29,6 +29,16 @@ def test_layers_are_listed_with_their_sum(penjing, place):
     assert f"{open_tray('edgecnn.tray').variant('default').macs:,}" in text.splitlines()[-1]
 
 
+def test_kernels_are_told_with_the_place_of_their_output(penjing, place):
+    rows = penjing("inspect", "edgecnn.tray", "--kernels", "--json").json()["kernels"]
+    flat = [row for row in rows if row["op"] == "q_reshape"][-1]
+    before = rows[rows.index(flat) - 1]
+    assert (flat["kernel"], flat["place"]) == ("none", before["place"])
+    assert before["place"].startswith("arena ")
+    assert rows[-1]["place"] == "out 0"
+    assert before["place"] in penjing("inspect", "edgecnn.tray", "--kernels").out
+
+
 def test_the_program_is_printed_as_it_is_stored(penjing, place):
     assert penjing("inspect", "edgecnn.tray", "--program").out == open_tray("edgecnn.tray").program_text("default")
 

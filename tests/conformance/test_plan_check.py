@@ -109,7 +109,7 @@ def joined() -> tuple[Graph, Plan]:
         ("b", {"offset": 40, "pieces": Pieces(40, 80)}, "cannot be written in pieces of 40 bytes"),
         ("b", {"offset": 40, "pieces": Pieces(40, 80)}, "%a was overwritten before this use"),
         ("a", {"offset": 0}, "is read where it lies in pieces"),
-        ("a", {"offset": 100}, "lies at 100, outside the"),
+        ("a", {"offset": 400}, "lies at 400, outside the"),
     ],
 )
 def test_a_part_that_does_not_lie_where_the_concat_wants_it_is_found(name, changes, complaint, joined):

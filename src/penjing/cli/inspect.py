@@ -12,8 +12,11 @@ from penjing.cli.output import phases, print_json, write_text
 from penjing.cli.verify import self_test
 from penjing.core import knobs
 from penjing.core.targets import host_target
+from penjing.ir.graph import Graph
 from penjing.program.cost import node_costs
+from penjing.program.plan import Place, moved_inputs
 from penjing.runtime.loading import default_variant, read_program
+from penjing.vector.prepare import prepare
 from penjing.vector.specialise import kernel_choices
 
 EXAMPLES: Examples = (
@@ -56,9 +59,9 @@ def inspect(
             shown.start("self-test", total=samples)
             found = self_test(opened, samples, seed=knobs.SEED.integer(), progress=shown.reached)
         result["self_test"] = found.as_dict()
-    chosen = kernel_choices(integer, host_target()) if kernels else []
+    chosen = _kernels(integer) if kernels else []
     if kernels:
-        result["kernels"] = [dataclasses.asdict(choice) for choice in chosen]
+        result["kernels"] = chosen
     if as_json:
         shown_program = {"program": opened.program_text(variant)} if program else {}
         print_json(result | {"layers": rows} | shown_program)
@@ -74,6 +77,24 @@ def inspect(
         show_self_test(found)
     if test and found.differing_bytes:
         raise typer.Exit(1)
+
+
+def _kernels(program: Graph) -> list[dict[str, str]]:
+    """What computes each layer on this machine and why nothing else does, and where one thread puts the output."""
+    prepared = prepare(program, host_target())
+    places, nodes = prepared.plan.places, prepared.program.nodes
+    free = {node.outputs[0] for node in nodes if not moved_inputs(prepared.program, prepared.plan, node)}
+    rows = []
+    for choice in kernel_choices(program, host_target()):
+        place = _place(places[choice.name]) if choice.name in places else ""
+        row = dataclasses.asdict(choice) | {"place": place}
+        rows.append(row | {"kernel": "none", "why": "its inputs lie there"} if choice.name in free else row)
+    return rows
+
+
+def _place(place: Place) -> str:
+    pieces = f", {place.pieces.nbytes} of every {place.pieces.step} bytes" if place.pieces else ""
+    return f"{place.base} {place.offset}{pieces}"
 
 
 def _facts(tray: Tray) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from penjing.bundle.tray import Tray
 from penjing.cli.output import macs_text, say, show, show_facts
 from penjing.cli.verify import SelfTest
 from penjing.measure.sizes import bytes_text
-from penjing.vector.specialise import KernelChoice
 
 _MAX_LABELS = 12
 
@@ -47,13 +46,14 @@ def show_layers(rows: list[dict[str, Any]]) -> None:
     show(table)
 
 
-def show_kernels(chosen: list[KernelChoice]) -> None:
-    """Which kernel computes every node, and why one that is preferred does not."""
+def show_kernels(rows: list[dict[str, str]]) -> None:
+    """Which kernel computes every node and where its output lies, and why a kernel that is preferred does not."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("  layer", "operator", "kernel", "why no other"):
+    for title in ("  layer", "operator", "kernel", "output at", "why no other"):
         table.add_column(title)
-    for choice in chosen:
-        table.add_row(Text(f"  {choice.name}"), Text(choice.op), Text(choice.kernel), Text(choice.why, style="dim"))
+    for row in rows:
+        why = Text(row["why"], style="dim")
+        table.add_row(Text(f"  {row['name']}"), Text(row["op"]), Text(row["kernel"]), Text(row["place"]), why)
     say("")
     show(table)
 

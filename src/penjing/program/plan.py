@@ -6,7 +6,7 @@ section 5); where that leaves gaps, other orders are tried. Which values share b
 """
 
 from bisect import insort
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -71,15 +71,16 @@ class Plan:
 
 def plan(program: Graph, threads: int = 1) -> Plan:
     """Place every value. Program inputs lie one after another in `in`, outputs in `out`, constants in `weights`."""
-    places, weights_bytes = _stack("weights", program, tuple(program.constants))
-    inputs, input_bytes = _stack("in", program, program.inputs)
-    outputs, output_bytes = _stack("out", program, program.outputs)
-    places = outputs | places | inputs
-    arena = _smallest(program, threads, places)
+    sharing = Sharing(program)
+    weights, weights_bytes = _stack("weights", sharing, program.constants)
+    inputs, input_bytes = _stack("in", sharing, program.inputs)
+    outputs, output_bytes = _stack("out", sharing, program.outputs)
+    places = outputs | weights | inputs
+    arena = _smallest(program, sharing, threads, places)
     for name, spot in arena.spots.items():
         root = places.get(spot.root)
         base, offset = (root.base, root.offset) if root else ("arena", arena.values[spot.root])
-        places[name] = Place(base, offset + spot.offset, program.types[name].nbytes, spot.pieces)
+        places[name] = Place(base, offset + spot.offset, sharing.nbytes[name], spot.pieces)
     return Plan(
         places,
         arena.scratch,
@@ -123,10 +124,10 @@ def peak_activation_bytes(graph: Graph) -> int:
     return max((sum(n for a, b, n in spans if a <= i <= b) for i in range(end)), default=0)
 
 
-def _stack(base: str, program: Graph, names: tuple[str, ...]) -> tuple[dict[str, Place], int]:
+def _stack(base: str, sharing: Sharing, names: Iterable[str]) -> tuple[dict[str, Place], int]:
     places, offset, end = {}, 0, 0
     for name in names:
-        nbytes = program.types[name].nbytes
+        nbytes = sharing.nbytes[name]
         places[name] = Place(base, offset, nbytes)
         end = offset + nbytes
         offset = align(end)
@@ -159,13 +160,12 @@ class _Arena:
     lower_bound_bytes: int
 
 
-def _smallest(program: Graph, threads: int, placed: Collection[str]) -> _Arena:
+def _smallest(program: Graph, sharing: Sharing, threads: int, placed: Collection[str]) -> _Arena:
     """The smallest arena that is found, and of several such the one with the most parts of concats in place.
 
     A concat's bytes are taken from its first part on. Where most bytes are alive at once, parts that are made so early
     may better be copied.
     """
-    sharing = Sharing(program)
     scratch = {
         i: _Buffer(i, i, n) for i, node in enumerate(program.nodes) if (n := _scratch_bytes(program, node, threads))
     }
