@@ -41,6 +41,9 @@ def test_json_gives_the_sizes_and_nothing_else(penjing, place):
     assert (found["weights_bytes"], found["arena_bytes"]) == (variant.weights_bytes, variant.arena_bytes)
     assert found["macs"] == variant.macs
     assert found["accuracy"] is None
+    made = {name: builds["default"] for name, builds in open_tray(place / "a.tray").manifest.targets.items()}
+    assert found["libraries"] == {name: one.flash_bytes for name, one in made.items()}
+    assert found["library_arena_bytes"] == {name: one.arena_bytes for name, one in made.items()}
 
 
 def test_accuracy_is_measured_before_and_after_and_kept_in_the_tray(penjing, place):

@@ -25,6 +25,7 @@ def as_dict(built: Built) -> dict[str, Any]:
         "arena_bytes": variant.arena_bytes,
         "macs": variant.macs,
         "libraries": {name: made["default"].flash_bytes for name, made in built.parts.libraries.items()},
+        "library_arena_bytes": {name: made["default"].arena_bytes for name, made in built.parts.libraries.items()},
         "layers": [_layer(layer) for layer in built.tuned],
         "accuracy": built.measured.as_dict() if built.measured else None,
     }
@@ -34,11 +35,10 @@ def show_build(built: Built) -> None:
     """Sizes and accuracy, and what to do next."""
     found = as_dict(built)
     smaller = ratio_text(found["float_parameter_bytes"], found["weights_bytes"])
-    rows = [
-        ("weights", f"{bytes_text(found['weights_bytes'])}, {smaller} than in float"),
-        ("arena", f"{bytes_text(found['arena_bytes'])} of working memory"),
-    ]
-    rows += [("library", f"{name}, {bytes_text(size)}") for name, size in found["libraries"].items()]
+    rows = [("weights", f"{bytes_text(found['weights_bytes'])}, {smaller} than in float")]
+    for name, size in found["libraries"].items():
+        arena = bytes_text(found["library_arena_bytes"][name])
+        rows.append(("library", f"{name}, {bytes_text(size)}, {arena} of working memory"))
     if built.measured is not None:
         m, d = built.measured, built.measured.drop
         rows += [

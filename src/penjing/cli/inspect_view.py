@@ -27,7 +27,8 @@ def show_tray(tray: Tray) -> None:
         for name, entry in builds.items():
             form = "with the weights" if entry.standalone else "code only"
             of = "" if name == "default" else f", variant {name}"
-            rows.append(("library", f"{target}{of}: {bytes_text(entry.flash_bytes)}, {form}, by {entry.compiler}"))
+            sizes = f"{bytes_text(entry.flash_bytes)}, {form}, arena {bytes_text(entry.arena_bytes)}"
+            rows.append(("library", f"{target}{of}: {sizes}, by {entry.compiler}"))
     if not manifest.targets:
         rows.append(("library", "none; the interpreter runs it"))
     show_facts(rows)
