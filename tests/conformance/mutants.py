@@ -254,11 +254,11 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         ("no upper clamp", "0.0f, 255.0f)", "0.0f, 256.0f)"),
     ),
     "q_table.c": (
-        ("one table for all channels", "table[i * next + x[i]]", "table[x[i]]"),
+        ("one table for all channels", "entry = i * next + x[i]", "entry = x[i]"),
         ("rows of channels are one", "x += p->width, ", ""),
         ("rows lie as close as they are wide", "y += p->step", "y += p->width"),
         ("the last row is dropped", "row < p->rows;", "row < p->rows - 1;"),
-        ("the code 255 has no entry", "table[i * next + x[i]]", "table[i * next + (x[i] == 255 ? 254 : x[i])]"),
+        ("the code 255 has no entry", "entry = i * next + x[i]", "entry = i * next + (x[i] == 255 ? 254 : x[i])"),
     ),
     "q_transpose.c": (
         ("two outer strides change places", "b * s[1] + (int64_t)c * s[2]", "b * s[2] + (int64_t)c * s[1]"),

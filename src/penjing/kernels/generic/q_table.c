@@ -14,6 +14,8 @@ static void pj_q_table(const struct pj_q_table *p, const void *const *in, void *
     PJ_UNUSED(scratch);
 
     for (row = 0; row < p->rows; row++, x += p->width, y += p->step)
-        for (i = 0; i < p->width; i++)
-            y[i] = table[i * next + x[i]];
+        for (i = 0; i < p->width; i++) {
+            const int32_t entry = i * next + x[i];
+            y[i] = table[entry];
+        }
 }
