@@ -13,6 +13,8 @@ from penjing.ir.graph import Graph, Node
 from penjing.vector.bands import MOST_PIXELS
 from penjing.vector.conv2d import VConv2d
 
+_HINT = "take tiles that were measured for this network"
+
 
 class Tile(NamedTuple):
     """How one convolution is cut.
@@ -59,11 +61,11 @@ def with_tiles(program: Graph, tiles: Tiles) -> Graph:
             raise InvalidInput(
                 "there are tiles for a convolution that the program does not have with SIMD kernels",
                 where=name[:80],
-                hint="take tiles that were measured for this network",
+                hint=_HINT,
             )
         fault = tile_fault(program, nodes[name], tile)
         if fault is not None:
-            raise InvalidInput(f"it cannot be cut by {tuple(tile)}: {fault}", where=name[:80])
+            raise InvalidInput(f"it cannot be cut by {tuple(tile)}: {fault}", where=name[:80], hint=_HINT)
     if not tiles:
         return program
     changed = program.copy()

@@ -88,7 +88,7 @@ MUTANTS = {
         ("pools overlap", "sums + i * columns * step + v, more + i * columns * step + v", "sums + i * step + v, more + i * step + v"),
         ("the second row of a pool is one column off", "more + i * columns * step + v,", "more + (i * columns + (i > 0)) * step + v,"),
         ("one vector of a pool counts for both", "sums + i * columns * step + v, more + i * columns * step + v", "sums + i * columns * step, more + i * columns * step"),
-        ("a pooled row is cut as if each pixel stood alone", "PJ_PIXELS_1 : PJ_PIXELS) / k->pool_w);", "PJ_PIXELS_1 : PJ_PIXELS));"),
+        ("a pooled row is cut as if each pixel stood alone", "PJ_STRETCH * k->most / k->pool_w", "PJ_STRETCH * k->most"),
         ("rows of pools lie one row apart", "x + r * k->pool_h * k->row", "x + r * k->row"),
         ("a band of pools starts where one of pixels would", "by * p->pool_h * p->stride_h - p->pad_top", "by * p->stride_h - p->pad_top"),
         ("a band of pools starts too far left", "bx * p->pool_w * p->stride_w", "bx * p->stride_w"),

@@ -92,6 +92,8 @@ PJ_WORD void pj_v_conv2d_tile(const struct pj_v_conv2d_walk *k, const pj_staged 
     case P:                                                                                                          \
         if (PJ_CONV2D_SIZES_1 >> P & 1)                                                                              \
             pj_v_conv2d_##P##x1(k, x, w, bias, sums);                                                                \
+        else                                                                                                         \
+            PJ_UNREACHABLE();                                                                                        \
         break;
 PJ_TILES_1(PJ_CONV2D_TILE_1)
 #if PJ_VECTORS == 2
@@ -100,6 +102,8 @@ PJ_TILES_1(PJ_CONV2D_TILE_1)
     case P:                                                                                                          \
         if (PJ_CONV2D_SIZES_2 >> P & 1)                                                                              \
             pj_v_conv2d_##P##x2(k, x, w, bias, sums);                                                                \
+        else                                                                                                         \
+            PJ_UNREACHABLE();                                                                                        \
         break;
 PJ_TILES_2(PJ_CONV2D_TILE_2)
 #endif
@@ -115,13 +119,13 @@ static void pj_v_conv2d_sums(const struct pj_v_conv2d_walk *k, const pj_staged *
         if (vectors == 1)
             switch (pixels) {
                 PJ_TILES_1(PJ_CONV2D_CASE_1)
-            default: break;
+            default: PJ_UNREACHABLE();
             }
 #if PJ_VECTORS == 2
         else
             switch (pixels) {
                 PJ_TILES_2(PJ_CONV2D_CASE_2)
-            default: break;
+            default: PJ_UNREACHABLE();
             }
 #endif
     }
