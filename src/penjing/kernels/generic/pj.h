@@ -21,11 +21,6 @@
 #endif
 
 #define PJ_UNUSED(x) ((void)(x))
-#if defined(__GNUC__)
-#define PJ_UNREACHABLE() __builtin_unreachable()
-#else
-#define PJ_UNREACHABLE() ((void)0)
-#endif
 
 /* Functions of this file, of which a program may need none. PJ_SHARED: large inner loops, one copy of each in the library.
  * The attribute silences a warning that clang has also for inline functions. */

@@ -92,8 +92,6 @@ PJ_WORD void pj_v_conv2d_tile(const struct pj_v_conv2d_walk *k, const pj_staged 
     case P:                                                                                                          \
         if (PJ_CONV2D_SIZES_1 >> P & 1)                                                                              \
             pj_v_conv2d_##P##x1(k, x, w, bias, sums);                                                                \
-        else                                                                                                         \
-            PJ_UNREACHABLE();                                                                                        \
         break;
 PJ_TILES_1(PJ_CONV2D_TILE_1)
 #if PJ_VECTORS == 2
@@ -102,8 +100,6 @@ PJ_TILES_1(PJ_CONV2D_TILE_1)
     case P:                                                                                                          \
         if (PJ_CONV2D_SIZES_2 >> P & 1)                                                                              \
             pj_v_conv2d_##P##x2(k, x, w, bias, sums);                                                                \
-        else                                                                                                         \
-            PJ_UNREACHABLE();                                                                                        \
         break;
 PJ_TILES_2(PJ_CONV2D_TILE_2)
 #endif
@@ -119,13 +115,13 @@ static void pj_v_conv2d_sums(const struct pj_v_conv2d_walk *k, const pj_staged *
         if (vectors == 1)
             switch (pixels) {
                 PJ_TILES_1(PJ_CONV2D_CASE_1)
-            default: PJ_UNREACHABLE();
+            default: break;
             }
 #if PJ_VECTORS == 2
         else
             switch (pixels) {
                 PJ_TILES_2(PJ_CONV2D_CASE_2)
-            default: PJ_UNREACHABLE();
+            default: break;
             }
 #endif
     }
@@ -150,12 +146,12 @@ PJ_SHARED void pj_v_conv2d_largest(int32_t *sums, const int32_t *more, int32_t p
         pj_v_conv2d_largest_of(sums, more, pixels, vectors, columns);
 }
 
-/* The largest sums of `pixels` pools that lie side by side. */
+/* The largest sums of `pixels` pools that lie side by side. Behind `sums` there is room for as many more. */
 PJ_SHARED void pj_v_conv2d_pooled(const struct pj_v_conv2d_walk *k, const pj_staged *x, const int8_t *w,
                                   const int32_t *bias, int32_t *sums, int32_t pixels, int32_t vectors)
 {
     const int32_t width = pixels * k->pool_w;
-    int32_t space[16 * PJ_SUMS + 15], *more = pj_aligned(space), r;
+    int32_t *more = sums + 16 * PJ_SUMS, r;
     pj_v_conv2d_sums(k, x, w, bias, sums, width, vectors);
     for (r = 1; r < k->pool_h; r++) {
         pj_v_conv2d_sums(k, x + r * k->row, w, bias, more, width, vectors);
@@ -176,7 +172,7 @@ static void pj_v_conv2d_cut(struct pj_v_conv2d_walk *k, int32_t width, int32_t m
 static void pj_v_conv2d_row(const struct pj_v_conv2d_walk *k, struct pj_finish *f, const pj_staged *x, const int8_t *w,
                             const int32_t *bias, int32_t width, int32_t vectors)
 {
-    int32_t space[16 * PJ_SUMS + 15], *sums = pj_aligned(space), larger = k->larger, pixels;
+    int32_t space[2 * 16 * PJ_SUMS + 15], *sums = pj_aligned(space), larger = k->larger, pixels;
     for (; width > 0; width -= pixels, larger--, x += pixels * k->pool_w * k->pixel) {
         pixels = larger > 0 ? k->large : k->small;
         if (k->pool_h * k->pool_w == 1)
