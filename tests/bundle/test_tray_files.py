@@ -80,7 +80,7 @@ def test_an_unreadable_file_is_an_input_error(tmp_path, packed, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(os, "open", refuse)  # root may read anything
+    monkeypatch.setattr(Path, "open", refuse)  # root may read anything
     with pytest.raises(InvalidInput, match="Permission denied"):
         open_tray(tmp_path / "m.tray")
 

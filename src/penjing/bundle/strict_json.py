@@ -16,8 +16,6 @@ import numbers
 import re
 import types
 import typing
-from collections.abc import Callable
-from json.encoder import encode_basestring
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -26,9 +24,8 @@ MAX_DEPTH = 16  # nested lists and objects; the manifest needs 6
 MAX_VALUES = 1 << 18  # values and keys in one document
 MAX_INTEGER = 2**53 - 1  # the largest that every JSON reader keeps exactly
 
-# Closed or not, so that the scan never backtracks.
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-_BRACKET = re.compile(r"[\[\]{}]")
+# A string (closed or not, so that the scan never backtracks) or one structural character.
+_TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},:]', re.DOTALL)
 # C0 except tab and newline, DEL, C1: they would drive the terminal that prints a model card. Then lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAMES = {dict: "an object", list: "a list", str: "a string", int: "an integer", float: "a number with a point",
@@ -42,10 +39,6 @@ class JsonError(ValueError):
         super().__init__(what)
         self.what = what[:300]
         self.path = path[:200]
-
-    def inside(self, step: str) -> "JsonError":
-        """The same fault as seen from around it, where `step` (`.key` or `[index]`) leads to it."""
-        return JsonError(self.what, step + self.path)
 
 
 def parse(data: bytes | memoryview) -> object:
@@ -68,20 +61,18 @@ def parse(data: bytes | memoryview) -> object:
 
 
 def dump(value: object) -> bytes:
-    """The canonical bytes of a JSON value as `parse` and `encode` return it."""
-    return _dumped(value, "\n").encode("utf-8") + b"\n"
+    """The canonical bytes of a JSON value as `encode` returns it."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8") + b"\n"
 
 
 def decode(kind: type[T], value: object) -> T:
-    """`value` as the dataclass `kind`, strictly: `encode` gives exactly `value` back.
+    """`value` as the dataclass `kind`, strictly.
 
     Raises:
         JsonError: a missing or unknown key, or a value of another type.
     """
-    try:
-        return typing.cast(T, _decoder(typing.cast(Any, kind))(value))
-    except JsonError as fault:
-        raise JsonError(fault.what, fault.path.removeprefix(".")) from None
+    return typing.cast(T, _decode(kind, value, ""))
 
 
 def encode(value: object) -> object:
@@ -97,14 +88,21 @@ def encode(value: object) -> object:
 
 
 def _bound(text: str) -> None:
-    bare = _STRING.sub("", text)
-    if 1 + sum(bare.count(mark) for mark in "[{,:") > MAX_VALUES:
-        raise JsonError(f"it holds more than {MAX_VALUES} values")
     depth = 0
-    for match in _BRACKET.finditer(bare):
-        depth += 1 if match[0] in "[{" else -1
+    n_values = 1
+    for match in _TOKENS.finditer(text):
+        first = text[match.start()]
+        if first in "[{":
+            depth += 1
+            n_values += 1
+        elif first in "]}":
+            depth -= 1
+        elif first in ",:":
+            n_values += 1
         if depth > MAX_DEPTH:
             raise JsonError(f"lists and objects are nested deeper than {MAX_DEPTH}")
+        if n_values > MAX_VALUES:
+            raise JsonError(f"it holds more than {MAX_VALUES} values")
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -135,67 +133,35 @@ def _constant(text: str) -> float:
 # --- types of fields ---
 
 
-@functools.cache
-def _decoder(kind: Any) -> Callable[[object], object]:
-    """What makes a `kind` of a JSON value. A fault gets its path on the way out: most values have none."""
+def _decode(kind: Any, value: object, path: str) -> object:
     inner = _optional(kind)
     if inner is not None:
-        some = _decoder(inner)
-        return lambda value: None if value is None else some(value)
+        return None if value is None else _decode(inner, value, path)
     if dataclasses.is_dataclass(kind):
-        return functools.partial(_decode_fields, kind, _field_decoders(kind))
+        return _decode_fields(kind, _expect(dict, value, path), path)
     origin = typing.get_origin(kind)
     if origin is tuple:
-        return functools.partial(_decode_items, kind)
+        items = _expect(list, value, path)
+        kinds = _item_kinds(kind, len(items), path)
+        pairs = zip(kinds, items, strict=True)
+        return tuple(_decode(item_kind, item, f"{path}[{i}]") for i, (item_kind, item) in enumerate(pairs))
     if origin is collections.abc.Mapping:
-        return functools.partial(_decode_entries, _decoder(typing.get_args(kind)[1]))
-    return functools.partial(_decode_scalar, kind)
+        item_kind = typing.get_args(kind)[1]
+        entries = _expect(dict, value, path)
+        return {_text(key, path): _decode(item_kind, item, _join(path, key)) for key, item in entries.items()}
+    scalar = _expect(kind, value, path)
+    return _text(scalar, path) if isinstance(scalar, str) else scalar
 
 
-def _field_decoders(kind: Any) -> dict[str, Callable[[object], object]]:
-    return {key: _decoder(item_kind) for key, item_kind in _field_kinds(kind).items()}
-
-
-def _decode_fields(kind: Any, decoders: dict[str, Callable[[object], object]], value: object) -> object:
-    entries = _expect(dict, value)
-    if missing := sorted(decoders.keys() - entries.keys()):
-        raise JsonError(f"key {missing[0]!a} is missing")
-    if unknown := sorted(entries.keys() - decoders.keys()):
-        raise JsonError(f"key {unknown[0][:80]!a} is unknown")
-    made = {}
-    for key, decoder in decoders.items():
-        try:
-            made[key] = decoder(entries[key])
-        except JsonError as fault:
-            raise fault.inside(_step(key)) from None
-    return kind(**made)
-
-
-def _decode_items(kind: Any, value: object) -> object:
-    items = _expect(list, value)
-    made = []
-    for i, (item_kind, item) in enumerate(zip(_item_kinds(kind, len(items)), items, strict=True)):
-        try:
-            made.append(_decoder(item_kind)(item))
-        except JsonError as fault:
-            raise fault.inside(f"[{i}]") from None
-    return tuple(made)
-
-
-def _decode_entries(decoder: Callable[[object], object], value: object) -> object:
-    made = {}
-    for key, item in _expect(dict, value).items():
-        name = _text(key)
-        try:
-            made[name] = decoder(item)
-        except JsonError as fault:
-            raise fault.inside(_step(key)) from None
-    return made
-
-
-def _decode_scalar(kind: Any, value: object) -> object:
-    scalar = _expect(kind, value)
-    return _text(scalar) if isinstance(scalar, str) else scalar
+def _decode_fields(kind: Any, entries: dict[str, object], path: str) -> object:
+    kinds = _field_kinds(kind)
+    missing = sorted(kinds.keys() - entries.keys())
+    if missing:
+        raise JsonError(f"key {missing[0]!a} is missing", path)
+    unknown = sorted(entries.keys() - kinds.keys())
+    if unknown:
+        raise JsonError(f"key {unknown[0][:80]!a} is unknown", path)
+    return kind(**{key: _decode(kinds[key], entries[key], _join(path, key)) for key in kinds})
 
 
 def _encode(kind: Any, value: Any, path: str) -> object:
@@ -251,7 +217,7 @@ def _optional(kind: Any) -> Any:
     return next(arm for arm in typing.get_args(kind) if arm is not types.NoneType)
 
 
-def _item_kinds(kind: Any, n_items: int, path: str = "") -> list[Any]:
+def _item_kinds(kind: Any, n_items: int, path: str) -> list[Any]:
     kinds = list(typing.get_args(kind))
     if kinds[-1] is Ellipsis:
         return kinds[:1] * n_items
@@ -260,14 +226,14 @@ def _item_kinds(kind: Any, n_items: int, path: str = "") -> list[Any]:
     return kinds
 
 
-def _expect(kind: type[T], value: object, path: str = "") -> T:
+def _expect(kind: type[T], value: object, path: str) -> T:
     if type(value) is not kind:
         found = _NAMES.get(type(value), type(value).__name__)
         raise JsonError(f"it must be {_NAMES[kind]}, not {found}", path)
     return value
 
 
-def _text(value: object, path: str = "") -> str:
+def _text(value: object, path: str) -> str:
     text = _expect(str, value, path)
     bad = _UNPRINTABLE.search(text)
     if bad is not None:
@@ -282,23 +248,5 @@ def _finite(number: float, path: str) -> float:
 
 
 def _join(path: str, key: str) -> str:
-    return (path + _step(key)).removeprefix(".")
-
-
-def _step(key: str) -> str:
     shown = key if key.isascii() and key.isprintable() else ascii(key)
-    return f".{shown[:80]}"
-
-
-def _dumped(value: Any, newline: str) -> str:
-    """What `json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)` gives, without its generators."""
-    deeper = newline + "  "
-    match value:
-        case str():
-            return encode_basestring(value)
-        case dict() if value:
-            entries = (f"{deeper}{encode_basestring(key)}: {_dumped(value[key], deeper)}" for key in sorted(value))
-            return f"{{{','.join(entries)}{newline}}}"
-        case list() if value:
-            return f"[{','.join(deeper + _dumped(item, deeper) for item in value)}{newline}]"
-    return json.dumps(value, allow_nan=False)
+    return f"{path}.{shown[:80]}" if path else shown[:80]

@@ -10,11 +10,11 @@ The file is read into memory once, not mapped: a mapped file can be changed by a
 checked. The copy starts on a 64-byte boundary, so the alignment of the members holds in memory too.
 """
 
-import io
 import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -112,8 +112,7 @@ def open_tray(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) 
         CorruptBundle: not a tray, truncated, or altered anywhere.
         UnsupportedBundle: written by a newer penjing.
     """
-    name = os.fsdecode(path)
-    return read_tray(_read_file(name, limits), where=name, limits=limits)
+    return read_tray(_read_file(Path(path), limits), where=str(path), limits=limits)
 
 
 def read_tray(data: bytes | memoryview, *, where: str = "tray", limits: Limits = DEFAULT_LIMITS) -> Tray:
@@ -151,36 +150,32 @@ def _check_members(manifest: Manifest, members: Mapping[str, memoryview], where:
             )
 
 
-def _read_file(path: str, limits: Limits) -> memoryview:
+def _read_file(path: Path, limits: Limits) -> memoryview:
     hint = "check the path; `penjing build` makes a tray"
     try:
-        with io.FileIO(path, opener=_open_at_once) as stream:
-            found = os.fstat(stream.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                what = f"{path} is not a regular file"
-                raise InvalidInput(what, where=path, hint="copy the tray to a file first")
-            if found.st_size > limits.file_bytes:
-                what = f"{found.st_size} bytes are more than a tray may have ({limits.file_bytes})"
-                raise CorruptBundle(what, where=path, hint="this is no tray of this release")
-            data = _aligned(found.st_size)
+        # Before opening: a pipe or a device would block or never end.
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise InvalidInput(f"{path} is a folder, not a tray", where=str(path), hint=hint)
+        if not stat.S_ISREG(kind):
+            raise InvalidInput(f"{path} is not a regular file", where=str(path), hint="copy the tray to a file first")
+        with path.open("rb", buffering=0) as stream:
+            n_bytes = os.fstat(stream.fileno()).st_size
+            if n_bytes > limits.file_bytes:
+                what = f"{n_bytes} bytes are more than a tray may have ({limits.file_bytes})"
+                raise CorruptBundle(what, where=str(path), hint="this is no tray of this release")
+            data = _aligned(n_bytes)
             filled = 0
-            while filled < len(data) and (count := stream.readinto(data[filled:])):
+            while filled < n_bytes and (count := stream.readinto(data[filled:])):
                 filled += count
-            if filled < len(data) or stream.read(1):
-                raise CorruptBundle("the file changed while it was read", where=path, hint="try again")
+            if filled < n_bytes or stream.read(1):
+                raise CorruptBundle("the file changed while it was read", where=str(path), hint="try again")
     except FileNotFoundError:
-        raise InvalidInput(f"there is no file {path}", where=path, hint=hint) from None
-    except IsADirectoryError:
-        raise InvalidInput(f"{path} is a folder, not a tray", where=path, hint=hint) from None
+        raise InvalidInput(f"there is no file {path}", where=str(path), hint=hint) from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InvalidInput(f"cannot read {path}: {reason}", where=path, hint=hint) from error
+        raise InvalidInput(f"cannot read {path}: {reason}", where=str(path), hint=hint) from error
     return data.toreadonly()
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Without waiting: a pipe or a device might never answer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _aligned(n_bytes: int) -> memoryview:

@@ -2,12 +2,9 @@
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from penjing.core.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from pathlib import Path  # slow to import: where it is used
 
 
 @dataclass(frozen=True)
@@ -22,10 +19,8 @@ class Knob:
         """The value as set by the user, or the default."""
         return os.environ.get(self.name, self.default)
 
-    def path(self) -> "Path | None":
+    def path(self) -> Path | None:
         """The value as a path; None when unset."""
-        from pathlib import Path
-
         text = self.text()
         return Path(text) if text else None
 
@@ -52,10 +47,8 @@ ZIG_GLOBAL_CACHE = Knob("ZIG_GLOBAL_CACHE_DIR", "zig's own variable, which wins 
 ALL: tuple[Knob, ...] = (DATA, DUMP, VERIFY, SEED, KEEP, CC, ISA, CACHE, ZIG_GLOBAL_CACHE)
 
 
-def cache_dir() -> "Path":
+def cache_dir() -> Path:
     """The cache folder, created on demand with access for its owner only."""
-    from pathlib import Path
-
     folder = Path(CACHE.text()).expanduser()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder

@@ -4,6 +4,7 @@ import re
 
 from penjing.core import knobs
 from penjing.core.errors import WriteFailed
+from penjing.core.files import write_atomically
 from penjing.ir.graph import Graph
 from penjing.ir.text import print_graph
 
@@ -14,16 +15,9 @@ def dump(graph: Graph, label: str) -> None:
     Raises:
         WriteFailed: the folder cannot be made or written.
     """
-    if knobs.DUMP.text():
-        _write(graph, label)
-
-
-def _write(graph: Graph, label: str) -> None:
-    from pathlib import Path  # slow to import, and hardly ever needed
-
-    from penjing.core.files import write_atomically
-
-    folder = Path(knobs.DUMP.text())
+    folder = knobs.DUMP.path()
+    if folder is None:
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -89,12 +89,19 @@ def _sample(
 ) -> Sample:
     x = codes(rng, (n, *size, ic))
     w = weights(rng, (oc, *kernel, ic // groups))
-    bias, m = requantization(rng, oc, 128.0 * 64.0 * float(np.sqrt(w[0].size)))
     made = QConv2d(stride, padding, dilation, groups, *zeros, *clamp, *(residual or ()))
+    return conv2d_sample(rng, made, x, w, products=w[0].size, steep=steep)
+
+
+def conv2d_sample(
+    rng: np.random.Generator, op: QConv2d, x: np.ndarray, w: np.ndarray, products: float, steep: float = 1.0
+) -> Sample:
+    """Sums of so many products fill the codes, `steep` times over; with a residual where `op` has a scale for it."""
+    bias, m = requantization(rng, len(w), 128.0 * 64.0 * float(np.sqrt(products)))
     inputs: tuple[np.ndarray, ...] = (x, w, bias, m * np.float32(steep))
-    if residual is not None:
-        inputs = (*inputs, codes(rng, made.integer_reference(*inputs)[0].shape))
-    return Sample(made, inputs, constant=(1, 2, 3))
+    if op.residual_scale:
+        inputs = (*inputs, codes(rng, op.integer_reference(*inputs)[0].shape))
+    return Sample(op, inputs, constant=(1, 2, 3))
 
 
 def _long_sums(rng: np.random.Generator) -> Iterator[Sample]:

@@ -146,9 +146,8 @@ class _SmallWindow(_PackedDepthwise):
         return cls._packed(plain, constants, tame and codes == (0, 0, 255), band)
 
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
-        return {**super().kernel_params(inputs, outputs), "rectified": int(self.rectified), "band": self.band} | {
-            "step": outputs[0].bounds[3]
-        }
+        own = {"rectified": int(self.rectified), "band": self.band, "step": outputs[0].bounds[3]}
+        return {**super().kernel_params(inputs, outputs), **own}
 
     def writes_pieces(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...], nbytes: int) -> bool:
         return nbytes == outputs[0].bounds[3]

@@ -11,6 +11,7 @@ from penjing.ops.integer_samples import codes, requantization, weights
 from penjing.ops.linear import QLinear
 from penjing.ops.operator import Sample
 from penjing.ops.windows import Pads, Pair
+from penjing.vector.conv2d_samples import conv2d_sample
 from penjing.vector.operator import Take, taken_by
 
 Prune = Callable[["np.random.Generator", np.ndarray], np.ndarray]
@@ -80,12 +81,9 @@ def sparse_samples(take: Take, patterns: Sequence[Prune]) -> Iterator[Sample]:
         for pattern in [prune] if prune else patterns:
             x = codes(rng, (n, *size, ic))
             w = pattern(rng, weights(rng, (oc, *kernel, ic)))
-            bias, m = requantization(rng, oc, 128.0 * 64.0 * float(np.sqrt(max(1, np.count_nonzero(w) / oc))))
             made = QConv2d(stride, padding, dilation, 1, *zeros, *clamp, *(residual or ()))
-            inputs: tuple[np.ndarray, ...] = (x, w, bias, m)
-            if residual is not None:
-                inputs = (*inputs, codes(rng, made.integer_reference(*inputs)[0].shape))
-            yield from taken_by(take, [Sample(made, inputs, constant=(1, 2, 3))])
+            products = max(1, np.count_nonzero(w) / oc)
+            yield from taken_by(take, [conv2d_sample(rng, made, x, w, products)])
 
     same = (1, 1, 1, 1)
     for width in range(1, 36):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from penjing.core.errors import InvalidInput
 from penjing.emit.c.forms import form_functions
@@ -26,12 +27,12 @@ class Steps:
     plan: Plan
     stem: str
 
-    @property
+    @cached_property
     def nodes(self) -> dict[int, Node]:
         """Without those that move no byte because their output lies where their inputs lie."""
         return {i: node for i, node in enumerate(self.program.nodes) if moved_inputs(self.program, self.plan, node)}
 
-    @property
+    @cached_property
     def operators(self) -> dict[str, IntegerOperator]:
         """One of each kind, by name, sorted."""
         found = {node.op.name: _operator(node) for node in self.nodes.values()}
@@ -106,11 +107,11 @@ class Steps:
         """The inputs that its kernel reads."""
         return [node.inputs[k] for k in moved_inputs(self.program, self.plan, node)]
 
-    @property
+    @cached_property
     def _inputs(self) -> int:
         return max(_FEWEST_INPUTS, *(len(self._given(node)) for node in self.nodes.values()), 0)
 
-    @property
+    @cached_property
     def _outputs(self) -> int:
         return max(1, *(len(node.outputs) for node in self.nodes.values()), 0)
 
