@@ -82,6 +82,11 @@ class Graph:
         self.types[name] = constant.type
         return name
 
+    def set_constant(self, name: str, constant: Constant) -> None:
+        """Put `constant` in the place of the one called `name`; its shape may differ where the readers allow it."""
+        self.constants[name] = constant
+        self.types[name] = constant.type
+
     def add_node(
         self, op: Operation, inputs: tuple[str, ...], outputs: tuple[str, ...], source: Source = NOWHERE
     ) -> Node:

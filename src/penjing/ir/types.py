@@ -149,7 +149,11 @@ class Encoding(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """A tensor known at build time. `array` is read-only."""
+    """A tensor known at build time. `array` is read-only.
+
+    Floats with a `quant` lie on its grid: array = scale * code with int8 codes. Passes that choose how weights are
+    rounded leave them so, and whoever changes such floats afterwards leaves `quant` out.
+    """
 
     array: np.ndarray
     encoding: Encoding = Encoding.DENSE

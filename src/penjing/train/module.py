@@ -57,7 +57,8 @@ class TrainableGraph(nn.Module):
         graph = self._graph.copy()
         for name, constant in graph.constants.items():
             array = self.constant(name).detach().cpu().numpy()
-            graph.constants[name] = Constant(array, constant.encoding, constant.quant)
+            unmoved = constant.quant is not None and np.array_equal(array, constant.array)
+            graph.set_constant(name, Constant(array, constant.encoding, constant.quant if unmoved else None))
         return graph
 
 

@@ -48,7 +48,7 @@ class PruneMagnitude(Pass):
                 declined.append(Remark(name, "no weight is small enough"))
                 continue
             pruned = np.where(masks[name], array, np.float32(0))
-            graph.constants[name] = Constant(pruned, graph.constants[name].encoding)
+            graph.set_constant(name, Constant(pruned, graph.constants[name].encoding))
             changed.append(Remark(name, f"{100 * sparsity(pruned):.1f} % of {pruned.size} weights are zero"))
         return PassResult(graph, tuple(changed), tuple(declined))
 

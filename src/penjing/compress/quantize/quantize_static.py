@@ -1,7 +1,8 @@
 """Static post-training quantization: every activation gets 8-bit codes from calibration, every weight symmetric codes.
 
-Activations: asymmetric u8 per tensor. Weights: symmetric, narrow range -127..127, one scale per output channel. Biases:
-int32 with scale s_x * s_w, so that they are added to the accumulator as they are.
+Activations: asymmetric u8 per tensor. Weights: symmetric, narrow range -127..127, one scale per output channel; weights
+that another pass has put on a grid (`compress.quantize.grid`), of however few codes, keep it. Biases: int32 with scale
+s_x * s_w, so that they are added to the accumulator as they are.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 
 from penjing.compress.quantize.affine_map import symmetric_per_channel
 from penjing.compress.quantize.calibrate import Ranges
+from penjing.compress.quantize.grid import grid_codes, round_to_grid
 from penjing.compress.quantize.observers import activation_parameters
 from penjing.core.errors import QuantizationError, UnsupportedOp
 from penjing.ir.graph import Graph, Node
@@ -25,12 +27,11 @@ _TINY = np.finfo(np.float32).tiny
 
 @dataclass(frozen=True)
 class QuantizeStatic(Pass):
-    """w8a8: give every activation a quantization and turn weights and biases into integers."""
+    """Give every activation an 8-bit quantization and turn weights and biases into integers."""
 
     name = "quantize-static"
 
     ranges: Ranges
-    bits: int = 8
 
     def run(self, graph: Graph) -> PassResult:
         """A graph in stage `compressed`; float constants that operators read as they are stay."""
@@ -39,7 +40,7 @@ class QuantizeStatic(Pass):
         _share_with_concat(graph, quants)
         for name, quant in quants.items():
             graph.types[name] = graph.types[name].with_quant(quant)
-        changed = _Constants(graph, self.bits).quantize()
+        changed = _Constants(graph).quantize()
         graph.drop_unused_constants()
         graph.stage = "compressed"
         return PassResult(graph, tuple(changed))
@@ -92,9 +93,8 @@ def _share_with_concat(graph: Graph, quants: dict[str, Quant]) -> None:
 class _Constants:
     """Replaces float constants by integer ones, node by node, as a shared bias needs other codes in each place."""
 
-    def __init__(self, graph: Graph, bits: int) -> None:
+    def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._bits = bits
         self._names = Names(set(graph.types))
         self._operands: dict[str, str] = {}
 
@@ -114,7 +114,8 @@ class _Constants:
                     inputs[position], bias = self._weight(node, name, inputs[0])
                     if bias:
                         inputs[node.op.bias_input or 0] = bias
-                    remarks.append(Remark(str(node), f"weight {name} in {self._bits} bits"))
+                    largest = int(np.abs(self._graph.constants[inputs[position]].array).max())
+                    remarks.append(Remark(str(node), f"weight {name} in {max(largest.bit_length() + 1, 2)} bits"))
                 else:
                     inputs[position] = self._operand(name)
             self._graph.nodes[i] = Node(node.op, tuple(inputs), node.outputs, node.source)
@@ -137,7 +138,7 @@ class _Constants:
         assert isinstance(node.op, Operator)
         axis = node.op.weight_axis
         array = self._graph.constants[name].array
-        codes, scales = symmetric_per_channel(array, self._bits, axis)
+        codes, scales = self._on_grid(node, name, axis)
         has_bias = node.op.bias_input is not None and len(node.inputs) > node.op.bias_input
         bias = node.inputs[node.op.bias_input] if has_bias and node.op.bias_input is not None else ""
         source = self._graph.types[x].quant
@@ -148,11 +149,21 @@ class _Constants:
         scales = _fit_to_bias(scales, codes, axis, np.abs(real) / float(source.scale))
         if not np.isfinite(scales).all():
             raise QuantizationError(f"bias {bias} does not fit int32", where=str(node), hint="check its values")
-        codes = _codes(array, scales, axis, self._bits)
+        codes = round_to_grid(array, scales, axis)
         step = float(source.scale) * np.resize(scales.astype(np.float64), real.shape)
         bias_codes = np.rint(real / step)
         weight = self._add(name, codes, Quant(tuple(map(float, scales)), 0, axis))
         return weight, self._add(bias, bias_codes.astype(np.int32), None)
+
+    def _on_grid(self, node: Node, name: str, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """Codes and scales per output channel: those that the weight has, or new ones."""
+        constant = self._graph.constants[name]
+        if constant.quant is None:
+            return symmetric_per_channel(constant.array, 8, axis)
+        if constant.quant.axis not in (None, axis):
+            raise QuantizationError(f"weight {name} has scales along axis {constant.quant.axis}", where=str(node))
+        channels = constant.array.shape[axis]
+        return grid_codes(constant), np.resize(constant.quant.scale_array(), channels)
 
     def _operand(self, name: str) -> str:
         """A constant that takes part like an activation: u8 codes over its own range."""
@@ -181,11 +192,3 @@ def _fit_to_bias(scales: np.ndarray, codes: np.ndarray, axis: int, bias: np.ndar
         least = np.nextafter((largest / _BIAS_LIMIT).astype(np.float32), np.float32(np.inf))
     fitted: np.ndarray = np.where(silent, alone, np.maximum(scales, np.where(largest > 0, least, np.float32(0))))
     return fitted
-
-
-def _codes(array: np.ndarray, scales: np.ndarray, axis: int, bits: int) -> np.ndarray:
-    shape = [1] * array.ndim
-    shape[axis] = scales.size
-    top = 2 ** (bits - 1) - 1
-    codes: np.ndarray = np.clip(np.rint(array / scales.reshape(shape)), -top, top).astype(np.int8)
-    return codes
