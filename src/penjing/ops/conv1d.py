@@ -14,7 +14,7 @@ import numpy as np
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.as_images import as_image
-from penjing.ops.conv2d import check_channels, convolve, emit_convolution, torch_padding
+from penjing.ops.conv2d import check_channels, convolve, emit_convolution, torch_padding, windows
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
 from penjing.ops.operator import Cost, Operator, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
@@ -62,6 +62,10 @@ class Conv1d(Operator):
         y = convolve(x, w, self._window(w.shape[2]), self.groups, 0)[:, 0]
         y = y + inputs[2] if len(inputs) > 2 and inputs[2] is not None else y
         return (np.ascontiguousarray(np.moveaxis(y, -1, 1)),)
+
+    def weight_operands(self, *inputs: Any) -> np.ndarray | None:
+        x = np.moveaxis(inputs[0], 1, -1)[:, None]
+        return windows(x, self._window(inputs[1].shape[2]), self.groups)
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         x, *rest = inputs

@@ -69,6 +69,10 @@ class Conv2d(Operator):
         y = y if bias is None else y + bias
         return (np.ascontiguousarray(np.moveaxis(y, -1, 1)),)
 
+    def weight_operands(self, *inputs: Any) -> np.ndarray | None:
+        x, w = np.moveaxis(inputs[0], 1, -1), inputs[1]
+        return windows(x, Window((w.shape[2], w.shape[3]), self.stride, self.padding, self.dilation), self.groups)
+
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         functional = torch.nn.functional
         top, left, bottom, right = self.padding
@@ -143,6 +147,13 @@ def convolve(x: np.ndarray, w: np.ndarray, window: Window, groups: int, fill: in
             out = slice(g * per_out, (g + 1) * per_out)
             y[..., out] += view[..., g * per_in : (g + 1) * per_in] @ w[out, ky, kx].T
     return y
+
+
+def windows(x: np.ndarray, window: Window, groups: int) -> np.ndarray:
+    """x (N, H, W, C) -> (groups, N * OH * OW, C / groups * KH * KW), channel by channel as a weight has them."""
+    output = window.output(x.shape[1], x.shape[2])
+    taps = np.stack([view for _, _, view in window.taps(x, output, 0)], axis=-1)  # (N, OH, OW, C, taps)
+    return np.moveaxis(taps.reshape(x.shape[0] * output[0] * output[1], groups, -1), 1, 0)
 
 
 def exact_dtype(w: np.ndarray) -> type[np.float32] | type[np.float64]:

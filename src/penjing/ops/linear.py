@@ -37,6 +37,10 @@ class Linear(Operator):
         y = inputs[0] @ inputs[1].T
         return (y + inputs[2] if len(inputs) > 2 and inputs[2] is not None else y,)
 
+    def weight_operands(self, *inputs: Any) -> np.ndarray | None:
+        x: np.ndarray = inputs[0]
+        return x.reshape(1, -1, x.shape[-1])
+
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.linear(*inputs)
 

@@ -99,6 +99,14 @@ class Operator(Operation):
         """The meaning: float32 arrays in (None for an absent input) and out. Axis 0 may be any batch size."""
         raise NotImplementedError
 
+    def weight_operands(self, *inputs: Any) -> np.ndarray | None:
+        """Of a layer: (groups, rows, k), what the weight is multiplied by, or None where the weight has no such rows.
+
+        With w = weight.reshape(groups, O / groups, k), rows @ w[g].T are the outputs of group g before the bias, one
+        row for each sample and position.
+        """
+        return None
+
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         """The same with torch tensors, differentiable; a tensor, or a tuple for several outputs."""
         raise NotImplementedError
