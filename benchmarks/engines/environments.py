@@ -42,13 +42,13 @@ def run_python(engine: str) -> Path:
     if engine == "ours":
         _compile_ours()
         return Path(sys.executable)
-    return _environment(engine, "requirements.txt", "constraints.txt")
+    return environment(HERE / engine, "requirements.txt", "constraints.txt")
 
 
 def convert_python(engine: str) -> Path:
     """The interpreter that runs an engine's converter."""
     if (HERE / engine / "convert.txt").is_file():
-        return _environment(engine, "convert.txt", "convert-constraints.txt")
+        return environment(HERE / engine, "convert.txt", "convert-constraints.txt")
     return run_python(engine)
 
 
@@ -60,14 +60,19 @@ def _compile_ours() -> None:
     compileall.compile_dir(Path(str(penjing.__file__)).parent, quiet=1)
 
 
-def _environment(engine: str, requirements: str, constraints: str) -> Path:
-    wanted, pins = HERE / engine / requirements, HERE / engine / constraints
+def environment(of: Path, requirements: str, constraints: str) -> Path:
+    """The interpreter of the environment that the two files in the folder `of` describe, made if need be.
+
+    Raises:
+        SetupFailed: pip could not install it.
+    """
+    wanted, pins = of / requirements, of / constraints
     identity = sys.version.encode() + wanted.read_bytes() + pins.read_bytes()
-    folder = engines_folder() / f"{engine}-{wanted.stem}-{hashlib.sha256(identity).hexdigest()[:12]}"
+    folder = engines_folder() / f"{of.name}-{wanted.stem}-{hashlib.sha256(identity).hexdigest()[:12]}"
     python = folder / "bin" / "python"
     if (folder / "complete").is_file():
         return python
-    print(f"installing {engine} ({requirements})", flush=True)
+    print(f"installing {of.name} ({requirements})", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(folder)])
     _run([str(python), "-m", "pip", "install", "--quiet", "-r", str(wanted), "-c", str(pins)])

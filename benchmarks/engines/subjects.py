@@ -96,7 +96,7 @@ def prepare(name: str, engines: Iterable[str], given: Given | None = None) -> Pr
         What was made.
     """
     model, given = catalog.find(name), given or zoo_network(name)
-    exported = _to_onnx(given.module, given.checked[:1])
+    exported = to_onnx(given.module, given.checked[:1])
     digest = hashlib.sha256(exported + given.calibration.tobytes() + given.checked.tobytes())
     folder = engines_folder() / "models" / f"{name}-{digest.hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,8 @@ def zoo_network(name: str) -> Given:
     return Given(module, model.random_inputs(count, seed=1), model.random_inputs(CHECKED, seed=2), origin)
 
 
-def _to_onnx(module: torch.nn.Module, example: np.ndarray) -> bytes:
+def to_onnx(module: torch.nn.Module, example: np.ndarray) -> bytes:
+    """The network as ONNX of opset 17 with input `x` and output `y`, both of the batch of `example`."""
     stream = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this exporter is the older one; the newer needs one more package

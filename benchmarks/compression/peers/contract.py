@@ -1,0 +1,45 @@
+"""What every peer's `quantize.py FOLDER OUTPUT` is given and leaves behind; runs in the peer's own environment.
+
+FOLDER holds `model.onnx` and `model.pt2` (the float network, batch 1, input `x`), `calibration.npy` (normalised inputs)
+and `test.npy` (normalised inputs to classify). OUTPUT gets `forms.json`: form -> {"classes": FILE} with the class of
+each test input as .npy, or {"failed": REASON}.
+"""
+
+import json
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def attempt(output: Path, name: str, make: Callable[[], np.ndarray]) -> None:
+    """Make one form and note its classes, or why it could not be made. Forms that are there already are kept."""
+    path = output / "forms.json"
+    forms: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    if "classes" in forms.get(name, {}):
+        return
+    try:
+        classes = make()
+    except Exception as error:  # noqa: BLE001 -- the reason stands in the table
+        traceback.print_exc()
+        forms[name] = {"failed": f"{type(error).__name__}: {str(error).strip().splitlines()[-1:]}"}
+    else:
+        file = f"{len(forms)}.npy"
+        np.save(output / file, classes)
+        forms[name] = {"classes": file}
+    path.write_text(json.dumps(forms, indent=2))
+
+
+def run_onnx(path: Path, folder: Path) -> np.ndarray:
+    """(n,) class of each test input by ONNX Runtime on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return np.array(
+        [session.run(None, {name: x[None]})[0].argmax() for x in np.load(folder / "test.npy", mmap_mode="r")]
+    )
