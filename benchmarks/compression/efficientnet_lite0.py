@@ -13,6 +13,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def photographs(count: int | None) -> tuple[np.ndarray, np.ndarray]:
     arrays = np.load(folder / "imagenet1000.npz")
     data, offset, y = arrays["jpeg"].tobytes(), arrays["offset"], arrays["y"][:count]
     crops = []
-    for start, end in zip(offset[: len(y)], offset[1 : len(y) + 1], strict=True):
+    for start, end in pairwise(offset[: len(y) + 1]):
         pixels = np.asarray(Image.open(io.BytesIO(data[start:end])).convert("RGB"), np.float32)
         top, left = (pixels.shape[0] - 224) // 2, (pixels.shape[1] - 224) // 2
         crops.append(((pixels[top : top + 224, left : left + 224] - 127) / 128).transpose(2, 0, 1))
