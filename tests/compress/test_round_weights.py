@@ -13,6 +13,7 @@ from penjing.ir.graph import Graph
 from penjing.ir.passes import PassResult, run_passes
 from penjing.ir.types import Constant
 from penjing.ir.verify import verify
+from penjing.ops.conv2d import Conv2d
 from penjing.ops.conv_transpose2d import ConvTranspose2d
 from penjing.ops.linear import Linear
 from penjing.ops.relu import Relu
@@ -170,8 +171,6 @@ def test_a_weight_whose_readers_disagree_about_its_channels_is_left_alone():
     x = net.input(4, 5, 5)
     w = net.weight("w", 4, 4, 1, 1)
     one = net.node(ConvTranspose2d(), x, w, out="up")
-    from penjing.ops.conv2d import Conv2d
-
     result = rounded(net.done(net.node(Conv2d(), one, w, out="y")))
     assert [remark.text for remark in result.declined] == [
         "the layers that share it disagree about its output channels"
