@@ -37,7 +37,7 @@ def least_divergence(seen: Histogram, levels: int) -> tuple[float, float]:
     counts = seen.counts.astype(np.float64)
     if seen.low <= 0 <= seen.high:
         counts[-seen.first] -= seen.zeros
-    centres = seen.first + np.arange(counts.size) + 0.5
+    centres = seen.first + 0.5 + np.arange(counts.size, dtype=np.float64)
     whole = max(-lowest, highest)
     best, chosen = math.inf, whole
     for end in _ends(lowest, highest, whole, levels):
@@ -55,7 +55,7 @@ def _ends(lowest: float, highest: float, whole: float, levels: int) -> list[floa
     least = max(levels / 2, levels - min(-lowest, highest))
     if least >= whole:
         return [whole]
-    return [whole, *np.unique(np.floor(np.linspace(least, whole, _CANDIDATES)))[::-1].tolist()]
+    return [whole, *sorted({float(math.floor(t)) for t in np.linspace(least, whole, _CANDIDATES)}, reverse=True)]
 
 
 def _divergence(counts: _Float64, centres: _Float64, low: float, high: float, levels: int) -> float:
