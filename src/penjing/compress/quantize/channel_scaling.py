@@ -77,6 +77,33 @@ def norm_behind(graph: Graph, node: Node) -> Node | None:
     return users[0] if all(not name or name in graph.constants for name in users[0].inputs[1:]) else None
 
 
+def made_by(graph: Graph, node: Node) -> str:
+    """The value whose channels a layer makes: its output, or that of the batch norm behind it."""
+    norm = norm_behind(graph, node)
+    return node.output if norm is None else norm.output
+
+
+def reason_to_keep_rows(graph: Graph, node: Node) -> str | None:
+    """Why what a layer makes cannot be divided within it, or None."""
+    if not is_layer(node):
+        return f"{node.op.name} shares its channels in another way"
+    if len(node.inputs) > 2 and node.inputs[2] and node.inputs[2] not in graph.constants:
+        return "its bias is computed"
+    return weight_is_tied(graph, node)
+
+
+def divide_rows(graph: Graph, node: Node, s: _Float64) -> None:
+    """Divide what a layer makes by s, in its weight and bias, or in the batch norm behind it."""
+    norm = norm_behind(graph, node)
+    if norm is not None:
+        divide_vector(graph, divide_vector(graph, norm, 1, s, 1.0), 2, s, 0.0)
+        return
+    weight = graph.constants[weight_of(node)]
+    scaled = weight.array.astype(np.float64) / s.reshape(-1, *(1,) * (weight.array.ndim - 1))
+    graph.set_constant(weight_of(node), Constant(_float32(scaled), weight.encoding))
+    divide_vector(graph, node, 2, s, 0.0)
+
+
 def norm_factors(graph: Graph, norm: Node) -> _Float64:
     """(C,): what a batch norm multiplies by, gamma / sqrt(var + eps)."""
     gamma, var = norm.inputs[1], graph.constants[norm.inputs[4]].array.astype(np.float64)

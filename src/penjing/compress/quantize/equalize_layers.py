@@ -28,20 +28,19 @@ from penjing.compress.quantize.channel_scaling import (
     Reader,
     channel_axis,
     column_peaks,
-    divide_vector,
+    divide_rows,
     find_readers,
     folded_bias,
-    is_layer,
+    made_by,
     multiply_columns,
     norm_behind,
     norm_factors,
-    weight_is_tied,
+    reason_to_keep_rows,
     weight_of,
 )
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
-from penjing.ir.types import Constant
 from penjing.ops.operator import Operator
 
 _Float64 = NDArray[np.float64]
@@ -105,14 +104,10 @@ def _sources(graph: Graph) -> tuple[list[str], list[Remark]]:
 
 
 def _reason_to_decline(graph: Graph, node: Node) -> str | None:
-    if not is_layer(node):
-        return f"{node.op.name} shares its channels in another way"
-    reason = weight_is_tied(graph, node)
+    reason = reason_to_keep_rows(graph, node)
     if reason is not None:
         return reason
-    if len(node.inputs) > 2 and node.inputs[2] and node.inputs[2] not in graph.constants:
-        return "its bias is computed"
-    readers = find_readers(graph, _made(graph, node), channel_axis(graph, node))
+    readers = find_readers(graph, made_by(graph, node), channel_axis(graph, node))
     return readers if isinstance(readers, str) else None
 
 
@@ -125,7 +120,7 @@ def _equalize(graph: Graph, node: Node) -> _Float64:
     s = np.where(alive, np.maximum(s, biases / max(float(biases.max()), _TINY)), 1.0)
     for reader in _readers(graph, node):
         multiply_columns(graph, reader, s)
-    _divide(graph, node, s)
+    divide_rows(graph, node, s)
     return s
 
 
@@ -139,24 +134,8 @@ def _ranges(graph: Graph, node: Node) -> tuple[_Float64, _Float64]:
     return rows, columns
 
 
-def _divide(graph: Graph, node: Node, s: _Float64) -> None:
-    norm = norm_behind(graph, node)
-    if norm is not None:
-        divide_vector(graph, divide_vector(graph, norm, 1, s, 1.0), 2, s, 0.0)
-        return
-    weight = graph.constants[weight_of(node)]
-    scaled = weight.array.astype(np.float64) / s.reshape(-1, *(1,) * (weight.array.ndim - 1))
-    graph.set_constant(weight_of(node), Constant(scaled.astype(np.float32), weight.encoding))
-    divide_vector(graph, node, 2, s, 0.0)
-
-
-def _made(graph: Graph, node: Node) -> str:
-    norm = norm_behind(graph, node)
-    return node.output if norm is None else norm.output
-
-
 def _readers(graph: Graph, node: Node) -> list[Reader]:
-    found = find_readers(graph, _made(graph, node), channel_axis(graph, node))
+    found = find_readers(graph, made_by(graph, node), channel_axis(graph, node))
     assert not isinstance(found, str)
     return found
 
