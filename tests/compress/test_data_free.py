@@ -111,7 +111,7 @@ def test_a_layer_with_a_folded_norm_has_the_range_of_the_norm(graph):
 
 def test_means_are_near_those_of_the_samples(graph):
     means = means_from_batch_norm(graph, INPUT)
-    seen = collect_layer_inputs(api.clean(graph), [samples()])
+    seen = collect_layer_inputs(api.clean(graph), [samples(64)])
     assert means.keys() == seen.keys()
     for name, known in seen.items():
         assert means[name].shape == known.mean.shape
