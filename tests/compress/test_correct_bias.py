@@ -157,6 +157,8 @@ def test_what_does_not_fit_is_refused(pair):
         measured_drift(graph, other.done(other.input(3)), [samples()])
     with pytest.raises(InvalidInput, match="means of 7"):
         expected_drift(graph, rounded, {"fc.weight": np.zeros((1, 7))})
+    with pytest.raises(InvalidInput, match="means of 16"):
+        expected_drift(graph, rounded, {"up.weight": np.zeros((1, 16))})
     with pytest.raises(InvalidInput, match=r"no\.weight"):
         expected_drift(graph, rounded, {"no.weight": np.zeros((1, 7))})
     with pytest.raises(InvalidInput, match=r"no\.weight"):

@@ -6,7 +6,7 @@ import pytest
 from penjing.compress.quantize.equalize_layers import EqualizeLayers
 from penjing.compress.quantize.round_weights import RoundWeights
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
-from penjing.core.errors import InvalidInput
+from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph
 from penjing.ir.passes import PassResult, run_passes
 from penjing.ir.types import Constant
@@ -206,6 +206,26 @@ def test_a_bias_that_two_layers_share_is_scaled_for_one_alone():
     uneven(net)
     got = equalized(graph).graph
     np.testing.assert_array_equal(got.constants["shared"].array, graph.constants["shared"].array)
+
+
+def test_a_constant_that_a_norm_reads_twice_is_scaled_in_one_place_alone():
+    net = Network()
+    ones, zeros = net.constant("ones", np.ones(5)), net.constant("zeros", np.zeros(5))
+    value = net.conv(net.input(3, 6, 6), 5, out="conv")
+    value = net.node(BatchNorm(), value, ones, zeros, zeros, ones, out="norm")
+    graph = net.done(net.conv(net.node(Relu(), value, out="relu"), 4, out="last"))
+    uneven(net)
+    assert equalized(graph).changed
+
+
+@pytest.mark.parametrize("name", ["wide.weight", "narrow.bias", "fc2.weight"])
+def test_a_number_that_is_none_is_refused(name):
+    graph = chain()
+    spoilt = graph.constants[name].array.copy()
+    spoilt[0] = np.nan
+    graph.set_constant(name, Constant(spoilt))
+    with pytest.raises(QuantizationError, match="NaN"):
+        EqualizeLayers().run(graph)
 
 
 @pytest.mark.parametrize(

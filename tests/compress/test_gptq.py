@@ -185,6 +185,8 @@ def test_options_that_do_not_fit_are_refused(seen):
         Gptq({**inputs, "fc.weight": inputs["conv1.weight"]}).run(graph)
     with pytest.raises(QuantizationError, match="groups of 5"):
         Gptq(inputs, group=5).run(graph)
+    with pytest.raises(QuantizationError, match="no inverse"):
+        Gptq(inputs_of(np.ones((12, 12))), damping=1e-300).run(linear(np.eye(12, dtype=np.float32)))
     spoilt = graph.copy()
     spoilt.set_constant("fc.weight", Constant(np.full_like(graph.constants["fc.weight"].array, np.nan)))
     with pytest.raises(QuantizationError, match="NaN"):

@@ -39,11 +39,12 @@ def expected_drift(original: Graph, rounded: Graph, means: Mapping[str, np.ndarr
         InvalidInput: graphs of different nodes, or means that do not fit.
     """
     _check_alike(original, rounded)
-    check_names(means, layers(original), "means")
+    found = layers(original)
+    check_names(means, found, "means")
     drift = {}
     for name, mean in means.items():
         error = rounded.constants[name].array.astype(np.float64) - original.constants[name].array
-        if error.size % (error.shape[0] * mean.shape[1]) or error[0].size != mean.shape[1]:
+        if found[name].axis != 0 or error[0].size != mean.shape[1] or len(error) % len(mean):
             raise InvalidInput(f"means of {mean.shape[1]} weights for {error[0].size}", where=name)
         drift[name] = np.einsum("gok,gk->go", error.reshape(len(mean), -1, mean.shape[1]), mean).reshape(-1)
     return drift

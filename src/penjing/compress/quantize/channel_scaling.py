@@ -144,14 +144,14 @@ def multiply_columns(graph: Graph, reader: Reader, s: _Float64) -> None:
 def divide_vector(graph: Graph, node: Node, position: int, s: _Float64, fill: float) -> Node:
     """Divide the constant vector at an input of `node` by s; an absent one counts as `fill`. Returns the new node.
 
-    A constant that others read as well stays as it is for them.
+    A constant that is read elsewhere as well, be it as the variance of the same norm, stays as it is there.
     """
     name = node.inputs[position] if position < len(node.inputs) else ""
     array = graph.constants[name].array.astype(np.float64) if name else np.full(s.shape, fill)
     if not name and fill == 0:
         return node
     divided = Constant(_float32(array / s.reshape(array.shape)))
-    if name and len(graph.users()[name]) == 1:
+    if name and sum(other.inputs.count(name) for other in graph.nodes) == 1:
         graph.set_constant(name, divided)
         return node
     fresh = graph.add_constant(Names(set(graph.types)).fresh(f"{node.output}.scaled"), divided)

@@ -38,6 +38,7 @@ from penjing.compress.quantize.channel_scaling import (
     reason_to_keep_rows,
     weight_of,
 )
+from penjing.compress.quantize.layers import check_finite
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
@@ -66,6 +67,7 @@ class EqualizeLayers(Pass):
 
         Raises:
             InvalidInput: fewer than one round, or a tolerance that is not above 0.
+            QuantizationError: NaN or infinity in a weight, a bias or a batch norm.
         """
         if self.rounds < 1 or not self.tolerance > 0:
             raise InvalidInput(f"equalization takes rounds >= 1 and tolerance > 0, not {self.rounds}, {self.tolerance}")
@@ -114,9 +116,10 @@ def _reason_to_decline(graph: Graph, node: Node) -> str | None:
 def _equalize(graph: Graph, node: Node) -> _Float64:
     """Equalize one layer with those behind it; returns s."""
     rows, columns = _ranges(graph, node)
+    biases = np.abs(folded_bias(graph, node))
+    check_finite(rows + columns + biases, weight_of(node))
     alive = (rows > 0) & (columns > 0)
     s = np.sqrt(np.where(alive, rows, 1.0) / np.where(alive, columns, 1.0))
-    biases = np.abs(folded_bias(graph, node))
     s = np.where(alive, np.maximum(s, biases / max(float(biases.max()), _TINY)), 1.0)
     for reader in _readers(graph, node):
         multiply_columns(graph, reader, s)

@@ -24,7 +24,7 @@ from penjing.compress.layer_inputs import LayerInputs
 from penjing.compress.quantize.affine_map import Clip
 from penjing.compress.quantize.choose_grid import Bits, GridOptions, Per, RowGrid, check_bits, choose_grid
 from penjing.compress.quantize.layers import Layer, channel_rows, check_finite, check_names, layers, reason_to_keep
-from penjing.core.errors import InvalidInput
+from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph
 from penjing.ir.passes import Pass, PassResult, Remark
 
@@ -60,7 +60,7 @@ class Gptq(Pass):
 
         Raises:
             InvalidInput: an option out of its range, or inputs or an override of a layer that there is not.
-            QuantizationError: a group that does not divide, or NaN or infinity in a weight.
+            QuantizationError: a group that does not divide, NaN or infinity in a weight, or too little damping.
         """
         options = GridOptions(self.per, self.group, self.clip)
         if not (self.damping > 0 and np.isfinite(self.damping)):
@@ -93,7 +93,12 @@ class Gptq(Pass):
         bits = self.overrides.get(name, self.bits)
         grid = choose_grid(rows, bits, options, name)
         nearest = grid.codes(rows)
-        chosen = _rounded(rows, grid, gram, self.damping, self.act_order)
+        try:
+            chosen = _rounded(rows, grid, gram, self.damping, self.act_order)
+        except np.linalg.LinAlgError as error:
+            raise QuantizationError(
+                "what the layer reads has no inverse second moment", where=name, hint="raise damping; 0.01 is usual"
+            ) from error
         plain, better = (output_error(rows, codes * grid.scales[:, None], gram) for codes in (nearest, chosen))
         codes = np.where((better < plain)[:, None], chosen, nearest)
         graph.set_constant(name, grid.constant(codes, constant, layer.axis))

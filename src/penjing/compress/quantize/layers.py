@@ -62,10 +62,10 @@ def from_channel_rows(rows: np.ndarray, like: np.ndarray, axis: int) -> np.ndarr
 
 
 def check_finite(array: np.ndarray, name: str) -> None:
-    """Raise QuantizationError for NaN or infinity in the weight called `name`."""
+    """Raise QuantizationError for NaN or infinity in what belongs to the layer of weight `name`."""
     if not np.isfinite(array).all():
         raise QuantizationError(
-            f"{np.count_nonzero(~np.isfinite(array))} of {array.size} weights are NaN or infinite",
+            f"{np.count_nonzero(~np.isfinite(array))} of {array.size} values are NaN or infinite",
             where=name,
             hint="the training diverged, or a division by zero was folded in",
         )

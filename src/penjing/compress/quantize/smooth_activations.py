@@ -32,7 +32,7 @@ from penjing.compress.quantize.channel_scaling import (
     reason_to_keep_rows,
     weight_of,
 )
-from penjing.compress.quantize.layers import check_names
+from penjing.compress.quantize.layers import check_finite, check_names
 from penjing.core.errors import CalibrationError, InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
@@ -101,6 +101,7 @@ class SmoothActivations(Pass):
 
         Raises:
             InvalidInput: `alpha` outside 0..1, or peaks that are not of this graph.
+            QuantizationError: NaN or infinity in a weight or a batch norm.
         """
         if not 0 <= self.alpha <= 1:
             raise InvalidInput(f"alpha must lie in 0..1, not {self.alpha}")
@@ -134,6 +135,7 @@ class SmoothActivations(Pass):
 
     def _smooth(self, graph: Graph, node: Node, readers: list[Reader]) -> str:
         columns = np.max([column_peaks(graph, reader) for reader in readers], axis=0)
+        check_finite(columns, weight_of(readers[0].node))
         seen = [self.peaks[weight_of(reader.node)] for reader in readers]
         if any(peaks.size != columns.size * reader.repeat for peaks, reader in zip(seen, readers, strict=True)):
             raise InvalidInput("peaks of other channels than this layer has", where=weight_of(readers[0].node))
