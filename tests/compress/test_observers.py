@@ -9,14 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penjing.compress.quantize.observers import (
+    EntropyObserver,
     MseObserver,
+    PercentileObserver,
     activation_parameters,
     make_observer,
 )
 from penjing.core import arithmetic
 from penjing.core.errors import CalibrationError, InvalidInput
 
-KINDS = ["min-max", "mse"]
+KINDS = ["min-max", "mse", "percentile", "entropy"]
 
 
 def observe(kind, *arrays, levels=256):
@@ -124,6 +126,57 @@ def test_values_that_pile_up_at_the_end_are_not_clipped():
     assert observe("mse", values) == (0.0, 6.0)
 
 
+@pytest.mark.parametrize("percent", [50, 90, 99, 99.9, 100])
+def test_a_percentile_cuts_off_no_more_than_its_share_at_each_end_and_the_next_bin_would(percent, values):
+    observer = PercentileObserver(percent=percent)
+    observer.update(values)
+    low, high = observer.range()
+    share, width = (100 - percent) / 100 * values.size, 2.0**observer.histogram.exponent
+    assert np.count_nonzero(values > high) <= share
+    assert np.count_nonzero(values < low) <= share
+    assert high == 0 or np.count_nonzero(values >= high - width) > share
+    assert low == 0 or np.count_nonzero(values <= low + width) > share
+
+
+@pytest.mark.parametrize("percent", [49, 101, float("nan")])
+def test_a_percentile_outside_50_to_100_is_refused(percent):
+    with pytest.raises(InvalidInput, match="percentile"):
+        PercentileObserver(percent=percent)
+
+
+@pytest.mark.parametrize("kind", ["percentile", "entropy"])
+def test_ranges_of_percentile_and_entropy_hold_zero_stay_inside_and_keep_99_percent(kind, values):
+    low, high = observe(kind, values)
+    assert min(0.0, float(values.min())) <= low <= 0 <= high <= max(0.0, float(values.max()))
+    assert np.count_nonzero((values < low) | (values > high)) <= 0.01 * values.size
+
+
+@pytest.mark.parametrize("kind", ["percentile", "entropy"])
+@pytest.mark.parametrize("outlier", [60.0, -60.0])
+def test_a_rare_outlier_is_cut_off_by_percentile_and_entropy(kind, outlier):
+    values = np.random.default_rng(1).normal(size=20_000).astype(np.float32)
+    low, high = observe(kind, values, np.array([outlier]))
+    assert -5 < low < -2.5
+    assert 2.5 < high < 5
+
+
+def test_entropy_keeps_what_fewer_codes_can_tell_apart():
+    values = np.random.default_rng(1).laplace(size=50_000).astype(np.float32)
+    ends = [observe("entropy", values, levels=levels)[1] for levels in (16, 64, 256)]
+    assert ends == sorted(ends)
+    assert ends[0] < 0.7 * ends[2]
+
+
+def test_entropy_is_not_moved_by_values_that_are_exactly_zero():
+    values = np.maximum(np.random.default_rng(1).normal(size=20_000), 0)
+    assert observe("entropy", values, np.zeros(10**6)) == observe("entropy", values[values > 0])
+
+
+def test_entropy_keeps_values_that_pile_up_at_the_end():
+    values = np.clip(np.random.default_rng(1).normal(3, 4, size=50_000), 0, 6).astype(np.float32)
+    assert observe("entropy", values) == (0.0, 6.0)
+
+
 def test_fewer_levels_clip_more():
     values = np.random.default_rng(1).normal(size=50_000).astype(np.float32)
     assert observe("mse", values, levels=16)[1] < 0.9 * observe("mse", values, levels=256)[1]
@@ -143,7 +196,7 @@ def test_the_range_grows_from_tiny_to_huge_without_losing_a_count():
     observer = MseObserver()
     for exponent in range(-40, 38):
         observer.update(np.array([10.0**exponent, -(10.0**exponent)]))
-    assert int(observer._counts.sum()) == 2 * 78
+    assert int(observer.histogram.counts.sum()) == 2 * 78
     low, high = observer.range()
     assert -1e37 * 1.001 <= low < 0 < high <= 1e37 * 1.001
 
@@ -199,10 +252,11 @@ def test_arrays_of_other_things_are_refused(kind, bad):
 
 
 def test_an_unknown_observer_is_refused():
-    with pytest.raises(InvalidInput, match="percentile"):
-        make_observer("percentile")
-    with pytest.raises(InvalidInput, match="levels"):
-        make_observer("mse", levels=1)
+    with pytest.raises(InvalidInput, match="min-max, mse, percentile, entropy"):
+        make_observer("best")
+    for kind in (MseObserver, EntropyObserver):
+        with pytest.raises(InvalidInput, match="levels"):
+            kind(levels=1)
 
 
 # --- parameters ----------------------------------------------------------------------------------------------------

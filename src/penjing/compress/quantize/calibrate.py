@@ -36,14 +36,14 @@ def calibrate(
     Args:
         graph: any float stage.
         batches: float32 inputs (N, ...), normalised as in training; a tuple per batch for several inputs.
-        observer: 'min-max' or 'mse'.
+        observer: 'min-max', 'mse', 'percentile' (99.99 %) or 'entropy'.
         progress: called with the number of samples seen so far.
 
     Raises:
         CalibrationError: no batches, or NaN or infinity in an activation.
         InvalidInput: a batch does not fit the graph's inputs.
     """
-    observers: dict[str, Observer] = {name: make_observer(observer, name) for name in _observed(graph)}
+    observers: dict[str, Observer] = {name: make_observer(observer, name) for name in observed_values(graph)}
 
     def watch(name: str, array: np.ndarray) -> None:
         if name in observers:
@@ -61,7 +61,8 @@ def calibrate(
     return Ranges({name: seen.range() for name, seen in observers.items()}, samples)
 
 
-def _observed(graph: Graph) -> list[str]:
+def observed_values(graph: Graph) -> list[str]:
+    """Names of the activations whose range does not follow from their operator."""
     names = list(graph.inputs)
     for node in graph.nodes:
         if isinstance(node.op, Operator) and node.op.quant_rule is QuantRule.OWN:

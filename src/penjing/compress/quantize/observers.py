@@ -1,11 +1,10 @@
 """Calibration: watch a stream of activations in bounded memory, then say which range their 8-bit codes should cover.
 
-`MinMaxObserver` keeps two numbers. `MseObserver` keeps a histogram of fixed size whose bins are
-[k * 2**e, (k + 1) * 2**e) for whole k. When a value falls outside, neighbouring bins merge (e grows, k halves).
-As bins lie on multiples of powers of two, merging loses nothing against binning anew: the histogram, and so the range,
-depends on the values seen and not on their order or on how the stream was cut.
+`MinMaxObserver` keeps two numbers, the others a histogram of fixed size (see `histogram`). None depends on the order
+of the values. `PercentileObserver` cuts off a fixed share of them at each end (Wu et al., "Integer quantization for
+deep learning inference", 2020, section 3.2), `EntropyObserver` keeps their distribution (see `entropy`).
 
-The range of least expected squared error is found from that histogram. With step d = (high - low) / (levels - 1),
+`MseObserver` finds the range of least expected squared error. With step d = (high - low) / (levels - 1),
 
     error(low, high) = d**2 / 12 * (values rounded)  +  sum over values outside of (distance)**2
 
@@ -17,22 +16,22 @@ hold, and the range found is merely a reasonable one.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penjing.compress.quantize.entropy import least_divergence
+from penjing.compress.quantize.histogram import Histogram, checked
 from penjing.core.errors import CalibrationError, InvalidInput
 
-ObserverKind = Literal["min-max", "mse"]
+ObserverKind = Literal["min-max", "mse", "percentile", "entropy"]
 
 _BINS = 2048
-_BLOCK = 2**16  # values binned at a time: 256 KiB of float32 stays in the cache
-_MIN_EXPONENT = -126  # of a bin's width: the smallest whose reciprocal is a float32
+_FINE_BINS = 4096  # a level of codes should hold several bins also when most of the range is cut off
 _TINY = float(np.finfo(np.float32).tiny)
 
 _Float64 = NDArray[np.float64]
-_Float32 = NDArray[np.float32]
 
 
 class Observer(Protocol):
@@ -66,7 +65,11 @@ def make_observer(kind: ObserverKind, name: str | None = None, levels: int = 256
         return MinMaxObserver(name)
     if kind == "mse":
         return MseObserver(name, levels)
-    raise InvalidInput(f"there is no observer {kind!r}", hint="use 'min-max' or 'mse'")
+    if kind == "percentile":
+        return PercentileObserver(name)
+    if kind == "entropy":
+        return EntropyObserver(name, levels)
+    raise InvalidInput(f"there is no observer {kind!r}", hint=f"use one of {', '.join(get_args(ObserverKind))}")
 
 
 class MinMaxObserver:
@@ -78,7 +81,7 @@ class MinMaxObserver:
 
     def update(self, array: np.ndarray) -> None:
         """See `Observer.update`."""
-        _, low, high = _checked(array, self._name)
+        _, low, high = checked(array, self._name)
         self._low, self._high = min(self._low, low), max(self._high, high)
 
     def range(self) -> tuple[float, float]:
@@ -88,48 +91,41 @@ class MinMaxObserver:
         return self._low, self._high
 
 
-class MseObserver:
-    """The range with the least expected squared error of `levels` asymmetric codes, zero being one of them."""
-
-    def __init__(self, name: str | None = None, levels: int = 256) -> None:
+class _HistogramObserver:
+    def __init__(self, name: str | None, bins: int, levels: int = 256) -> None:
         if levels < 2:
             raise InvalidInput(f"a quantizer needs at least 2 levels, not {levels}")
         self._name = name
         self._levels = levels
-        self._low, self._high = math.inf, -math.inf
-        self._zeros, self._at_low, self._at_high = 0, 0, 0
-        self._exponent = _MIN_EXPONENT
-        self._first = 0  # k of bin 0
-        self._counts = np.zeros(_BINS, dtype=np.int64)
+        self.histogram = Histogram(bins)
 
     def update(self, array: np.ndarray) -> None:
         """See `Observer.update`."""
-        values, low, high = _checked(array, self._name)
-        if low < self._low:
-            self._at_low = 0
-        if high > self._high:
-            self._at_high = 0
-        self._cover(min(self._low, low), max(self._high, high))
-        self._at_low += int(np.count_nonzero(values == np.float32(self._low)))
-        self._at_high += int(np.count_nonzero(values == np.float32(self._high)))
-        self._zeros += values.size - int(np.count_nonzero(values))
-        per_width = np.float32(2.0**-self._exponent)
-        for start in range(0, values.size, _BLOCK):
-            # Exact: a power of two moves only the exponent, and |k| <= 2**24.
-            bins = np.floor(values[start : start + _BLOCK] * per_width).astype(np.intp)
-            bins -= self._first
-            self._counts += np.bincount(bins, minlength=_BINS)
+        self.histogram.update(*checked(array, self._name))
 
     def range(self) -> tuple[float, float]:
         """See `Observer.range`; always low <= 0 <= high."""
-        if self._low > self._high:
+        if self.histogram.empty:
             raise _empty(self._name)
+        return self._found(self.histogram)
+
+    def _found(self, seen: Histogram) -> tuple[float, float]:
+        raise NotImplementedError
+
+
+class MseObserver(_HistogramObserver):
+    """The range with the least expected squared error of `levels` asymmetric codes, zero being one of them."""
+
+    def __init__(self, name: str | None = None, levels: int = 256) -> None:
+        super().__init__(name, _BINS, levels)
+
+    def _found(self, seen: Histogram) -> tuple[float, float]:
         # All lengths from here on are in widths of a bin. Negative bins end, and the others begin, at zero.
-        zero = min(max(-self._first, 0), _BINS)
-        lowest, highest = math.ldexp(-self._low, -self._exponent), math.ldexp(self._high, -self._exponent)
-        below = _side(self._counts[:zero][::-1], -(self._first + zero), lowest, self._at_low)
-        above = _side(self._counts[zero:], self._first + zero, highest, self._at_high)
-        nonzero = int(self._counts.sum()) - self._zeros
+        zero = min(max(-seen.first, 0), seen.counts.size)
+        lowest, highest = math.ldexp(-seen.low, -seen.exponent), math.ldexp(seen.high, -seen.exponent)
+        below = _side(seen.counts[:zero][::-1], -(seen.first + zero), lowest, seen.at_low)
+        above = _side(seen.counts[zero:], seen.first + zero, highest, seen.at_high)
+        nonzero = int(seen.counts.sum()) - seen.zeros
         best, low, high = math.inf, 0.0, 0.0
         for end, spared, squares in zip(below.ends[::-1], below.spared[::-1], below.squares[::-1], strict=True):
             step = (end + above.ends) / (self._levels - 1)
@@ -137,19 +133,39 @@ class MseObserver:
             least = int(np.argmin(error))
             if error[least] < best:
                 best, low, high = float(error[least]), 0.0 - float(end), float(above.ends[least])
-        return math.ldexp(low, self._exponent), math.ldexp(high, self._exponent)
+        return math.ldexp(low, seen.exponent), math.ldexp(high, seen.exponent)
 
-    def _cover(self, low: float, high: float) -> None:
-        """Widen and shift the bins until `low` and `high` fit; merging keeps all counts."""
-        if (low, high) == (self._low, self._high):
-            return
-        exponent = _bin_exponent(low, high)
-        first = math.floor(math.ldexp(low, -exponent))
-        used = np.flatnonzero(self._counts)
-        moved = ((used + self._first) >> min(exponent - self._exponent, 63)) - first
-        merged = np.zeros_like(self._counts)
-        np.add.at(merged, moved, self._counts[used])
-        self._low, self._high, self._exponent, self._first, self._counts = low, high, exponent, first, merged
+
+class PercentileObserver(_HistogramObserver):
+    """The narrowest range, up to the width of a bin, with at most 100 - `percent` % of the values beyond each end.
+
+    Raises:
+        InvalidInput: `percent` outside 50..100.
+    """
+
+    def __init__(self, name: str | None = None, percent: float = 99.99) -> None:
+        if not 50 <= percent <= 100:
+            raise InvalidInput(f"a percentile must lie in 50..100, not {percent}")
+        super().__init__(name, _FINE_BINS)
+        self._percent = percent
+
+    def _found(self, seen: Histogram) -> tuple[float, float]:
+        spared = int(seen.counts.sum()) * (100 - self._percent) / 100
+        last = seen.counts.size - int(np.count_nonzero(np.cumsum(seen.counts[::-1]) <= spared))
+        first = int(np.count_nonzero(np.cumsum(seen.counts) <= spared))
+        low = max(seen.low, math.ldexp(seen.first + first, seen.exponent))
+        high = min(seen.high, math.ldexp(seen.first + last, seen.exponent))
+        return min(low, 0.0), max(high, 0.0)
+
+
+class EntropyObserver(_HistogramObserver):
+    """The range in which `levels` codes tell most of how the values are distributed."""
+
+    def __init__(self, name: str | None = None, levels: int = 256) -> None:
+        super().__init__(name, _FINE_BINS, levels)
+
+    def _found(self, seen: Histogram) -> tuple[float, float]:
+        return least_divergence(seen, self._levels)
 
 
 def activation_parameters(low: float, high: float, bits: int = 8) -> tuple[np.float32, int]:
@@ -206,40 +222,6 @@ def _side(cells: NDArray[np.int64], start: int, end: float, at_end: int) -> _Sid
 
 def _suffix_sums(values: _Float64) -> _Float64:
     return np.cumsum(values[::-1])[::-1]
-
-
-def _bin_exponent(low: float, high: float) -> int:
-    """The smallest e with which bins of width 2**e cover low..high; it can only grow when the range does."""
-    peak = max(abs(low), abs(high))
-    if peak == 0:
-        return _MIN_EXPONENT
-    exponent = max(_MIN_EXPONENT, math.frexp(peak)[1] - 24)  # keeps |k| <= 2**24, exact in float32
-    if high > low:
-        exponent = max(exponent, math.frexp((high - low) / _BINS)[1] - 1)
-    while math.floor(math.ldexp(high, -exponent)) - math.floor(math.ldexp(low, -exponent)) >= _BINS:
-        exponent += 1
-    return exponent
-
-
-def _checked(array: np.ndarray, name: str | None) -> tuple[_Float32, float, float]:
-    """The values as a flat float32 array, and their smallest and largest."""
-    given = np.asarray(array)
-    if given.dtype.kind not in "fiu":
-        raise InvalidInput(f"calibration needs real numbers, not {given.dtype}", where=name)
-    if given.size == 0:
-        raise CalibrationError(f"a calibration array of shape {given.shape} holds no values", where=name)
-    with np.errstate(over="ignore"):
-        values = given.astype(np.float32, copy=False).ravel()
-    low, high = float(values.min()), float(values.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        bad = ~np.isfinite(values)
-        raise CalibrationError(
-            f"{np.count_nonzero(bad)} of {values.size} calibration values are NaN, infinite or beyond float32, "
-            f"the first at flat index {int(np.argmax(bad))}",
-            where=name,
-            hint="check the calibration inputs and their normalisation, then the weights before this place",
-        )
-    return values, low, high
 
 
 def _empty(name: str | None) -> CalibrationError:
