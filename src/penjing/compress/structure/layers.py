@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
+import numpy as np
+
 from penjing.compress.prune.prune_magnitude import prunable_weights
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
@@ -49,3 +51,9 @@ def least_harmful(
     ranked = sorted(harm, key=lambda name: harm[name])  # stable: of equals, the first
     kept = set(ranked[:count])
     return tuple(name for name in harm if name in kept)
+
+
+def check_finite(name: str, weight: np.ndarray) -> None:
+    """Raise InvalidInput where a weight holds NaN or infinity."""
+    if not np.isfinite(weight).all():
+        raise InvalidInput("NaN or infinity in a weight", where=name, hint="the training that made it diverged")
