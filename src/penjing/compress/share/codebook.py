@@ -103,7 +103,7 @@ def _companded(values: _Float64, importance: _Float64, entries: int) -> _Float64
     """Entries that are spaced as the cube root of the density of the values."""
     mass, borders = np.histogram(values, bins=_BINS, weights=importance)
     share = np.concatenate([[0], np.cumsum(np.cbrt(mass))])
-    return np.interp((np.arange(entries) + 0.5) / entries * share[-1], share, borders)
+    return np.asarray(np.interp((np.arange(entries) + 0.5) / entries * share[-1], share, borders))
 
 
 def _with_zero(start: _Float64) -> _Float64:

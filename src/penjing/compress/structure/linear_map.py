@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penjing.ir.graph import Graph, Node
-from penjing.ir.types import Constant, Names
+from penjing.ir.types import NOWHERE, Constant, Names, Source
 from penjing.ops.conv1d import Conv1d
 from penjing.ops.conv2d import Conv2d
 from penjing.ops.linear import Linear
@@ -103,21 +103,37 @@ def map_of(graph: Graph, node: Node | None) -> LinearMap | None:
     return LinearMap(weight, bias, op.stride, op.padding[:2], op.padding[2:], op.dilation, op.groups)
 
 
-def layer_in_place(graph: Graph, old: Node, made: LinearMap, x: str) -> Node:
-    """A node that computes `made` from `x` under the name of the layer `old`, which is about to leave the graph.
+def layer_node(
+    graph: Graph, made: LinearMap, x: str, output: str, stems: tuple[str, str], source: Source = NOWHERE
+) -> Node:
+    """A node that computes `made` from `x`; it is not in the graph yet, but its constants are.
 
-    Its constants take the names of the old ones unless others read those. A bias of zeros is left out.
+    They are called by the `stems` of weight and bias, or nearly so where these are taken. A bias of zeros is left out.
     """
-    users = graph.users()
-    stems = [old.inputs[1], old.inputs[2] if len(old.inputs) > 2 and old.inputs[2] else f"{old.output}.bias"]
-    for name in stems:
-        if name in graph.constants and users[name] == [old]:
-            del graph.constants[name], graph.types[name]
     names = Names(set(graph.types))
     inputs = [x, graph.add_constant(names.fresh(stems[0]), Constant(made.weight.astype(np.float32)))]
     if made.bias.any():
         inputs.append(graph.add_constant(names.fresh(stems[1]), Constant(made.bias.astype(np.float32))))
-    return Node(made.operator, tuple(inputs), old.outputs, old.source)
+    return Node(made.operator, tuple(inputs), (output,), source)
+
+
+def layer_in_place(graph: Graph, old: Node, made: LinearMap, x: str) -> Node:
+    """`layer_node` in the place of the layer `old`, which loses its constants; the new ones take their names."""
+    forget_constants(graph, old)
+    return layer_node(graph, made, x, old.output, (old.inputs[1], bias_name(old)), old.source)
+
+
+def forget_constants(graph: Graph, layer: Node) -> None:
+    """Remove the constants that nothing but `layer`, about to leave, reads."""
+    users = graph.users()
+    for name in set(layer.inputs):
+        if name in graph.constants and users[name] == [layer]:
+            del graph.constants[name], graph.types[name]
+
+
+def bias_name(node: Node) -> str:
+    """The name of a layer's bias, or the one that it would get."""
+    return node.inputs[2] if len(node.inputs) > 2 and node.inputs[2] else f"{node.output}.bias"
 
 
 def replace_node(graph: Graph, old: Node, new: Sequence[Node]) -> None:
