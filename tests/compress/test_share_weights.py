@@ -212,7 +212,7 @@ def test_a_tensor_smaller_than_its_codebook_is_left_alone_and_none_large_enough_
     assert [remark.where for remark in log.declined] == ["conv", "up"]
     assert "larger than its 144 weights" in log.declined[0].text
     net = Network()
-    with pytest.raises(InvalidInput, match="large enough"):
+    with pytest.raises(InvalidInput, match="as many weights"):
         share(net.done(net.linear(net.input(3), 4, out="y")), 16)
 
 

@@ -147,7 +147,7 @@ def test_options_that_do_not_fit_are_refused(options):
 def test_sums_of_another_layer_are_refused_and_missing_ones_decline():
     graph, other = network("same"), network("valid, stride 2")
     seen = collect_layer_inputs(network("5x5"), [samples(network("5x5"))])
-    with pytest.raises(CalibrationError, match="another shape"):
+    with pytest.raises(CalibrationError, match="sums of shape"):
         run_passes(graph, [ShrinkKernels(seen, layers=("w",))])
     spoilt = {
         "w": dataclasses.replace(collect_layer_inputs(other, [samples(other)])["w"], mean=np.full((1, 36), np.nan))

@@ -75,7 +75,7 @@ class ShareWeights(Pass):
             changed.append(Remark(name, _description(weight, constant)))
         if not changed:
             raise InvalidInput(
-                "no layer is large enough for its codebook", where=f"graph {graph.name}", hint="use fewer entries"
+                "no layer has as many weights as its codebook entries", where=f"graph {graph.name}", hint="use fewer"
             )
         return PassResult(graph, tuple(changed), tuple(declined))
 

@@ -77,7 +77,7 @@ class TieFilters(Pass):
         node = readers[0]
         layer = map_of(graph, node)
         if layer is None:
-            return f"a {node.op.name} whose weight and bias are not both constants of a plain layer"
+            return f"a {node.op.name} is no layer of constant weight and bias that this pass knows"
         check_finite(name, layer.weight)
         if layer.groups > 1:
             return f"its channels belong to {layer.groups} groups"

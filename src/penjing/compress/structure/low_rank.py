@@ -113,7 +113,7 @@ class LowRank(Pass):
             return "its weight is shared with another layer"
         layer = map_of(graph, readers[0])
         if layer is None:
-            return f"a {readers[0].op.name} whose weight and bias are not both constants of a plain layer"
+            return f"a {readers[0].op.name} is no layer of constant weight and bias that this pass knows"
         check_finite(name, layer.weight)
         if layer.groups > 1:
             return f"its {layer.groups} groups are small maps already"

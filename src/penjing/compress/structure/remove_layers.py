@@ -146,7 +146,7 @@ def _reason_to_stay(
     for node in readers:
         layer = map_of(graph, node)
         if layer is None:
-            return f"a {node.op.name} whose weight and bias are not both constants of a plain layer"
+            return f"a {node.op.name} is no layer of constant weight and bias that this pass knows"
         x, y = graph.types[node.inputs[0]], graph.types[node.output]
         if x.shape != y.shape:
             return f"it makes {y.bounds[1:]} from {x.bounds[1:]}"

@@ -78,7 +78,7 @@ class ShrinkKernels(Pass):
         node = readers[0]
         whole = map_of(graph, node)
         if whole is None:
-            return f"a {node.op.name} whose weight and bias are not both constants of a plain layer"
+            return f"a {node.op.name} is no layer of constant weight and bias that this pass knows"
         if whole.pointwise:
             return "it sees one position already"
         if any(n % 2 == 0 for n in whole.kernel):
