@@ -41,7 +41,7 @@ class MergeLayers(Pass):
     force: bool = False
 
     def run(self, graph: Graph) -> PassResult:
-        """The same function; a merged layer has the names of the second."""
+        """The same function; what is merged has the names of the last layer in it."""
         graph = graph.copy()
         changed = []
         while (remark := self._step(graph)) is not None:
