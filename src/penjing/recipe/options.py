@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -64,7 +65,26 @@ def is_plain(kind: Any) -> bool:
         return bool(arguments) and all(is_plain(argument) for argument in arguments if argument is not Ellipsis)
     if origin in (dict, collections.abc.Mapping):
         return arguments[0] is str and is_plain(arguments[1])
-    return isinstance(kind, type) and issubclass(kind, enum.StrEnum)
+    return isinstance(kind, type) and (issubclass(kind, enum.StrEnum) or bool(forms_of(kind)))
+
+
+def forms_of(kind: Any) -> dict[str, type]:
+    """The dataclasses beside a protocol that have its methods and plain fields: name as a recipe writes it -> class.
+
+    A field of such a type is written as one of these with its fields, as a step is: `{n-of-m: {n: 4}}`.
+    """
+    if not (isinstance(kind, type) and getattr(kind, "_is_protocol", False)):
+        return {}
+    methods = {name for name in vars(kind) if not name.startswith("_")}
+    beside = vars(sys.modules[kind.__module__]).values()
+    return {
+        _kebab(cls.__name__): cls
+        for cls in beside
+        if isinstance(cls, type)
+        and dataclasses.is_dataclass(cls)
+        and methods <= set(dir(cls))
+        and all(is_plain(option.kind) for option in fields_of(cls))
+    }
 
 
 def kind_text(kind: Any) -> str:
@@ -84,6 +104,10 @@ def kind_text(kind: Any) -> str:
         return f"a list of: {kind_text(arguments[0])}"
     if origin in (dict, collections.abc.Mapping):
         return f"a mapping from names to: {kind_text(arguments[1])}"
+    forms = forms_of(kind)
+    if forms:
+        fields = {name: ", ".join(option.name for option in fields_of(cls)) for name, cls in forms.items()}
+        return " | ".join(f"{{{name}: {{{said}}}}}" for name, said in fields.items())
     return " | ".join(str(member) for member in kind)
 
 
@@ -114,6 +138,9 @@ def plain_value(value: Any) -> Any:
     """A field's value as JSON or YAML writes it."""
     if isinstance(value, enum.Enum):
         return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {o.name: plain_value(getattr(value, o.name)) for o in fields_of(type(value))}
+        return {_kebab(type(value).__name__): fields}
     if isinstance(value, tuple | list):
         return [plain_value(item) for item in value]
     if isinstance(value, collections.abc.Mapping):
@@ -158,7 +185,22 @@ def _read_as(value: Plain, kind: Any) -> Any:
         return _read_list(value, origin, arguments)
     if origin in (dict, collections.abc.Mapping):
         return _read_mapping(value, arguments[1])
+    if forms_of(kind):
+        return _read_form(value, forms_of(kind))
     return next((member for member in kind if member.value == value), _UNFIT)
+
+
+def _read_form(value: Plain, forms: dict[str, type]) -> Any:
+    if not isinstance(value, dict) or len(value) != 1:
+        return _UNFIT
+    ((name, given),) = value.items()
+    if name not in forms or not isinstance(given.value, dict):
+        return _UNFIT
+    return forms[name](**read_options(fields_of(forms[name]), given.value, name, given.where))
+
+
+def _kebab(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
 
 
 def _read_list(value: Plain, origin: Any, arguments: tuple[Any, ...]) -> Any:

@@ -1,13 +1,16 @@
 """What passes take besides plain options: statistics of the graph at hand, made from calibration data, by field type.
 
-A pass says by the type of a field what it needs (`ranges: Ranges`); the recipe's runner finds here who makes it.
+A pass says by the type of a field what it needs (`ranges: Ranges`), and here is found who makes it: those below, or a
+function `collect_...(graph, batches, progress)` in the pass's own file that returns this type. A field that has a
+default is filled in where there is calibration data.
 """
 
 import collections.abc
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from penjing.compress.layer_inputs import LayerInputs, collect_layer_inputs
@@ -37,7 +40,7 @@ class Statistics:
         return self.make(graph, data, lambda done: progress(self.what, done, total))
 
 
-ALL = (
+_COMMON = (
     Statistics(
         Ranges, "calibrating activations", lambda graph, data, seen: calibrate(graph, data.calibration, progress=seen)
     ),
@@ -49,10 +52,21 @@ ALL = (
 )
 
 
-def statistics_for(kind: Any) -> Statistics | None:
-    """Who makes what a field of this type holds."""
+def statistics_for(kind: Any, module: ModuleType) -> Statistics | None:
+    """Who makes what a field of this type holds, in a pass of `module`."""
     wanted = _normal(kind)
-    return next((one for one in ALL if _normal(one.kind) == wanted), None)
+    return next((one for one in (*_own(module), *_COMMON) if _normal(one.kind) == wanted), None)
+
+
+def _own(module: ModuleType) -> Iterator[Statistics]:
+    for name, function in vars(module).items():
+        if not name.startswith("collect_") or getattr(function, "__module__", "") != module.__name__:
+            continue
+        yield Statistics(typing.get_type_hints(function)["return"], name.replace("_", " "), _collecting(function))
+
+
+def _collecting(function: Callable[..., Any]) -> Callable[[Graph, Data, Callable[[int], None]], Any]:
+    return lambda graph, data, seen: function(graph, data.calibration, seen)
 
 
 def _normal(kind: Any) -> Any:

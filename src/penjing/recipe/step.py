@@ -7,6 +7,7 @@ that hold statistics (`penjing.recipe.statistics`) are filled in when the step r
 import dataclasses
 import importlib
 import pkgutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -33,8 +34,9 @@ class Phase(IntEnum):
     STRUCTURE = 1
     PRUNE = 2
     RECOVER = 3
-    CODES = 4
-    QUANTIZE = 5
+    SCALE = 4
+    CODES = 5
+    QUANTIZE = 6
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ class PassStep(Step):
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether a field holds statistics."""
-        return bool(statistics_of(self.kind))
+        """Whether a field that has no default holds statistics."""
+        return any(needed for _, needed in statistics_of(self.kind).values())
 
     def options(self) -> dict[str, Any]:
         """Those given, where they differ from the defaults."""
@@ -104,7 +106,11 @@ class PassStep(Step):
 
     def run(self, graph: Graph, work: Work) -> Ran:
         """Make the statistics that it needs from the graph as it is now, then run it."""
-        made = {name: one.of(graph, work.data, work.progress) for name, one in statistics_of(self.kind).items()}
+        made = {
+            name: one.of(graph, work.data, work.progress)
+            for name, (one, _) in statistics_of(self.kind).items()
+            if name not in self.given and work.data.calibration_samples
+        }
         work.progress(self.name, 0, None)
         graph, (log,) = run_passes(graph, [self.kind(**self.given, **made)])
         return Ran(graph, log)
@@ -150,7 +156,13 @@ class Quantize(PlainStep):
 
 
 _FAMILIES = {"structure": Phase.STRUCTURE, "prune": Phase.PRUNE}
-_PHASES = {"fold-batch-norm": Phase.CLEAN, "quantize-static": Phase.QUANTIZE}
+_PHASES = {
+    "fold-batch-norm": Phase.CLEAN,
+    "equalize-layers": Phase.SCALE,
+    "smooth-activations": Phase.SCALE,
+    "quantize-static": Phase.QUANTIZE,
+}
+AUTO = "filled in where there is calibration data"
 _OWN_STEP = {"quantize-static": Quantize.name}
 
 
@@ -161,14 +173,23 @@ def phase_of(kind: type[Pass]) -> Phase:
 
 
 def plain_options(kind: type[Pass]) -> tuple[Option, ...]:
-    """The fields of a pass that a recipe can write down."""
-    return tuple(option for option in fields_of(kind) if is_plain(option.kind))
+    """The fields of a pass that a recipe can write down; of statistics that can be left out, that they are: null."""
+    filled = statistics_of(kind)
+    plain = [option for option in fields_of(kind) if is_plain(option.kind)]
+    left_out = [
+        Option(option.name, type(None), AUTO, f"null leaves it out. {option.help}".strip())
+        for option in fields_of(kind)
+        if option.name in filled and option.default is None
+    ]
+    return (*plain, *left_out)
 
 
-def statistics_of(kind: type[Pass]) -> dict[str, Statistics]:
-    """The fields of a pass that are filled in when it runs."""
-    found = {option.name: statistics_for(option.kind) for option in fields_of(kind) if not is_plain(option.kind)}
-    return {name: one for name, one in found.items() if one is not None}
+def statistics_of(kind: type[Pass]) -> dict[str, tuple[Statistics, bool]]:
+    """The fields of a pass that are filled in when it runs, and whether it cannot run without."""
+    module = sys.modules[kind.__module__]
+    fields = [option for option in fields_of(kind) if not is_plain(option.kind)]
+    found = {option.name: (statistics_for(option.kind, module), option.is_needed) for option in fields}
+    return {name: (one, needed) for name, (one, needed) in found.items() if one is not None}
 
 
 @cache
@@ -196,12 +217,13 @@ def step_of_pass(instance: Pass) -> PassStep:
         InvalidInput: it holds statistics, which belong to one graph at one moment.
     """
     kind = type(instance)
-    if kind.name in _OWN_STEP or statistics_of(kind) or _out_of_reach(kind):
+    held = [option.name for option in fields_of(kind) if not is_plain(option.kind)]
+    if any(getattr(instance, name) is not None for name in held):
         raise InvalidInput(
             f"a {kind.name} made beforehand holds statistics of another graph than the one it will meet",
             hint=f"write it as a step: penjing.recipe.step('{_OWN_STEP.get(kind.name, kind.name)}', ...)",
         )
-    given = {option.name: getattr(instance, option.name) for option in plain_options(kind)}
+    given = {option.name: getattr(instance, option.name) for option in fields_of(kind) if is_plain(option.kind)}
     return PassStep(kind, given)
 
 
