@@ -14,7 +14,7 @@ from penjing.recipe.gains import gains_and_losses
 from penjing.recipe.order import check_order
 from penjing.recipe.realise import Seen, Wanted, see
 from penjing.recipe.recipe import Recipe
-from penjing.recipe.record import FORMAT, MAX_REMARKS, Drop, Record, StepRecord
+from penjing.recipe.record import FORMAT, MAX_REMARKS, Drop, Effect, Record, StepRecord
 from penjing.recipe.step import PassStep, Phase, Ran, Step, Work
 
 _MAX_LINE = 300
@@ -23,10 +23,17 @@ _IMPLIED = "before "
 
 @dataclass(frozen=True, eq=False)
 class Applied:
-    """The network that came out, and what was done to it."""
+    """The network that came out, and what was done to it.
+
+    Attributes:
+        graph: in stage `compressed` where the recipe quantizes.
+        record: all steps, those of earlier recipes too.
+        before: the network that was given, measured as after every step.
+    """
 
     graph: Graph
     record: Record
+    before: Effect
 
 
 def apply_recipe(
@@ -58,8 +65,8 @@ def apply_recipe(
     check(recipe, graph, data)
     _rehearse(recipe, graph)
     wanted = Wanted(data, latency)
-    seen = see(graph, wanted, say)
-    record = before or Record(FORMAT, seen.effect, ())
+    seen = given = see(graph, wanted, say)
+    record = before or Record(FORMAT, given.effect, ())
     for place, one in _with_cleaning(recipe, graph):
         file = checkpoint / f"{_file_name(place, one)}.checkpoint" if checkpoint and one.needs_training else None
         ran = _run(one, place, graph, Work(data, say, file))
@@ -68,7 +75,7 @@ def apply_recipe(
             after = see(graph, wanted, say) if ran.log.changed else seen
             record = record.then((_step_record(one, ran, seen, after),))
             seen = after
-    return Applied(graph, record)
+    return Applied(graph, record, given.effect)
 
 
 def check(recipe: Recipe, graph: Graph, data: Data) -> None:

@@ -45,6 +45,13 @@ def read_document(text: str, where: str) -> Item:
     return _from_yaml(text, where)
 
 
+def read_value(text: str, where: str) -> Item:
+    """One value as an option of a command line has it: a word or a number, or a list or mapping in YAML."""
+    if text[:1] not in ("[", "{"):
+        return Item(_scalar(text), where)
+    return _at(_from_yaml(text, where), where)
+
+
 def write_document(value: dict[str, Any]) -> str:
     """Plain values as YAML that `read_document` reads back."""
     return _yaml().safe_dump(value, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)  # type: ignore[no-any-return]
@@ -74,6 +81,15 @@ def _located(value: Any, where: str) -> Item:
     if isinstance(value, list):
         return Item([_located(item, where) for item in value], where)
     return Item(value, where)
+
+
+def _at(item: Item, where: str) -> Item:
+    """The same, all of it at `where`."""
+    if isinstance(item.value, dict):
+        return Item({key: _at(value, where) for key, value in item.value.items()}, where)
+    if isinstance(item.value, list):
+        return Item([_at(value, where) for value in item.value], where)
+    return Item(item.value, where)
 
 
 def _yaml() -> Any:
