@@ -12,7 +12,7 @@ from penjing.compress.quantize.calibrate import Batch, calibrate
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
 from penjing.core.errors import PenjingError, ToolchainError
-from penjing.core.targets import host_target
+from penjing.core.targets import Target, host_target
 from penjing.emit.c.emit import emit_c
 from penjing.ir.graph import Graph
 from penjing.ir.passes import run_passes
@@ -20,6 +20,7 @@ from penjing.measure.correct import correct
 from penjing.measure.intervals import accuracy_interval
 from penjing.measure.timing import time_interleaved
 from penjing.ops.evaluate import evaluate
+from penjing.program.cost import total_macs
 from penjing.program.lower import lower
 from penjing.recipe.data import Data, Labelled, Progress
 from penjing.recipe.predict import predict
@@ -33,6 +34,7 @@ from penjing.vector.sparse_operator import SparseOperator
 from penjing.vector.specialise import kernel_choices
 
 _MANY_ZEROS = 0.25  # share of a layer's weights: what rounding alone makes zero is not worth a word
+_QUICK_MACS = 2 * 10**8  # what the interpreter does sooner than a compiler has made a library
 _SAMPLES = 4  # a copy that is quantized to see its kernels needs ranges that are merely plausible
 
 
@@ -60,8 +62,7 @@ def see(graph: Graph, wanted: Wanted, progress: Progress) -> Seen:
         return Seen(Effect(predict(graph), None, error.what), None)
     prepared = prepare(program, host_target())
     sparse, dense = _kernels(program)
-    needs_library = wanted.latency or (graph.stage == "compressed" and wanted.data.tested is not None)
-    engine = _engine(prepared, program, progress) if needs_library else None
+    engine = _engine(graph, prepared, program, wanted, progress)
     right = _right(graph, engine, wanted.data.tested, progress) if wanted.data.tested is not None else None
     latency = None
     if wanted.latency and isinstance(engine, LibraryEngine):
@@ -114,19 +115,29 @@ def _zero_share(program: Graph, inputs: tuple[str, ...]) -> float:
     return 0.0 if largest is None else 1 - float(np.count_nonzero(largest)) / largest.size
 
 
-def _engine(prepared: Prepared, program: Graph, progress: Progress) -> Engine:
-    """The compiled library for this machine; where there is no compiler, the interpreter."""
+def _engine(graph: Graph, prepared: Prepared, program: Graph, wanted: Wanted, progress: Progress) -> Engine | None:
+    """What runs the program for a measurement: the compiled library for this machine, or the interpreter."""
+    tested = wanted.data.tested if graph.stage == "compressed" else None
+    if not wanted.latency:
+        if tested is None:
+            return None
+        if total_macs(program) * len(tested.x) < _QUICK_MACS or not _can_compile(prepared.target):
+            return InterpreterEngine(program)
     target = prepared.target
-    try:
-        find_compiler(target)
-    except ToolchainError:
-        return InterpreterEngine(program)
     progress("compiling", 0, None)
     emitted = emit_c(
         prepared.program, prepared.plan, prepared.weights.tobytes(), standalone=False, isas=target.isas, threads=1
     )
     library = compile_library(emitted.sources, target, optimize=target.optimize)
     return LibraryEngine(prepared, library, standalone=False)
+
+
+def _can_compile(target: Target) -> bool:
+    try:
+        find_compiler(target)
+    except ToolchainError:
+        return False
+    return True
 
 
 def _right(graph: Graph, engine: Engine | None, tested: Labelled, progress: Progress) -> NDArray[np.bool_]:

@@ -223,7 +223,9 @@ def step_of_pass(instance: Pass) -> PassStep:
             f"a {kind.name} made beforehand holds statistics of another graph than the one it will meet",
             hint=f"write it as a step: penjing.recipe.step('{_OWN_STEP.get(kind.name, kind.name)}', ...)",
         )
-    given = {option.name: getattr(instance, option.name) for option in fields_of(kind) if is_plain(option.kind)}
+    fields = [option for option in fields_of(kind) if is_plain(option.kind)]
+    values = {option.name: (getattr(instance, option.name), option.default) for option in fields}
+    given = {name: value for name, (value, default) in values.items() if value != default}
     return PassStep(kind, given)
 
 
