@@ -12,7 +12,7 @@ from penjing.ir.graph import Graph
 from penjing.measure.correct import correct
 from penjing.runtime.loading import from_tray
 from penjing.runtime.model import Model
-from penjing.zoo import catalog, data, recipes, weights
+from penjing.zoo import catalog, data, trainings, weights
 from penjing.zoo.data import Dataset
 
 CALIBRATION_SAMPLES = 512
@@ -64,7 +64,7 @@ def library_model(tray: bytes) -> Model:
 
 
 def subjects() -> tuple[Subject, ...]:
-    """EdgeCNN, trained here by its recipe (a minute), and ResNet-20 with the weights of the data folder.
+    """EdgeCNN, trained here as the zoo says (a minute), and ResNet-20 with the weights of the data folder.
 
     Raises:
         MissingData: the data folder lacks a file.
@@ -73,9 +73,9 @@ def subjects() -> tuple[Subject, ...]:
     resnet20 = weights.trained("resnet20")
     edgecnn = catalog.create("edgecnn")
     print("training EdgeCNN on MNIST", flush=True)
-    recipes.find("edgecnn", "mnist").fit(edgecnn, mnist)
+    trainings.find("edgecnn", "mnist").fit(edgecnn, mnist)
     given = weights.FILES["resnet20"]
     return (
-        Subject("edgecnn", "EdgeCNN", "the zoo's recipe, seed 0", edgecnn, mnist),
+        Subject("edgecnn", "EdgeCNN", "the zoo's training, seed 0", edgecnn, mnist),
         Subject("resnet20", "ResNet-20", given, resnet20, cifar10),
     )

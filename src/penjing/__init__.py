@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 from penjing.core import version
 
 if TYPE_CHECKING:
-    from penjing.api import BuildOptions, Port, build, capture, clean, lower, prune, quantize, save, trainable
+    from penjing.api import BuildOptions, Port, apply, build, capture, clean, lower, prune, quantize, save, trainable
     from penjing.core.errors import PenjingError
     from penjing.ir.graph import Graph
+    from penjing.recipe.data import Data
+    from penjing.recipe.graph_file import load_graph, save_graph
+    from penjing.recipe.recipe import Recipe, load_recipe
     from penjing.runtime.loading import load
     from penjing.runtime.model import Model
 
@@ -23,27 +26,38 @@ __version__ = version.VERSION
 
 __all__ = [
     "BuildOptions",
+    "Data",
     "Graph",
     "Model",
     "PenjingError",
     "Port",
+    "Recipe",
     "__version__",
+    "apply",
     "build",
     "capture",
     "clean",
     "load",
+    "load_graph",
+    "load_recipe",
     "lower",
     "prune",
     "quantize",
     "save",
+    "save_graph",
     "trainable",
 ]
 
 _HOMES = {
+    "Data": "penjing.recipe.data",
     "Graph": "penjing.ir.graph",
     "Model": "penjing.runtime.model",
     "PenjingError": "penjing.core.errors",
+    "Recipe": "penjing.recipe.recipe",
     "load": "penjing.runtime.loading",
+    "load_graph": "penjing.recipe.graph_file",
+    "load_recipe": "penjing.recipe.recipe",
+    "save_graph": "penjing.recipe.graph_file",
 }
 
 

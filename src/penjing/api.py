@@ -3,6 +3,7 @@
 graph = capture(module, example)            torch module -> Graph, checked against its source
 graph = prune(graph, ratio=0.5)             optional
 graph = quantize(graph, batches)            w8a8 by calibration
+    or graph = apply(recipe, graph, data).graph    all of it by a recipe
 program = lower(graph)                      integer program: the definition of what devices compute
 save(build(program, ...), "model.tray")     C, libraries, golden vectors, one file
 """
@@ -10,6 +11,7 @@ save(build(program, ...), "model.tray")     C, libraries, golden vectors, one fi
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,6 +25,7 @@ from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
 from penjing.core.errors import InvalidInput
+from penjing.core.port import Port
 from penjing.core.targets import HOST, find_target
 from penjing.emit.c.emit import Emitted, emit_c
 from penjing.ir.graph import Graph
@@ -34,6 +37,11 @@ from penjing.program.interpret import interpret
 from penjing.program.lower import lower
 from penjing.program.plan import plan
 from penjing.program.symbols import ABI
+from penjing.recipe.apply import Applied, apply_recipe
+from penjing.recipe.data import Data, Progress
+from penjing.recipe.graph_file import SavedGraph, load_graph, save_graph
+from penjing.recipe.recipe import Recipe
+from penjing.recipe.record import Record, dump_record
 from penjing.runtime.loading import load
 from penjing.toolchain.build import compile_library
 from penjing.toolchain.compilers import find_compiler
@@ -49,19 +57,26 @@ if TYPE_CHECKING:
     from penjing.train.module import TrainableGraph
 
 __all__ = [
+    "Applied",
     "BuildOptions",
+    "Data",
     "Port",
+    "Recipe",
+    "SavedGraph",
+    "apply",
     "assemble",
     "autotune",
     "build",
     "capture",
     "clean",
     "load",
+    "load_graph",
     "lower",
     "pack",
     "prune",
     "quantize",
     "save",
+    "save_graph",
     "trainable",
 ]
 
@@ -116,14 +131,32 @@ def quantize(
     return run_passes(cleaned, [QuantizeStatic(ranges)])[0]
 
 
-@dataclass(frozen=True)
-class Port:
-    """How an input was prepared in training, so that the tray can prepare it on the device."""
+def apply(
+    recipe: Recipe,
+    graph: Graph,
+    data: Data | None = None,
+    *,
+    latency: bool = False,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
+) -> Applied:
+    """Take a graph through a recipe: passes, trainings and quantization in order, with a record of what each was worth.
 
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    value_range: tuple[float, float] = (0.0, 1.0)
-    color: Literal["rgb", "gray"] | None = None
+    Args:
+        recipe: from `penjing.recipe.recipe.load_recipe`, or made of steps: `Recipe([PruneMagnitude(0.5), ...])`.
+        graph: a float graph.
+        data: calibration batches, training and test samples, as far as the steps need them.
+        latency: compile every form of the network for this machine and time it, some seconds a step.
+        progress: called with what is being done, how much of it is done, and of how much (or None).
+        checkpoint: folder for the states of unfinished trainings, which the same call later takes up.
+
+    Returns:
+        `.graph`, in stage `compressed` when the recipe quantizes, and `.record`.
+
+    Raises:
+        InvalidInput, CalibrationError: steps in an impossible order, or that lack their data; before any work.
+    """
+    return apply_recipe(recipe, graph, data or Data(), latency=latency, progress=progress, checkpoint=checkpoint)
 
 
 @dataclass(frozen=True)
@@ -140,6 +173,7 @@ class BuildOptions:
         with_source: keep the generated C in the tray.
         threads: how many threads may work on one call, on targets that have SIMD kernels.
         tiles: by the name of a target, convolutions to be cut in another way than by the rule; see `autotune`.
+        record: what a recipe did to the network, for the member `record.json`.
     """
 
     targets: Sequence[str] = ("host",)
@@ -151,6 +185,7 @@ class BuildOptions:
     with_source: bool = True
     threads: int = 1
     tiles: Mapping[str, Tiles] = field(default_factory=dict)
+    record: Record | None = None
 
 
 def build(
@@ -222,6 +257,7 @@ def assemble(
         variants={"default": variant},
         libraries=libraries,
         sources=sources if options.with_source else {},
+        reports={} if options.record is None else {"record.json": dump_record(options.record)},
     )
 
 

@@ -4,19 +4,25 @@ import penjing
 
 PUBLIC = [
     "BuildOptions",
+    "Data",
     "Graph",
     "Model",
     "PenjingError",
     "Port",
+    "Recipe",
     "__version__",
+    "apply",
     "build",
     "capture",
     "clean",
     "load",
+    "load_graph",
+    "load_recipe",
     "lower",
     "prune",
     "quantize",
     "save",
+    "save_graph",
     "trainable",
 ]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from penjing.cli.app import COMMANDS
+from penjing.cli.app import COMMANDS, command_name
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
-NAMES = [function.__name__ for function, _ in COMMANDS]
+NAMES = [command_name(function) for function, _ in COMMANDS]
 TRANSCRIPTS = re.findall(r"^\$ penjing (.*)\n((?:(?!```).*\n)*)", PAGE, re.MULTILINE)
 
 
@@ -24,7 +24,7 @@ def options(penjing, name: str) -> set[str]:
 
 
 def test_every_command_has_its_section_and_no_other_has_one():
-    assert re.findall(r"^## penjing (\w+)$", PAGE, re.MULTILINE) == NAMES
+    assert re.findall(r"^## penjing ([\w-]+)$", PAGE, re.MULTILINE) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

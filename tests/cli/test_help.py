@@ -6,9 +6,9 @@ import shlex
 import pytest
 
 from penjing.cli.app import COMMANDS as REGISTERED
-from penjing.cli.app import app
+from penjing.cli.app import app, command_name
 
-COMMANDS = {function.__name__: examples for function, examples in REGISTERED}
+COMMANDS = {command_name(function): examples for function, examples in REGISTERED}
 
 
 @pytest.fixture(autouse=True)

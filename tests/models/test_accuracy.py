@@ -15,7 +15,7 @@ from penjing.measure.correct import correct
 from penjing.measure.intervals import PairedDrop, paired_drop
 from penjing.runtime.loading import from_tray
 from penjing.train.fit import FitResult, fit
-from penjing.zoo import catalog, data, recipes
+from penjing.zoo import catalog, data, trainings
 from penjing.zoo.data import Dataset
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def test_edgecnn_reaches_99_percent_on_mnist_and_loses_at_most_a_tenth_of_a_poin
     present(data_dir, "mnist.npz")
     dataset = data.load("mnist")
     module = catalog.create("edgecnn")
-    trained = recipes.find("edgecnn", "mnist").fit(module, dataset)
+    trained = trainings.find("edgecnn", "mnist").fit(module, dataset)
     assert trained.accuracy >= 0.99
     drop = quantized_against_float("edgecnn", module, trained, dataset)
     assert drop.n == 10_000

@@ -9,7 +9,7 @@ from torch import nn
 from penjing import zoo
 from penjing.core.errors import InvalidInput
 from penjing.core.normalise import normalise
-from penjing.zoo import data, recipes, weights
+from penjing.zoo import data, trainings, weights
 from penjing.zoo.inputs import InputKind
 
 WITH_BATCHNORM = ["resnet8", "resnet20", "resnet56", "dscnn", "mobilenetv1", "autoencoder"]
@@ -113,17 +113,17 @@ def test_one_mean_serves_any_number_of_features():
     assert x[0, 0] == 3.0
 
 
-def test_recipes_name_networks_and_data_that_exist():
-    assert len({(recipe.model, recipe.dataset) for recipe in recipes.RECIPES}) == len(recipes.RECIPES)
-    for recipe in recipes.RECIPES:
-        assert recipes.find(recipe.model, recipe.dataset) is recipe
-        assert recipe.model in zoo.names()
-        assert recipe.dataset in data.names()
+def test_trainings_name_networks_and_data_that_exist():
+    assert len({(one.model, one.dataset) for one in trainings.TRAININGS}) == len(trainings.TRAININGS)
+    for training in trainings.TRAININGS:
+        assert trainings.find(training.model, training.dataset) is training
+        assert training.model in zoo.names()
+        assert training.dataset in data.names()
 
 
-def test_an_unknown_recipe_lists_those_there_are():
+def test_an_unknown_training_lists_those_there_are():
     with pytest.raises(InvalidInput, match="dscnn") as caught:
-        recipes.find("dscnn", "mnist")
+        trainings.find("dscnn", "mnist")
     assert "edgecnn on digits" in caught.value.hint
 
 
@@ -133,7 +133,7 @@ def test_networks_without_trained_weights_say_so():
 
 
 @pytest.mark.slow
-def test_the_digits_recipe_reaches_97_percent():
-    recipe, digits = recipes.find("edgecnn", "digits"), zoo.digits()
+def test_the_digits_training_reaches_97_percent():
+    training, digits = trainings.find("edgecnn", "digits"), zoo.digits()
     module = zoo.create("edgecnn")
-    assert recipe.fit(module, digits).accuracy >= 0.97
+    assert training.fit(module, digits).accuracy >= 0.97

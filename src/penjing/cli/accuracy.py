@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from penjing import api
 from penjing.bundle.pack import TrayParts
 from penjing.bundle.schema import Accuracy
@@ -17,14 +20,17 @@ from penjing.runtime.loading import from_tray
 
 @dataclass(frozen=True)
 class Measured:
-    """Accuracy before (`floats`) and after (`integers`), and the difference, on `n` samples of `dataset`."""
+    """Accuracy before (`floats`) and after (`integers`), and the difference, on `n` samples of `dataset`.
+
+    `floats` and `drop` are None where the model that was given holds integers already.
+    """
 
     dataset: str
     n: int
     engine: str
-    floats: Interval
+    floats: Interval | None
     integers: Interval
-    drop: PairedDrop
+    drop: PairedDrop | None
 
     @property
     def accuracy(self) -> Accuracy:
@@ -39,9 +45,9 @@ class Measured:
             "dataset": self.dataset,
             "n": self.n,
             "engine": self.engine,
-            "float": interval_dict(self.floats),
+            "float": interval_dict(self.floats) if self.floats else None,
             "int8": interval_dict(self.integers),
-            "drop": {"value": d.drop, "low": d.low, "high": d.high, "p_value": d.p_value},
+            "drop": {"value": d.drop, "low": d.low, "high": d.high, "p_value": d.p_value} if d else None,
         }
 
 
@@ -51,13 +57,9 @@ def measure(original: Graph, parts: TrayParts, tested: Samples, shown: Phases) -
     Raises:
         InvalidInput: the model's outputs are no scores for the labels.
     """
-    from penjing.train.fit import predict
-
     assert tested.y is not None
-    module = api.trainable(original)
     total = len(tested.x)
-    shown.start("measuring the float model", total=total)
-    before = correct(lambda x: predict(module, x), tested.x, tested.y, progress=lambda n: shown.reached(n, total))
+    before = None if original.stage == "compressed" else _float_right(original, tested, shown)
     model = from_tray(read_tray(api.pack(parts)))
     shown.start("measuring the integer model", total=total)
     after = correct(model.run, tested.x, tested.y, progress=lambda n: shown.reached(n, total))
@@ -65,10 +67,19 @@ def measure(original: Graph, parts: TrayParts, tested: Samples, shown: Phases) -
         tested.name,
         total,
         model.engine.name,
-        accuracy_interval(int(before.sum()), total),
+        None if before is None else accuracy_interval(int(before.sum()), total),
         accuracy_interval(int(after.sum()), total),
-        paired_drop(before, after),
+        None if before is None else paired_drop(before, after),
     )
+
+
+def _float_right(original: Graph, tested: Samples, shown: Phases) -> NDArray[np.bool_]:
+    from penjing.train.fit import predict
+
+    assert tested.y is not None
+    module, total = api.trainable(original), len(tested.x)
+    shown.start("measuring the float model", total=total)
+    return correct(lambda x: predict(module, x), tested.x, tested.y, progress=lambda n: shown.reached(n, total))
 
 
 def interval_dict(interval: Interval) -> dict[str, float]:

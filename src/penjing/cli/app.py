@@ -18,7 +18,7 @@ except ImportError as error:
         hint="pip install penjing, without --no-deps; for the Python API, penjing.load(...), numpy is enough",
     ) from error
 
-from penjing.cli import bench, build, demo, inspect, knobs, ops, run
+from penjing.cli import apply, bench, build, demo, inspect, knobs, ops, run, verbs
 from penjing.cli.arguments import Examples, epilog, explanation
 from penjing.cli.failures import INTERRUPTED, explain, explain_usage, finish, prepare_streams
 from penjing.cli.output import as_note, write_text
@@ -35,6 +35,8 @@ _ROOT_EXAMPLES: Examples = (
 )
 COMMANDS: tuple[tuple[Any, Examples], ...] = (
     (demo.demo, demo.EXAMPLES),
+    (apply.apply, apply.EXAMPLES),
+    *verbs.commands(),
     (build.build, build.EXAMPLES),
     (inspect.inspect, inspect.EXAMPLES),
     (run.run, run.EXAMPLES),
@@ -57,8 +59,15 @@ app = typer.Typer(
     ),
     epilog=epilog(_ROOT_EXAMPLES),
 )
+
+
+def command_name(function: Any) -> str:
+    """As one types it."""
+    return str(function.__name__).replace("_", "-")
+
+
 for _function, _examples in COMMANDS:
-    app.command(_function.__name__, help=explanation(_function), epilog=epilog(_examples))(_function)
+    app.command(command_name(_function), help=explanation(_function), epilog=epilog(_examples))(_function)
 
 
 @app.callback(invoke_without_command=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-MODEL_KINDS = "zoo:NAME, FILE.py:FACTORY, PACKAGE.MODULE:FACTORY or FILE.pt2"
+MODEL_KINDS = "zoo:NAME, FILE.py:FACTORY, PACKAGE.MODULE:FACTORY, FILE.pt2 or FILE.graph"
 
 # (what it is for, the command)
 Examples = tuple[tuple[str, str], ...]

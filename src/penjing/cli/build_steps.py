@@ -10,7 +10,7 @@ from penjing.cli.accuracy import Measured, measure
 from penjing.cli.output import Phases, note
 from penjing.cli.ports import check_labels, described_port, read_labels
 from penjing.cli.samples import SOURCES, Samples, calibration_samples, labelled_samples
-from penjing.cli.sources import ModelSource, load_model, require_torch
+from penjing.cli.sources import ModelSource, is_graph, load_model, require_torch
 from penjing.cli.writing import claim
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.core import knobs
@@ -93,15 +93,12 @@ def prepare(request: Request) -> Prepared:
     Raises:
         PenjingError: what is wrong with them, before anything that takes time.
     """
-    require_torch()
+    if not is_graph(request.model):
+        require_torch()
     targets = tuple(_compilable(name) for name in request.targets)
     tiles = _given_tiles(request, targets)
-    if request.calibrate is None:
-        raise InvalidInput(
-            "quantization needs typical inputs, to see which ranges occur",
-            where="--calibrate",
-            hint=f"add --calibrate with {SOURCES} (enough if only speed matters)",
-        )
+    if request.calibrate is None and not is_graph(request.model):
+        raise _no_calibration()
     given = read_labels(request.labels)
     if request.output is not None:
         claim(request.output, force=request.force)
@@ -112,6 +109,10 @@ def prepare(request: Request) -> Prepared:
     if len(model.examples) != 1:
         what = f"the model takes {len(model.examples)} inputs; the command line builds models with one"
         raise InvalidInput(what, where=request.model, hint="in Python: penjing.capture, quantize, lower, build, save")
+    if request.calibrate is None and not model.is_quantized:
+        raise _no_calibration()
+    if request.prune is not None and model.is_quantized:
+        raise InvalidInput("weights that are integers already cannot be pruned", where="--prune")
     port = described_port(model.port, request.mean, request.std, model.shape)
     if not model.trained:
         note(f"{request.model} has random weights; --weights loads trained ones")
@@ -125,15 +126,15 @@ def make(request: Request, prepared: Prepared, shown: Phases) -> Built:
         PenjingError: of any stage; nothing has been written then.
     """
     model, port = prepared.model, prepared.port
-    assert request.calibrate is not None
     shown.start("reading samples")
-    seed = knobs.SEED.integer()
-    drawn = calibration_samples(request.calibrate, model.shape, port, request.samples, raw=request.raw, seed=seed)
+    drawn = _drawn(request, model, port)
     tested = labelled_samples(request.evaluate, model.shape, port, raw=request.raw) if request.evaluate else None
     shown.start("importing the model")
-    original = api.capture(model.module, model.examples, name=prepared.name)
+    original = model.graph(prepared.name)
     check_labels(prepared.labels, original)
-    program = api.lower(_quantized(original, drawn, request, shown))
+    program = api.lower(
+        original if drawn is None or model.is_quantized else _quantized(original, drawn, request, shown)
+    )
     tuned = _tuned(program, shown) if request.autotune else []
     tiles = {host_target().name: chosen_tiles(tuned)} if tuned else prepared.tiles
     options = api.BuildOptions(
@@ -144,8 +145,9 @@ def make(request: Request, prepared: Prepared, shown: Phases) -> Built:
         ports=[port],
         labels=prepared.labels,
         card=_card(model, drawn, request),
-        golden_inputs=[drawn.x[:_GOLDEN_SAMPLES]],
+        golden_inputs=[drawn.x[:_GOLDEN_SAMPLES]] if drawn else [],
         with_source=request.source,
+        record=model.saved.record if model.saved else None,
     )
     parts = api.assemble(program, options, progress=shown.start)
     measured = measure(original, parts, tested, shown) if tested else None
@@ -155,6 +157,21 @@ def make(request: Request, prepared: Prepared, shown: Phases) -> Built:
     tray = api.pack(parts, accuracy=measured.accuracy if measured else None)
     save_tray(tray, prepared.path, force=request.force)
     return Built(prepared.path, tray, parts, original, measured, tuned)
+
+
+def _no_calibration() -> InvalidInput:
+    return InvalidInput(
+        "quantization needs typical inputs, to see which ranges occur",
+        where="--calibrate",
+        hint=f"add --calibrate with {SOURCES} (enough if only speed matters)",
+    )
+
+
+def _drawn(request: Request, model: ModelSource, port: api.Port) -> Samples | None:
+    if request.calibrate is None:
+        return None
+    seed = knobs.SEED.integer()
+    return calibration_samples(request.calibrate, model.shape, port, request.samples, raw=request.raw, seed=seed)
 
 
 def chosen_tiles(tuned: list[TunedLayer]) -> Tiles:
@@ -224,12 +241,12 @@ def _quantized(original: Graph, drawn: Samples, request: Request, shown: Phases)
     )
 
 
-def _card(model: ModelSource, drawn: Samples, request: Request) -> dict[str, str]:
-    card = {
-        "source": model.origin,
-        "recipe": "w8a8",
-        "calibration": f"{len(drawn.x)} samples of {drawn.name}, {request.observer} ranges",
-    }
+def _card(model: ModelSource, drawn: Samples | None, request: Request) -> dict[str, str]:
+    card = {"source": model.origin, "recipe": "w8a8"}
+    if model.saved is not None and model.saved.record is not None:
+        card["compression"] = ", ".join(step.step for step in model.saved.record.steps)
+    if drawn is not None and not model.is_quantized:
+        card["calibration"] = f"{len(drawn.x)} samples of {drawn.name}, {request.observer} ranges"
     if request.prune is not None:
         card["pruning"] = f"{100 * request.prune:g} % of each layer's weights by magnitude, without fine-tuning"
     return card

@@ -41,11 +41,12 @@ def show_build(built: Built) -> None:
         rows.append(("library", f"{name}, {bytes_text(size)}, {arena} of working memory"))
     if built.measured is not None:
         m, d = built.measured, built.measured.drop
-        rows += [
-            ("float", interval_text(m.floats)),
-            ("int8", f"{interval_text(m.integers)} on {m.n} samples of {m.dataset}"),
-            ("drop", f"{100 * d.drop:.2f} points ({100 * d.low:.2f} .. {100 * d.high:.2f}), 95 % intervals"),
-        ]
+        rows += [("float", interval_text(m.floats))] if m.floats else []
+        rows.append(("int8", f"{interval_text(m.integers)} on {m.n} samples of {m.dataset}"))
+        if d is not None:
+            rows.append(
+                ("drop", f"{100 * d.drop:.2f} points ({100 * d.low:.2f} .. {100 * d.high:.2f}), 95 % intervals")
+            )
     say(f"{built.path}  {bytes_text(len(built.tray))}", style="bold")
     show_facts(rows)
     if built.tuned:

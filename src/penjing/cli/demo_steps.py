@@ -33,7 +33,7 @@ from penjing.toolchain.compilers import find_compiler
 
 if TYPE_CHECKING:
     from penjing.zoo.data import Dataset
-    from penjing.zoo.recipes import Recipe
+    from penjing.zoo.trainings import Training
 
 NAME = "edgecnn"
 FILES = (f"{NAME}.tray", "digit.png")
@@ -111,22 +111,22 @@ def make(data: str, prune: float, shown: Phases) -> Made:
         PenjingError: of any stage.
     """
     from penjing.train.inference import with_weights_of
-    from penjing.zoo import catalog, recipes
+    from penjing.zoo import catalog, trainings
     from penjing.zoo.data import load
 
     shown.start("loading torch and the data")
     chosen = _choose(data)
     dataset = load(chosen)
-    recipe = recipes.find(NAME, chosen)
+    training = trainings.find(NAME, chosen)
     module = catalog.create(NAME, seed=knobs.SEED.integer())
     x = dataset.normalise(dataset.test_x)
 
     shown.start(f"training on {dataset.name}")
-    _fit(recipe, module, dataset, shown)
+    _fit(training, module, dataset, shown)
     graph = api.capture(module, catalog.find(NAME).random_inputs(1), name=NAME)
     shown.start("pruning and fine-tuning")
     trainable = api.trainable(api.prune(graph, ratio=prune) if prune else graph)
-    finer = replace(recipe, epochs=max(1, recipe.epochs // 2), learning_rate=recipe.learning_rate / 4)
+    finer = replace(training, epochs=max(1, training.epochs // 2), learning_rate=training.learning_rate / 4)
     _fit(finer, trainable, dataset, shown)
     pruned_graph = trainable.to_graph()
     pruned = with_weights_of(pruned_graph, module)
@@ -170,8 +170,8 @@ def _choose(data: str) -> str:
     return "mnist" if folder is not None and (folder / "mnist.npz").is_file() else "digits"
 
 
-def _fit(recipe: "Recipe", module: Any, dataset: "Dataset", shown: Phases) -> None:
-    recipe.fit(
+def _fit(training: "Training", module: Any, dataset: "Dataset", shown: Phases) -> None:
+    training.fit(
         module,
         dataset,
         seed=knobs.SEED.integer(),

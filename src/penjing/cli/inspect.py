@@ -1,20 +1,25 @@
-"""`penjing inspect`: what a tray holds, and whether it is whole and exact here."""
+"""`penjing inspect`: what a tray or a graph holds, and whether it is whole and exact here."""
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from penjing.bundle.tray import Tray, open_tray
-from penjing.cli.arguments import AsJson, Examples, TrayPath
+from penjing.cli.arguments import AsJson, Examples
+from penjing.cli.inspect_graph import facts, show_graph
 from penjing.cli.inspect_view import show_kernels, show_layers, show_self_test, show_tray
 from penjing.cli.output import phases, print_json, write_text
 from penjing.cli.verify import self_test
 from penjing.core import knobs
+from penjing.core.errors import InvalidInput
 from penjing.core.targets import host_target
 from penjing.ir.graph import Graph
+from penjing.ir.text import print_graph
 from penjing.program.cost import node_costs
 from penjing.program.plan import Place, moved_inputs
+from penjing.recipe.graph_file import SUFFIX, load_graph
 from penjing.runtime.loading import default_variant, read_program
 from penjing.vector.prepare import prepare
 from penjing.vector.specialise import kernel_choices
@@ -24,18 +29,19 @@ EXAMPLES: Examples = (
     ("work and memory of every layer", "penjing inspect edgecnn.tray --layers"),
     ("which kernels run it, and why zeros did or did not pay", "penjing inspect edgecnn.tray --kernels"),
     ("is it exact on this machine? exit code 1 if not", "penjing inspect edgecnn.tray --self-test"),
+    ("the same of a graph on its way: zeros, grids, what was done to it", "penjing inspect small.graph --layers"),
     ("a tray is a zip archive", "unzip -l edgecnn.tray"),
 )
 
 
 def inspect(
-    tray: TrayPath,
+    tray: Annotated[Path, typer.Argument(metavar="FILE", help="The .tray or .graph file.", show_default=False)],
     layers: Annotated[bool, typer.Option("--layers", metavar="", help="Show work and memory of every layer.")] = False,
     kernels: Annotated[
         bool,
         typer.Option("--kernels", metavar="", help="Show which kernel computes every layer on this machine, and why."),
     ] = False,
-    program: Annotated[bool, typer.Option("--program", metavar="", help="Print the integer program as text.")] = False,
+    program: Annotated[bool, typer.Option("--program", metavar="", help="Print the program as text.")] = False,
     test: Annotated[
         bool,
         typer.Option(
@@ -45,10 +51,13 @@ def inspect(
     samples: Annotated[int, typer.Option(metavar="N", help="Random inputs of --self-test.", min=1)] = 64,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a tray holds, and whether it is whole and exact here.
+    """Show what a tray or a graph holds, and whether it is whole and exact here.
 
-    All digests are checked before anything else: a tray that opens is whole.
+    All digests are checked before anything else: a file that opens is whole.
     """
+    if tray.suffix == SUFFIX:
+        _graph(tray, layers=layers, program=program, refused=kernels or test, as_json=as_json)
+        return
     opened = open_tray(tray)
     variant = default_variant(opened)
     integer = read_program(opened, variant)
@@ -77,6 +86,21 @@ def inspect(
         show_self_test(found)
     if test and found.differing_bytes:
         raise typer.Exit(1)
+
+
+def _graph(path: Path, *, layers: bool, program: bool, refused: bool, as_json: bool) -> None:
+    if refused:
+        raise InvalidInput(
+            "a graph is not compiled yet", where=str(path), hint="--kernels and --self-test look at trays: build one"
+        )
+    saved = load_graph(path)
+    found = facts(path, saved)
+    if as_json:
+        print_json(found | ({"program": print_graph(saved.graph)} if program else {}))
+    elif program:
+        write_text(print_graph(saved.graph))
+    else:
+        show_graph(found, saved, with_layers=layers)
 
 
 def _kernels(program: Graph) -> list[dict[str, str]]:

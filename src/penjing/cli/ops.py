@@ -1,5 +1,6 @@
 """`penjing ops`: which operators penjing knows, or what it would make of one model."""
 
+from collections import Counter
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +9,8 @@ from rich.text import Text
 
 from penjing.cli.arguments import MODEL_KINDS, AsJson, Examples, InputShape, Weights
 from penjing.cli.output import phases, print_json, say, show, show_facts
-from penjing.cli.sources import load_model
+from penjing.cli.sources import ModelSource, load_model
+from penjing.frontends.coverage import Coverage, Supported
 from penjing.ops import operators
 
 EXAMPLES: Examples = (
@@ -36,12 +38,10 @@ def ops(
     if model is None:
         _all(as_json=as_json)
         return
-    from penjing.frontends.torch_export import coverage
-
     with phases(quiet=as_json) as shown:
         shown.start("reading the model")
         source = load_model(model, weights=weights, input_shape=input_shape)
-        found = coverage(source.module, source.examples)
+        found = _coverage(source)
     result: dict[str, Any] = {
         "model": source.name,
         "complete": found.complete,
@@ -57,6 +57,15 @@ def ops(
         _show_coverage(result)
     if not found.complete:
         raise typer.Exit(1)
+
+
+def _coverage(source: ModelSource) -> Coverage:
+    if source.saved is None:
+        from penjing.frontends.torch_export import coverage
+
+        return coverage(source.module, source.examples)
+    counts = Counter(node.op.name for node in source.saved.graph.nodes)
+    return Coverage(tuple(Supported(name, count) for name, count in sorted(counts.items())), ())
 
 
 def _all(*, as_json: bool) -> None:

@@ -77,6 +77,11 @@ def labelled_samples(source: str, shape: tuple[int, ...], port: Port, *, raw: bo
     if source in data.names():
         dataset = data.load(source, image_size=shape[-1])
         return Samples(dataset.name, _normal(check_samples(dataset.test_x, shape, dataset.name), port), dataset.test_y)
+    x, y = _labelled_arrays(source, shape)
+    return Samples(Path(source).name, prepared(x, port, raw=raw, where=source), y)
+
+
+def _labelled_arrays(source: str, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     path = Path(source)
     if path.suffix.lower() != ".npz":
         raise _no_source(source, f"{', '.join(data.names())}, or an .npz file with arrays x and y")
@@ -87,7 +92,44 @@ def labelled_samples(source: str, shape: tuple[int, ...], port: Port, *, raw: bo
             where=source,
         )
     check_finite(x, source)
-    return Samples(path.name, prepared(x, port, raw=raw, where=source), y.astype(np.int64))
+    return x, y.astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSamples:
+    """Labelled samples to train on, normalised batch by batch; there are none to test on."""
+
+    name: str
+    train_x: np.ndarray
+    train_y: np.ndarray
+    port: Port
+    raw: bool
+
+    @property
+    def test_x(self) -> np.ndarray:
+        """(0, ...)."""
+        return self.train_x[:0]
+
+    @property
+    def test_y(self) -> np.ndarray:
+        """(0,)."""
+        return self.train_y[:0]
+
+    def normalise(self, x: np.ndarray) -> np.ndarray:
+        """Network inputs."""
+        return _normal(x, self.port) if self.raw else np.asarray(x, np.float32)
+
+
+def training_samples(source: str, shape: tuple[int, ...], port: Port, *, raw: bool = True) -> TrainingSamples:
+    """The training part of a data set, or the arrays x and y of an .npz; arguments and errors as above."""
+    if source in data.names():
+        dataset = data.load(source, image_size=shape[-1])
+        x = check_samples(dataset.train_x, shape, dataset.name)
+        return TrainingSamples(f"{dataset.name}, training part", x, dataset.train_y, port, True)
+    x, y = _labelled_arrays(source, shape)
+    if not raw or x.dtype.kind == "f":
+        prepared(x[:1], port, raw=raw, where=source)
+    return TrainingSamples(Path(source).name, x, y, port, raw)
 
 
 def prepared(x: np.ndarray, port: Port, *, raw: bool, where: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the command line takes as a model: a zoo name, a Python factory, or an exported program."""
+"""What the command line takes as a model: a zoo name, a Python factory, an exported program, or a graph."""
 
 import importlib.util
 import re
@@ -8,25 +8,29 @@ from typing import Any
 
 import numpy as np
 
+from penjing import api
 from penjing.api import Port
 from penjing.cli.arguments import MODEL_KINDS
 from penjing.cli.arrays import require_file
 from penjing.cli.user_code import call_factory
 from penjing.core.errors import InvalidInput, MissingDependency
+from penjing.ir.graph import Graph
+from penjing.recipe.graph_file import SUFFIX, SavedGraph, load_graph
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A torch module with what is known about its input.
+    """A torch module or a graph, with what is known about its input.
 
     Attributes:
         name: for the tray and the C functions.
-        module: the model; capturing it reads it in evaluation mode.
+        module: the model; capturing it reads it in evaluation mode. None for a graph.
         examples: one float32 array (1, ...) per input, for tracing.
         port: how the first input is prepared.
         labels: names of the classes, where known.
         origin: for the model card.
         trained: False when its weights are known to be random.
+        saved: the graph, where the model is one.
     """
 
     name: str
@@ -36,6 +40,24 @@ class ModelSource:
     labels: tuple[str, ...] | None
     origin: str
     trained: bool = True
+    saved: SavedGraph | None = None
+
+    def graph(self, name: str) -> Graph:
+        """The graph under this name, imported where the model is a torch module.
+
+        Raises:
+            PenjingError: it cannot be imported.
+        """
+        if self.saved is None:
+            return api.capture(self.module, self.examples, name=name)
+        graph = self.saved.graph.copy()
+        graph.name = name
+        return graph
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether it is a graph of integers."""
+        return self.saved is not None and self.saved.graph.stage == "compressed"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,6 +86,8 @@ def load_model(spec: str, *, weights: Path | None = None, input_shape: str | Non
         InvalidInput: no such model, or weights that do not fit.
         MissingDependency: torch is not installed.
     """
+    if is_graph(spec):
+        return _from_graph(Path(spec), weights)
     require_torch()
     if weights is not None:
         require_file(weights, hint="--weights takes an .npz, .pt or .pth file")
@@ -79,6 +103,11 @@ def load_model(spec: str, *, weights: Path | None = None, input_shape: str | Non
         return source
     _load_weights(source.module, weights)
     return replace(source, origin=f"{source.origin} with {weights.name}", trained=True)
+
+
+def is_graph(spec: str) -> bool:
+    """Whether `spec` names a graph file, which needs no torch."""
+    return spec.endswith(SUFFIX)
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -129,6 +158,15 @@ def _from_exported(path: Path) -> ModelSource:
     require_file(path)
     module, examples = load_exported(path)
     return ModelSource(_plain(path.stem), module, examples, Port(), None, path.name)
+
+
+def _from_graph(path: Path, weights: Path | None) -> ModelSource:
+    if weights is not None:
+        raise InvalidInput("a graph holds its weights", where="--weights", hint="leave it out")
+    saved = load_graph(path)
+    graph = saved.graph
+    examples = tuple(np.zeros((1, *graph.types[name].bounds[1:]), np.float32) for name in graph.inputs)
+    return ModelSource(_plain(graph.name), None, examples, saved.port, saved.labels, saved.origin, True, saved)
 
 
 def _load_weights(module: Any, path: Path) -> None:

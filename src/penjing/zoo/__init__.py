@@ -1,4 +1,4 @@
-"""Small reference networks, data sets and training recipes for the demo, the docs, tests and benchmarks.
+"""Small reference networks, data sets, and trainings that are known to work, for the demo, docs, tests and benchmarks.
 
 Importing this package needs numpy alone; torch, scikit-learn and Pillow are imported by the functions that use them.
 """
@@ -6,12 +6,12 @@ Importing this package needs numpy alone; torch, scikit-learn and Pillow are imp
 from penjing.zoo.catalog import ZooModel, create, find, names
 from penjing.zoo.data import Dataset, cifar10, digits, load, mnist
 from penjing.zoo.inputs import InputKind
-from penjing.zoo.recipes import Recipe
+from penjing.zoo.trainings import Training
 
 __all__ = [
     "Dataset",
     "InputKind",
-    "Recipe",
+    "Training",
     "ZooModel",
     "cifar10",
     "create",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Training:
     """How to train one network of the catalogue on one data set.
 
     Attributes:
@@ -71,24 +71,24 @@ class Recipe:
         )
 
 
-def find(model: str, dataset: str) -> Recipe:
-    """The recipe for this network and data set.
+def find(model: str, dataset: str) -> Training:
+    """The training for this network and data set.
 
     Raises:
         InvalidInput: there is none; the message lists those there are.
     """
-    for recipe in RECIPES:
-        if (recipe.model, recipe.dataset) == (model, dataset):
-            return recipe
-    known = ", ".join(f"{recipe.model} on {recipe.dataset}" for recipe in RECIPES)
-    raise InvalidInput(f"there is no recipe for {model!r} on {dataset!r}", hint=f"there are: {known}")
+    for training in TRAININGS:
+        if (training.model, training.dataset) == (model, dataset):
+            return training
+    known = ", ".join(f"{training.model} on {training.dataset}" for training in TRAININGS)
+    raise InvalidInput(f"there is no training for {model!r} on {dataset!r}", hint=f"there are: {known}")
 
 
 # Seconds of one CPU core: edgecnn on digits 4, on MNIST 50; lenet5 60; lenet300 10.
 # Seeds tried: 0 to 2 for edgecnn, 0 for the LeNets.
-RECIPES = (
-    Recipe("edgecnn", "digits", epochs=10, batch_size=32, learning_rate=0.003, reached=0.980),
-    Recipe("edgecnn", "mnist", epochs=2, batch_size=64, learning_rate=0.05, optimizer="sgd", reached=0.991),
-    Recipe("lenet300", "mnist", epochs=5, batch_size=128, learning_rate=0.003, reached=0.984),
-    Recipe("lenet5", "mnist", epochs=2, batch_size=128, learning_rate=0.003, reached=0.992),
+TRAININGS = (
+    Training("edgecnn", "digits", epochs=10, batch_size=32, learning_rate=0.003, reached=0.980),
+    Training("edgecnn", "mnist", epochs=2, batch_size=64, learning_rate=0.05, optimizer="sgd", reached=0.991),
+    Training("lenet300", "mnist", epochs=5, batch_size=128, learning_rate=0.003, reached=0.984),
+    Training("lenet5", "mnist", epochs=2, batch_size=128, learning_rate=0.003, reached=0.992),
 )

@@ -1,0 +1,198 @@
+"""Verbs that are recipes of one step: `penjing prune`, `penjing quantize` and so on; their options are the step's."""
+
+import inspect
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from penjing.cli.arguments import Examples
+from penjing.cli.recipe_arguments import Command, option, recipe_command
+from penjing.core.errors import InvalidInput
+from penjing.recipe.document import Item, read_value
+from penjing.recipe.options import Option, item_of, kind_text, read_options
+from penjing.recipe.recipe import Recipe, StepKind, step_kinds
+from penjing.recipe.step import AUTO
+
+_N_OF_M = re.compile(r"([0-9]{1,4}):([0-9]{1,4})")
+_BLOCKS = re.compile(r"([0-9]{1,4})x([0-9]{1,4})")
+_PATTERNS = "unstructured, N:M such as 4:16, blocks such as 16x4, or channels"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """`name` as one types it, the step that it takes, what its help says, and examples."""
+
+    name: str
+    step: str
+    text: str
+    examples: Examples
+
+
+VERBS = (
+    Verb(
+        "share",
+        "share-weights",
+        """Let the weights of each layer share few values, which a codebook lists.
+
+    With 16 values a weight is a code of 4 bits. Zeros of a pruned network stay zero. With --calibrate, weights that
+    matter more for what a layer computes are kept more exactly.
+    """,
+        (("16 values a layer", "penjing share net.graph --entries 16 --calibrate samples.npy"),),
+    ),
+    Verb(
+        "shrink-kernels",
+        "shrink-kernels",
+        """Let convolutions become 1x1, those that lose least by it.
+
+    A smaller filter does less work. It starts from the least squares fit of the old one; train afterwards.
+    """,
+        (("half of the convolutions", "penjing shrink-kernels net.graph --ratio 0.5 --calibrate samples.npy"),),
+    ),
+    Verb(
+        "merge-layers",
+        "merge-layers",
+        """Let two linear layers in a row become one, where that is less work.
+
+    The network computes the same with fewer layers.
+    """,
+        (("where it pays", "penjing merge-layers net.graph"),),
+    ),
+    Verb(
+        "low-rank",
+        "low-rank",
+        """Split a layer into two thin ones, where its weights are nearly of low rank.
+
+    Two thin layers do less work than one thick one. Train afterwards.
+    """,
+        (("with what the step offers", "penjing low-rank net.graph --calibrate samples.npy"),),
+    ),
+    Verb(
+        "distil",
+        "distil",
+        """Train a compressed network to say what the original says.
+
+    The network learns from the outputs of its teacher, not from labels alone. Zeros stay zero.
+    """,
+        (("after pruning", "penjing distil net-prune.graph --train digits --checkpoint states"),),
+    ),
+    Verb(
+        "quantize",
+        "quantize",
+        """Turn weights and activations into 8-bit integers.
+
+    The ranges of activations come from typical inputs. Weights that lie on a grid already keep it. The graph that is
+    written builds without calibration.
+    """,
+        (
+            ("a network of the zoo", "penjing quantize zoo:edgecnn --calibrate digits -o small.graph"),
+            ("and then", "penjing build small.graph"),
+        ),
+    ),
+)
+_PRUNE_TEXT = f"""Zero or remove the weights that matter least.
+
+    The pattern says where zeros may lie: {_PATTERNS}. Kernels leave out zeros where there are enough of them,
+    in patterns sooner than anywhere; channels go whole and pay at once. What pays on this machine is told, and why the
+    rest does not. Train afterwards to win back accuracy.
+    """
+PRUNE_EXAMPLES: Examples = (
+    ("80 % of each layer's weights", "penjing prune zoo:edgecnn --ratio 0.8"),
+    ("of every 16 weights 4 stay", "penjing prune net.graph --pattern 4:16"),
+    ("70 % of the blocks of 16 x 4", "penjing prune net.graph --pattern 16x4 --ratio 0.7"),
+    ("a third of the channels", "penjing prune net.graph --pattern channels --ratio 0.33"),
+)
+
+
+def commands() -> list[tuple[Command, Examples]]:
+    """Those whose step this release has, in the order of the road."""
+    kinds = step_kinds()
+    made: list[tuple[Command, Examples]] = [(_prune(), PRUNE_EXAMPLES)]
+    made += [(_command(verb, kinds[verb.step]), verb.examples) for verb in VERBS if verb.step in kinds]
+    return made
+
+
+def _command(verb: Verb, kind: StepKind) -> Command:
+    own = [_parameter(one, kind) for one in kind.options if one.default is not AUTO]
+
+    def recipe_of(values: dict[str, Any]) -> Recipe:
+        return _one_step(verb.name, kind, values)
+
+    return recipe_command(verb.name, verb.text, own, recipe_of)
+
+
+def _parameter(one: Option, kind: StepKind) -> inspect.Parameter:
+    """Text that is read as a recipe's value would be; a switch for true and false."""
+    told = one.help or f"{kind_text(one.kind)}, as the step {kind.name} takes it"
+    told = told[0].upper() + told[1:]
+    if one.kind is bool:
+        return option(one.name, bool | None, None, "", told)
+    metavar = kind_text(one.kind).replace(" | ", "|") if len(kind_text(one.kind)) <= 24 else "VALUE"
+    return option(one.name, str | None, None, metavar.replace(" ", "-"), told)
+
+
+def _one_step(name: str, kind: StepKind, values: dict[str, Any]) -> Recipe:
+    given = {}
+    for key, value in values.items():
+        if value is not None:
+            where = f"--{key.replace('_', '-')}"
+            given[key] = Item(value, where) if isinstance(value, bool) else read_value(value, where)
+    made = kind.make(read_options(kind.options, given, name, f"penjing {name}"))
+    return Recipe([made], name, [f"penjing {name}"])
+
+
+def _prune() -> Command:
+    own = [
+        option("pattern", str, "unstructured", "PATTERN", f"Where zeros may lie: {_PATTERNS}."),
+        option("ratio", float | None, None, "0..1", "The share of weights, blocks or channels that goes."),
+        option("scope", str, "layer", "layer|global", "Whether the share holds for each layer or for all together."),
+        option(
+            "compensate",
+            bool,
+            False,
+            "",
+            "Let the weights that stay make up for those that go, by what layers read; needs --calibrate.",
+        ),
+    ]
+    return recipe_command("prune", _PRUNE_TEXT, own, _prune_recipe)
+
+
+def _prune_recipe(values: dict[str, Any]) -> Recipe:
+    step, options = _pruning(**values)
+    kind = step_kinds().get(step)
+    if kind is None:
+        raise InvalidInput(f"this release has no step {step}", where="--pattern")
+    given = {key: item_of(value, f"--{key}") for key, value in options.items()}
+    made = kind.make(read_options(kind.options, given, "prune", "penjing prune"))
+    return Recipe([made], "prune", ["penjing prune"])
+
+
+def _pruning(pattern: str, ratio: float | None, scope: str, compensate: bool) -> tuple[str, dict[str, Any]]:
+    """The step for a pattern, and its options."""
+    n_of_m, blocks = _N_OF_M.fullmatch(pattern), _BLOCKS.fullmatch(pattern)
+    if n_of_m:
+        if ratio is not None:
+            raise InvalidInput(
+                f"the pattern {pattern} says how many weights stay", where="--ratio", hint="leave it out"
+            )
+        kept = {"n": int(n_of_m[1]), "m": int(n_of_m[2])}
+        return ("prune-obs", {"pattern": {"n-of-m": kept}}) if compensate else ("prune-n-of-m", kept)
+    if ratio is None:
+        raise InvalidInput(f"how much goes is needed for the pattern {pattern}", where="--ratio", hint="0.5 is half")
+    if pattern == "channels":
+        without = {} if compensate else {"inputs": None}
+        return "prune-channels", {"ratio": ratio, "scope": "group" if scope == "layer" else scope, **without}
+    if blocks:
+        height, width = int(blocks[1]), int(blocks[2])
+        if compensate:
+            return "prune-obs", {"pattern": {"blocks": {"ratio": ratio, "height": height, "width": width}}}
+        return "prune-blocks", {"ratio": ratio, "shape": (height, width), "scope": scope}
+    if pattern == "unstructured":
+        return (
+            ("prune-obs", {"pattern": {"anywhere": {"ratio": ratio}}})
+            if compensate
+            else (
+                "prune-magnitude",
+                {"ratio": ratio, "scope": scope},
+            )
+        )
+    raise InvalidInput(f"there is no pattern {pattern!r}", where="--pattern", hint=f"give {_PATTERNS}")

@@ -1,0 +1,83 @@
+"""What the weights of a network promise: sizes as integers and as coded integers, work with and without zeros.
+
+The coded size is that of an ideal coder that knows how often each code of a layer occurs: for a layer of n weights
+whose codes c have the shares p(c), n * sum of -p(c) log2 p(c) bits (Shannon, "A Mathematical Theory of Communication",
+1948, section 6).
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from penjing.compress.quantize.affine_map import symmetric_per_channel
+from penjing.ir.graph import Graph, Node
+from penjing.ir.grid import grid_codes
+from penjing.ir.types import Constant
+from penjing.ops.operator import Operator
+from penjing.recipe.record import Predicted
+
+_BITS = 8
+_OTHER_BYTES = 4  # of an element that is no layer's weight: a bias, most of all
+
+
+def predict(graph: Graph) -> Predicted:
+    """Of a graph of network operators, in floats or quantized."""
+    codes: dict[str, np.ndarray] = {}
+    macs, effective = 0, 0.0
+    for node in graph.nodes:
+        assert isinstance(node.op, Operator)
+        work = node.op.cost(graph.input_types(node), graph.output_types(node)).macs
+        name = weight_of(graph, node)
+        macs += work
+        if name is not None and name not in codes:
+            codes[name] = _codes(graph.constants[name], node.op.weight_axis)
+        effective += work * (1.0 if name is None else _share_of_work(graph.constants[name]))
+    others = [constant.array for name, constant in graph.constants.items() if name not in codes]
+    plain = sum(array.size * (_OTHER_BYTES if array.dtype == np.float32 else array.itemsize) for array in others)
+    arrays = [graph.constants[name].array for name in codes]
+    return Predicted(
+        parameters=graph.parameters(),
+        zeros=sum(int(array.size - np.count_nonzero(array)) for array in arrays),
+        weights=sum(array.size for array in arrays),
+        stored_bytes=sum(constant.array.nbytes for constant in graph.constants.values()),
+        weights_bytes=sum(array.size for array in codes.values()) + plain,
+        coded_bytes=sum(coded_bytes(array) for array in codes.values()) + plain,
+        macs=macs,
+        effective_macs=round(effective),
+    )
+
+
+def layers(graph: Graph) -> Iterator[tuple[Node, str]]:
+    """Every layer with the name of its constant weight."""
+    for node in graph.nodes:
+        name = weight_of(graph, node)
+        if name is not None:
+            yield node, name
+
+
+def weight_of(graph: Graph, node: Node) -> str | None:
+    """The name of a node's constant weight, where it has one."""
+    if not isinstance(node.op, Operator) or node.op.weight_input is None:
+        return None
+    name = node.inputs[node.op.weight_input]
+    return name if name in graph.constants else None
+
+
+def coded_bytes(codes: np.ndarray) -> int:
+    """The least bytes for these int8 codes, each coded by how often it occurs among them."""
+    counts = np.bincount(codes.reshape(-1).astype(np.int64) + 128, minlength=256)
+    shares = counts[counts > 0] / codes.size
+    bits = -codes.size * float((shares * np.log2(shares)).sum())
+    return int(np.ceil(bits / 8))
+
+
+def _codes(constant: Constant, axis: int) -> np.ndarray:
+    if constant.array.dtype != np.float32:
+        return constant.array
+    if constant.quant is not None:
+        return grid_codes(constant)
+    return symmetric_per_channel(constant.array, _BITS, axis)[0]
+
+
+def _share_of_work(constant: Constant) -> float:
+    return float(np.count_nonzero(constant.array)) / max(constant.array.size, 1)

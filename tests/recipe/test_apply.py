@@ -1,0 +1,241 @@
+"""Recipes at work: what comes out, what the record says of it, and what is refused before any work."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import penjing
+from penjing.compress.prune.prune_magnitude import PruneMagnitude
+from penjing.compress.quantize.affine_map import symmetric_per_channel
+from penjing.core.errors import CalibrationError, CorruptBundle, InvalidInput, PruningError
+from penjing.ir.graph import Graph
+from penjing.ir.grid import on_grid
+from penjing.ir.text import print_graph
+from penjing.ops.batch_norm import BatchNorm
+from penjing.recipe.apply import apply_recipe
+from penjing.recipe.data import Data, Labelled
+from penjing.recipe.predict import coded_bytes, predict
+from penjing.recipe.recipe import Recipe, parse_recipe, step
+from penjing.recipe.record import dump_record, parse_record
+from penjing.recipe.step import Quantize
+from penjing.recipe.trainings import FineTune
+from penjing.testing.networks import Network, batches
+
+QUANTIZE = Quantize(observer="min-max")
+
+
+def network(with_norm: bool = False) -> Graph:
+    net = Network("net")
+    value = net.conv(net.input(8, 6, 6), 32, out="conv", bias=not with_norm)
+    if with_norm:
+        of = [net.constant(f"norm.{name}", np.linspace(0.5, 1.5, 32)) for name in ("gamma", "beta", "mean", "var")]
+        value = net.node(BatchNorm(), value, *of, out="norm")
+    return net.done(net.linear(net.flatten(value, out="flat"), 3, out="fc"))
+
+
+def data_for(graph: Graph, tested: int = 0) -> Data:
+    calibration = tuple(batch[0] for batch in batches(graph, 4, 2))
+    if not tested:
+        return Data(calibration)
+    (x,) = next(batches(graph, tested, seed=3))
+    return Data(calibration, None, Labelled(x, np.zeros(tested, np.int64)))
+
+
+def quietly(*steps, graph: Graph | None = None, data: Data | None = None, **options):
+    graph = graph or network()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return apply_recipe(Recipe(steps), graph, data_for(graph) if data is None else data, **options)
+
+
+def test_a_recipe_gives_what_its_steps_give_by_hand():
+    graph = network(with_norm=True)
+    data = data_for(graph)
+    got = quietly(PruneMagnitude(0.5), QUANTIZE, graph=graph, data=data).graph
+    want = penjing.quantize(penjing.prune(graph, ratio=0.5), data.calibration, observer="min-max")
+    assert print_graph(got) == print_graph(want)
+
+
+def test_the_graph_that_was_given_stays_as_it_was():
+    graph = network(with_norm=True)
+    before = print_graph(graph)
+    quietly(PruneMagnitude(0.5), QUANTIZE, graph=graph)
+    assert print_graph(graph) == before
+
+
+def test_batch_norms_are_folded_first_and_only_where_there_are_any():
+    steps = quietly(PruneMagnitude(0.5), graph=network(with_norm=True)).record.steps
+    assert [one.step for one in steps] == ["fold-batch-norm", "prune-magnitude"]
+    assert [one.step for one in quietly(PruneMagnitude(0.5)).record.steps] == ["prune-magnitude"]
+
+
+def test_the_record_predicts_from_the_weights():
+    graph = network()
+    applied = quietly(PruneMagnitude(0.75), QUANTIZE, graph=graph)
+    first, pruned, quantized = (applied.record.first, *(one.effect for one in applied.record.steps))
+    weights = 32 * 8 * 9 + 3 * 32 * 36
+    assert (first.predicted.weights, first.predicted.zeros) == (weights, 0)
+    assert first.predicted.weights_bytes == weights + 4 * 35
+    assert first.predicted.stored_bytes == 4 * (weights + 35)
+    assert pruned.predicted.zeros == 32 * 8 * 9 * 3 // 4 + 3 * 32 * 36 * 3 // 4
+    assert pruned.predicted.macs == first.predicted.macs == 32 * 8 * 9 * 36 + 3 * 32 * 36
+    assert pruned.predicted.effective_macs * 4 == pruned.predicted.macs
+    assert pruned.predicted.coded_bytes < 0.5 * first.predicted.coded_bytes
+    assert quantized.predicted.stored_bytes == quantized.predicted.weights_bytes == first.predicted.weights_bytes
+    assert applied.record.steps[1].gains[0].endswith("bytes of weights (-75 %)")
+
+
+def test_few_codes_are_predicted_to_take_few_bits():
+    graph = network()
+    codes, scales = symmetric_per_channel(graph.constants["fc.weight"].array, 8, 0)
+    before = predict(graph)
+    graph.set_constant("fc.weight", on_grid((codes // 64).astype(np.int8), scales, 0))
+    after = predict(graph)
+    assert after.coded_bytes < before.coded_bytes - 0.6 * codes.size
+    assert after.weights_bytes == before.weights_bytes
+
+
+@pytest.mark.parametrize(
+    ("codes", "want"),
+    [(np.zeros(800, np.int8), 0), (np.arange(-127, 129) % 256 - 128, 256), (np.array([1, -1] * 400, np.int8), 100)],
+)
+def test_coded_bytes_are_the_entropy(codes, want):
+    assert coded_bytes(codes) == want
+
+
+def test_zeros_that_no_kernel_leaves_out_are_told_with_the_reason():
+    few = quietly(PruneMagnitude(0.5)).record.steps[0]
+    many = quietly(PruneMagnitude(0.9)).record.steps[0]
+    if not few.effect.realised or few.effect.realised.target not in ("x86_64-linux", "aarch64-linux"):
+        pytest.skip("the kernels of this machine know no zeros")
+    assert "conv" in few.effect.realised.dense_layers
+    assert any("zeros save no time" in loss and "conv: not v_sparse" in loss for loss in few.losses)
+    assert "conv" in many.effect.realised.sparse_layers
+    assert any("zeros are left out in" in gain and "conv" in gain for gain in many.gains)
+
+
+def test_a_step_that_gains_nothing_says_so():
+    (told,) = quietly(step("prune-magnitude", ratio=0.0)).record.steps
+    assert told.gains == ()
+    assert told.losses == ("nothing was gained in bytes, work or time",)
+    assert told.declined[0] == "conv.weight: no weight is small enough"
+
+
+def test_accuracy_is_compared_on_the_same_samples():
+    applied = quietly(PruneMagnitude(0.9), data=data_for(network(), tested=40))
+    before, after = applied.record.first.realised.accuracy, applied.record.steps[0].effect.realised.accuracy
+    drop = applied.record.steps[0].drop
+    assert before.n == after.n == 40
+    assert drop.value == pytest.approx(before.value - after.value)
+    assert drop.low <= drop.value <= drop.high
+    assert applied.before == applied.record.first
+
+
+def test_latency_is_measured_where_asked_for():
+    net = Network()
+    graph = net.done(net.linear(net.input(6), 2, out="fc"))
+    applied = quietly(QUANTIZE, graph=graph, latency=True)
+    realised = applied.record.steps[0].effect.realised
+    assert realised.latency_us > 0
+    assert realised.packed_bytes > 0
+    assert quietly(QUANTIZE).record.steps[0].effect.realised.latency_us is None
+
+
+def test_a_record_goes_on_where_an_earlier_one_ended():
+    first = quietly(PruneMagnitude(0.5))
+    second = quietly(QUANTIZE, graph=first.graph, before=first.record)
+    assert [one.step for one in second.record.steps] == ["prune-magnitude", "quantize"]
+    assert second.record.first == first.record.first
+    assert second.before.predicted == first.record.last.predicted
+
+
+def test_a_record_reads_back_and_no_other_text_does():
+    record = quietly(PruneMagnitude(0.5), data=data_for(network(), tested=8)).record
+    text = dump_record(record)
+    assert parse_record(text, "here") == record
+    for other in (b"", b"{}", text[:-1], text.replace(b'"format": 1', b'"format": 2'), text.replace(b"  ", b" ")):
+        with pytest.raises(CorruptBundle):
+            parse_record(other, "here")
+
+
+@pytest.mark.parametrize("kind", ["nothing", "calibration"])
+def test_missing_data_is_told_before_any_work(kind, monkeypatch):
+    monkeypatch.setattr(PruneMagnitude, "run", lambda self, graph: pytest.fail("it has begun"))
+    data = Data() if kind == "nothing" else data_for(network())
+    recipe = parse_recipe("steps:\n- prune-magnitude: {ratio: 0.5}\n- fine-tune\n- quantize", where="r.yaml")
+    with pytest.raises(InvalidInput, match="samples to train on") as caught:
+        apply_recipe(recipe, network(), data)
+    assert caught.value.where == "r.yaml, line 3, step 2 (fine-tune)"
+    with pytest.raises(CalibrationError, match="typical inputs") as caught:
+        quietly(PruneMagnitude(0.5), QUANTIZE, data=Data())
+    assert caught.value.where == "step 2 (quantize)"
+
+
+def test_options_out_of_range_are_told_before_what_takes_long(monkeypatch):
+    monkeypatch.setattr(FineTune, "run", lambda self, graph, work: pytest.fail("it trains"))
+    recipe = Recipe([FineTune(), PruneMagnitude(1.5)])
+    with pytest.raises(PruningError, match="must lie in") as caught:
+        apply_recipe(recipe, network(), Data(training=object()))
+    assert caught.value.where == "step 2 (prune-magnitude)"
+
+
+def test_integers_are_no_place_to_begin():
+    quantized = quietly(QUANTIZE).graph
+    with pytest.raises(InvalidInput, match="holds integers"):
+        quietly(PruneMagnitude(0.5), graph=quantized)
+
+
+def test_a_doubtful_order_is_a_warning():
+    graph = network()
+    with pytest.warns(RuntimeWarning, match="wins back accuracy"):
+        penjing.apply(Recipe([PruneMagnitude(0.5), QUANTIZE]), graph, data_for(graph))
+
+
+def test_the_tray_carries_the_record():
+    graph = network()
+    applied = quietly(QUANTIZE, graph=graph)
+    options = penjing.BuildOptions(targets=[], record=applied.record)
+    from penjing.bundle.tray import read_tray
+
+    tray = read_tray(penjing.build(penjing.lower(applied.graph), options))
+    assert parse_record(tray.members["record.json"], "tray") == applied.record
+
+
+class Toy:
+    """Two classes that a line tells apart."""
+
+    def __init__(self, n: int) -> None:
+        rng = np.random.default_rng(0)
+        self.train_x = rng.normal(size=(n, 6)).astype(np.float32)
+        self.train_y = (self.train_x[:, 0] > 0).astype(np.int64)
+        self.test_x, self.test_y = self.train_x[:0], self.train_y[:0]
+
+    def normalise(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+
+def test_fine_tuning_wins_back_accuracy_keeps_zeros_and_resumes(tmp_path):
+    net = Network()
+    graph = net.done(net.linear(net.input(6), 2, out="fc"))
+    toy = Toy(256)
+    data = Data((toy.train_x[:32],), toy, Labelled(toy.train_x, toy.train_y))
+    recipe = (PruneMagnitude(0.5), FineTune(epochs=4, batch_size=16, learning_rate=0.05), QUANTIZE)
+    said: list[str] = []
+
+    def stop(what: str, done: int, total: int | None) -> None:
+        said.append(what)
+        if what == "fine-tune" and done == 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quietly(*recipe, graph=graph, data=data, checkpoint=tmp_path, progress=stop)
+    assert [file.name for file in tmp_path.iterdir()] == ["step-2-fine-tune.checkpoint"]
+    resumed = quietly(*recipe, graph=graph, data=data, checkpoint=tmp_path)
+    whole = quietly(*recipe, graph=graph, data=data)
+    assert print_graph(resumed.graph) == print_graph(whole.graph)
+    tuned = whole.record.steps[1]
+    assert tuned.effect.predicted.zeros == 6
+    assert tuned.effect.realised.accuracy.value > 0.9
+    assert tuned.changed[0].startswith("all weights: mean loss of each epoch")
+    assert whole.record.steps[2].effect.realised.accuracy.value > 0.85
