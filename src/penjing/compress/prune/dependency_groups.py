@@ -126,13 +126,18 @@ class _Slices:
 
     def _choose(self, node: Node, options: tuple[Tie, ...]) -> None:
         """Take the first option along which something can go; the axes of the others stay."""
-        edges = [self._edges(node, tie) for tie in options]
-        best = next((i for i, some in enumerate(edges) if not self.is_frozen(some.ravel()).all()), 0)
-        self._join([edges[best]])
-        taken = {(end.port, end.axis) for end in options[best]}
+        best = next((tie for tie in options if self._is_open(node, tie)), options[0])
+        self._join([self._edges(node, best)])
+        taken = {(end.port, end.axis) for end in best}
         for end in (end for tie in options for end in tie if (end.port, end.axis) not in taken):
             value = _value(node, end.port)
             self._freeze((value, end.axis), f"{node} cuts along another axis than {end.axis} of %{value}")
+
+    def _is_open(self, node: Node, tie: Tie) -> bool:
+        """Whether some label has no slice that must stay."""
+        labels = np.concatenate([end.labels for end in tie])
+        frozen = np.concatenate([self.is_frozen(self.span((_value(node, end.port), end.axis))) for end in tie])
+        return bool(np.setdiff1d(labels, [*labels[frozen], FREE]).size)
 
     def _edges(self, node: Node, tie: Tie) -> Indices:
         """(n, 2) pairs of slices with one label."""
@@ -142,7 +147,8 @@ class _Slices:
         order = np.argsort(labels, kind="stable")
         order = order[labels[order] != FREE]
         together = labels[order[1:]] == labels[order[:-1]]
-        return np.stack([numbers[order[:-1]], numbers[order[1:]]], axis=1)[together]
+        edges: Indices = np.stack([numbers[order[:-1]], numbers[order[1:]]], axis=1)[together]
+        return edges
 
     def _join(self, edges: list[Indices]) -> None:
         """Let the slices at both ends of every edge have one root: the least number of their component."""
