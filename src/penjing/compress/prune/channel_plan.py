@@ -1,9 +1,12 @@
 """Which units go: the least of each group first, in steps that leave whole tiles, until a ratio or a budget is met.
 
-A group keeps a multiple of `round_to` units, as kernels compute outputs in vectors, and never fewer than one step. To
-meet a budget of multiply-accumulates, the step that saves most for what it loses is taken, again and again:
+A group keeps a multiple of `round_to` units and never fewer than one step. To meet a budget of multiply-accumulates, of
+all cuts of one group the one that saves most work for what it loses is taken, again and again:
 
-    next step = argmax over groups of (MACs saved) / (scores of the units lost)
+    next cut = argmax over groups and numbers of units of (work saved) / (scores of the units lost)
+
+Work is multiply-accumulates with output channels counted in whole vectors of 16, as kernels compute them: from 32
+outputs to 24 nothing is saved in the layer itself.
 """
 
 import math
@@ -20,6 +23,8 @@ from penjing.core.errors import PruningError
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Type
 from penjing.ops.operator import Operator
+
+VECTOR = 16  # output channels of one vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,48 +68,55 @@ def by_macs(graph: Graph, ranked: Sequence[Ranked], share: float, round_to: int)
     macs = _macs(graph)
     limit = share * macs({})
     lost = [0] * len(ranked)
-    losses = [np.concatenate([[0.0], np.cumsum(np.sort(one.scores))]) for one in ranked]
     while (now := macs(_gone(ranked, lost))) > limit:
-        best, best_gain = -1, -1.0
-        for i, one in enumerate(ranked):
-            after = _next(one.group.size, lost[i], round_to)
-            if after == lost[i]:
-                continue
-            saved = now - macs(_gone(ranked, [*lost[:i], after, *lost[i + 1 :]]))
-            loss = float(losses[i][after] - losses[i][lost[i]])
-            gain = saved / max(loss, TINY)
-            if saved and gain > best_gain:
-                best, best_gain = i, gain
-        if best < 0:
+        best = _best_cut(graph, ranked, lost, round_to)
+        if best is None:
             raise PruningError(
                 f"at most {share:.3g} of the multiply-accumulates are wanted; the fewest possible are "
                 f"{now / macs({}):.3g}",
                 where=f"graph {graph.name}",
                 hint="raise the share, or lower round_to",
             )
-        lost[best] = _next(ranked[best].group.size, lost[best], round_to)
+        lost = best
     return lost
+
+
+def _best_cut(graph: Graph, ranked: Sequence[Ranked], lost: Sequence[int], round_to: int) -> list[int] | None:
+    """`lost` with more of one group, or None where no group has more to give."""
+    work = _macs(graph, vector=VECTOR)
+    now = work(_gone(ranked, lost))
+    best, best_gain = None, -1.0
+    for i, one in enumerate(ranked):
+        losses = np.cumsum(np.sort(one.scores)[lost[i] :])
+        for after in _further(one.group.size, lost[i], round_to):
+            cut = [*lost[:i], after, *lost[i + 1 :]]
+            gain = (now - work(_gone(ranked, cut))) / max(float(losses[after - lost[i] - 1]), TINY)
+            if gain > best_gain:
+                best, best_gain = cut, gain
+    return best
 
 
 def total_macs(graph: Graph) -> int:
     """Multiply-accumulates of one sample in a float graph."""
-    return _macs(graph)({})
+    return round(_macs(graph)({}))
 
 
-def _macs(graph: Graph) -> Callable[[Mapping[Place, int]], int]:
-    """A function of how many slices are gone from every place."""
+def _macs(graph: Graph, vector: int = 1) -> Callable[[Mapping[Place, int]], float]:
+    """A function of how many slices are gone from every place; outputs count in whole vectors."""
     nodes: list[tuple[Operator, Node]] = [(n.op, n) for n in graph.nodes if isinstance(n.op, Operator)]
     working = [(op, n) for op, n in nodes if op.cost(graph.input_types(n), graph.output_types(n)).macs]
 
-    def total(gone: Mapping[Place, int]) -> int:
+    def total(gone: Mapping[Place, int]) -> float:
         def left(name: str) -> Type:
             extents = graph.types[name].bounds
             return Type(tuple(n - gone.get((name, axis), 0) for axis, n in enumerate(extents)))
 
-        return sum(
-            op.cost(tuple(left(name) for name in node.inputs if name), tuple(map(left, node.outputs))).macs
-            for op, node in working
-        )
+        found = 0.0
+        for op, node in working:
+            inputs = tuple(left(name) for name in node.inputs if name)
+            made = inputs[op.weight_input].bounds[op.weight_axis] if op.weight_input is not None else vector
+            found += op.cost(inputs, tuple(map(left, node.outputs))).macs * (-(-made // vector) * vector / made)
+        return found
 
     return total
 
@@ -123,10 +135,10 @@ def _rounded(size: int, wanted: int, round_to: int) -> int:
     return max(size - kept, 0)
 
 
-def _next(size: int, lost: int, round_to: int) -> int:
-    """The loss one step beyond `lost`; `lost` itself at the end."""
-    kept = (size - lost - 1) // round_to * round_to
-    return size - kept if kept > 0 else lost
+def _further(size: int, lost: int, round_to: int) -> list[int]:
+    """All losses beyond `lost` that leave a multiple of `round_to`."""
+    most = (size - lost - 1) // round_to * round_to
+    return [size - kept for kept in range(most, 0, -round_to)]
 
 
 def _exact(ratio: float) -> Fraction:
