@@ -1,7 +1,8 @@
 """ResNet-20 with half of its multiply-accumulates gone from the shapes: accuracy and speed against its dense int8.
 
-1. Channels of the given network are removed in one shot until a share of multiply-accumulates is left, those first that
-   the rest of a layer's inputs can replace; layers that lose inputs are refitted (`PruneChannels`).
+1. Of the given network, the residual block goes that does least (`RemoveBlocks`), then channels in one shot until a
+   share of multiply-accumulates is left, those first that the rest of a layer's inputs can replace; layers that lose
+   inputs are refitted (`PruneChannels`).
 2. The small network is trained to classify and to agree with the given one.
 3. Statistics of the batch norms are measured anew, the graph is folded, quantized (w8a8), lowered and compiled; the
    library classifies all test images, and races with the library of the given network in w8a8.
@@ -31,7 +32,10 @@ from _record import RESULTS, load_average, parser, table, write_record
 from _subjects import BATCH, CALIBRATION_SAMPLES, Subject, library_model
 from penjing import api
 from penjing.compress.layer_inputs import collect_layer_inputs
+from penjing.compress.prune.channel_plan import total_macs as float_macs
 from penjing.compress.prune.prune_channels import PruneChannels
+from penjing.compress.structure.remove_blocks import RemoveBlocks
+from penjing.compress.structure.residual_blocks import block_effects
 from penjing.core import knobs
 from penjing.ir.graph import Graph
 from penjing.ir.passes import run_passes
@@ -91,7 +95,8 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     found = parser(NAME, __doc__)
-    found.add_argument("--macs", type=float, default=0.5, help="share of multiply-accumulates that may be left")
+    found.add_argument("--blocks", type=int, default=1, help="residual blocks that go")
+    found.add_argument("--macs", type=float, default=0.47, help="share of multiply-accumulates that may be left")
     found.add_argument("--round-to", type=int, default=8, help="channels are kept in multiples of this")
     found.add_argument("--epochs", type=int, default=12)
     found.add_argument("--rate", type=float, default=0.05, help="highest learning rate")
@@ -108,8 +113,9 @@ def _options() -> argparse.Namespace:
 
 
 def _asked(options: argparse.Namespace) -> str:
-    words = f"--macs {options.macs} --round-to {options.round_to} --epochs {options.epochs} --rate {options.rate}"
-    return f"{words} --seed {options.seed}" + ("" if options.baseline else " --no-baseline")
+    names = ("blocks", "macs", "round_to", "epochs", "rate", "seed")
+    words = " ".join(f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names)
+    return words + ("" if options.baseline else " --no-baseline")
 
 
 def _work(options: argparse.Namespace) -> Work:
@@ -129,13 +135,17 @@ def _work(options: argparse.Namespace) -> Work:
 
 
 def _pruned(work: Work) -> Graph:
-    """The given network without the channels that cost most and matter least, its batch norms measured anew."""
-    inputs = collect_layer_inputs(work.given, work.batches(work.calibration_images))
-    prune = PruneChannels(macs=work.options.macs, round_to=work.options.round_to, inputs=inputs)
-    pruned, (log,) = run_passes(work.given, [prune])
-    for remark in log.changed:
+    """The given network without what costs most and matters least, its batch norms measured anew after each step."""
+    options, batches = work.options, work.batches(work.calibration_images)
+    effects = block_effects(work.given, batches)
+    fewer, (blocks,) = run_passes(work.given, [RemoveBlocks(effects, options.blocks)])
+    fewer = reestimate_batch_norm(fewer, batches)
+    share = options.macs * float_macs(work.given) / float_macs(fewer)
+    prune = PruneChannels(macs=min(share, 1.0), round_to=options.round_to, inputs=collect_layer_inputs(fewer, batches))
+    pruned, (channels,) = run_passes(fewer, [prune])
+    for remark in (*blocks.changed, *channels.changed):
         print(f"{remark.where}: {remark.text}")
-    return reestimate_batch_norm(pruned, work.batches(work.calibration_images))
+    return reestimate_batch_norm(pruned, batches)
 
 
 class EnoughForNow(KeyboardInterrupt):
@@ -167,7 +177,7 @@ def _trained(graph: Graph, name: str, work: Work) -> Graph:
 def _checkpoint(name: str, options: argparse.Namespace) -> Path:
     folder = knobs.cache_dir() / "compression"
     folder.mkdir(parents=True, exist_ok=True)
-    form = "" if name == "dense" else f"-{options.macs}-{options.round_to}"
+    form = "" if name == "dense" else f"-{options.blocks}-{options.macs}-{options.round_to}"
     return folder / f"resnet20-channels-{name}{form}-{options.epochs}-{options.rate}-{options.seed}.checkpoint"
 
 
@@ -228,6 +238,7 @@ def _measured(programs: dict[str, Graph], pruned: Graph, work: Work) -> dict[str
         "network": "ResNet-20",
         "dataset": work.dataset.name,
         "images": work.test_images,
+        "blocks": work.options.blocks,
         "macs": work.options.macs,
         "round_to": work.options.round_to,
         "epochs": work.options.epochs,

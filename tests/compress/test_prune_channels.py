@@ -311,7 +311,7 @@ def test_a_channel_that_others_can_replace_costs_nothing_and_is_replaced(bias):
     assert errors[True] < 1e-4 * errors[False]
 
 
-def test_a_removal_score_is_the_error_of_the_best_fit_to_the_other_channels():
+def test_the_lowest_removal_scores_sum_up_to_the_error_of_the_best_fit_to_the_channels_left():
     graph = residual_network()
     seen = [x[0] for x in batches(graph, 40, count=2)]
     inputs = collect_layer_inputs(graph, seen)
@@ -319,13 +319,22 @@ def test_a_removal_score_is_the_error_of_the_best_fit_to_the_other_channels():
     gram, mean = inputs["b2.weight"].gram[0], inputs["b2.weight"].mean[0]
     covariance = gram - np.outer(mean, mean)
     damped = covariance + 1e-3 * np.diag(covariance).mean() * np.eye(len(mean))
+    energy = np.einsum("oi,ij,oj->", w, covariance, w)
     scores = removal_scores(graph, inputs)["b2.weight", 1]
-    for channel in (0, 7, 15):
-        kept = np.delete(np.arange(w.shape[1]), np.arange(9 * channel, 9 * channel + 9))
+    order = np.argsort(scores)
+    for count in (1, 2, 8, 15):
+        kept = np.flatnonzero(np.repeat(~np.isin(np.arange(16), order[:count]), 9))
         best = np.zeros_like(w)
         best[:, kept] = np.linalg.solve(damped[np.ix_(kept, kept)], damped[kept] @ w.T).T
-        error = np.einsum("oi,ij,oj->", w - best, damped, w - best) / np.einsum("oi,ij,oj->", w, covariance, w)
-        assert scores[channel] == pytest.approx(error, rel=1e-6)
+        error = np.einsum("oi,ij,oj->", w - best, damped, w - best) / energy
+        assert scores[order[:count]].sum() == pytest.approx(error, rel=1e-6)
+    first = [np.einsum("oi,oi->", w[:, s], np.linalg.solve(np.linalg.inv(damped)[s, s], w[:, s].T).T) for s in _spans()]
+    assert scores.min() == pytest.approx(min(first) / energy, rel=1e-6)
+
+
+def _spans() -> list[slice]:
+    """Columns of each of 16 channels of a 3x3 convolution."""
+    return [slice(9 * channel, 9 * channel + 9) for channel in range(16)]
 
 
 def test_refitted_consumers_come_closer_to_the_original_than_sliced_ones():

@@ -6,13 +6,15 @@ Scores are given per place, that is per constant and axis, one number >= 0 for e
   batch norms first.
 * an array of importances per weight, such as (w * dL/dw)^2 of a Taylor expansion (Molchanov et al., "Importance
   Estimation for Neural Network Pruning", 2019, equation 8): the sum over each slice.
-* removal: the least squared error that a layer's output can have without an input channel, when all other weights of
-  the layer make up for it. With the layer's gram matrix G = mean of x^T x and S the columns of the channel,
+* removal: the squared error of a layer's output that the loss of an input channel adds, when all weights that are left
+  make up for it. Channels go one by one, the one that adds least first. With the layer's gram matrix G = mean of x^T x
+  and S the columns of the channel,
 
-      error = sum over outputs of w_S (G^-1)_SS^-1 w_S^T,    as a share of  sum of w G w^T
+      added error = sum over outputs of w_S (G^-1)_SS^-1 w_S^T,    as a share of  sum of w G w^T
 
-  (Hassibi and Stork, "Optimal Brain Surgeon", 1993, equation 5, for a block of weights.) Where the layer has a bias,
-  that takes the mean, and G is the covariance.
+  and then w and G^-1 are those of the layer without it (Hassibi and Stork, "Optimal Brain Surgeon", 1993, equation 5,
+  for a block of weights). So the n lowest scores of a layer sum up to the error without these n channels. Where the
+  layer has a bias, that takes the mean, and G is the covariance.
 """
 
 from collections.abc import Mapping
@@ -116,14 +118,25 @@ def group_scores(group: ChannelGroup, scores: Scores) -> _Float64 | None:
 
 def _removal(w: np.ndarray, gram: _Float64) -> _Float64:
     rows = w.reshape(len(w), -1).astype(np.float64)
-    taps = rows.shape[1] // w.shape[INPUT_AXIS]
-    inverse = np.linalg.inv(damped(gram))
     energy = float(np.einsum("oi,ij,oj->", rows, gram, rows))
-    errors = np.zeros(w.shape[INPUT_AXIS])
-    for channel in range(len(errors)):
-        span = slice(channel * taps, (channel + 1) * taps)
-        errors[channel] = np.sum(rows[:, span] * np.linalg.solve(inverse[span, span], rows[:, span].T).T)
-    return errors / max(energy, TINY)
+    inverse = np.linalg.inv(damped(gram))
+    left = list(range(w.shape[INPUT_AXIS]))
+    taps = rows.shape[1] // len(left)
+    added, highest = np.zeros(len(left)), 0.0
+    while left:
+        at = np.arange(len(left))
+        corners = inverse.reshape(len(left), taps, len(left), taps)[at, :, at]  # (channels, taps, taps)
+        weights = rows.reshape(len(rows), len(left), taps).transpose(1, 2, 0)
+        errors = np.einsum("cto,cto->c", weights, np.linalg.solve(corners, weights))
+        least = int(np.argmin(errors))
+        highest = max(highest, float(errors[least]))  # of equals, rounding may lower the next
+        added[left.pop(least)] = highest
+        gone = np.arange(least * taps, (least + 1) * taps)
+        kept = np.delete(np.arange(len(inverse)), gone)
+        shared = np.linalg.solve(corners[least], inverse[np.ix_(gone, kept)])
+        rows = rows[:, kept] - rows[:, gone] @ shared
+        inverse = inverse[np.ix_(kept, kept)] - inverse[np.ix_(kept, gone)] @ shared
+    return added / max(energy, TINY)
 
 
 def damped(gram: _Float64) -> _Float64:
