@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -244,6 +245,7 @@ def test_a_finished_training_is_not_repeated(tmp_path):
         ({"seed": 1}, "seed"),
         ({"augment": crop_and_flip}, "augment"),
         ({"optimizer": "adam"}, "optimizer"),
+        ({"precision": "bfloat16"}, "precision"),
         ({"data": blobs(1)}, "samples"),
         ({"module": network(1)}, "first weights"),
     ],
@@ -310,20 +312,77 @@ def test_a_diverging_training_says_where_and_what_to_try():
     assert "learning_rate" in caught.value.hint
 
 
-def test_a_weight_spoilt_by_the_last_step_is_noticed():
-    # The loss is finite at 0, its gradient is not.
+def at_zero() -> nn.Module:
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
+    return module
+
+
+def test_a_gradient_that_is_not_finite_stops_the_training_before_it_spoils_a_weight():
+    # The loss is finite at 0, its gradient is not.
+    module = at_zero()
+    x = np.ones((2, 1), np.float32)
+    options = {"epochs": 1, "batch_size": 2, "learning_rate": 0.1}
+    with pytest.raises(InvalidInput, match="a gradient is NaN or infinite") as caught:
+        fit(module, (x, x), loss=lambda _x, out, _y: out.sqrt().sum(), **options)
+    assert "step 1 of 1" in caught.value.where
+    assert module.weight.item() == 0
+
+
+def test_a_weight_spoilt_by_the_last_step_is_noticed():
+    # The gradient is finite, its product with the learning rate is not.
     x = np.ones((2, 1), np.float32)
     with pytest.raises(InvalidInput, match="a weight is NaN"):
         fit(
-            module,
+            at_zero(),
             (x, x),
-            loss=lambda _x, out, _y: out.sqrt().sum(),
+            loss=lambda _x, out, _y: 1e30 * out.sum(),
             epochs=1,
             batch_size=2,
-            learning_rate=0.1,
+            learning_rate=1e30,
         )
+
+
+def test_bfloat16_learns_with_float32_weights_and_losses():
+    module = network()
+    seen = []
+
+    def loss(x, output, target):
+        seen.append(output.dtype)
+        return cross_entropy(x, output, target)
+
+    result = fit(module, blobs(), loss=loss, precision="bfloat16", epochs=15, batch_size=BATCH, learning_rate=0.05)
+    assert result.accuracy > 0.9
+    assert set(seen) == {torch.float32}
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+    exact = network()
+    fit(exact, blobs(), epochs=15, batch_size=BATCH, learning_rate=0.05)
+    assert weights(exact) != weights(module)
+
+
+class Scaled:
+    """A loss with an option."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def identity(self) -> str:
+        return f"factor={self.factor}"
+
+    def __call__(self, x, output, target):
+        return self.factor * cross_entropy(x, output, target)
+
+
+def test_the_options_of_a_loss_belong_to_the_identity_of_a_training(tmp_path):
+    def scaled(factor, x, output, target):
+        return factor * cross_entropy(x, output, target)
+
+    for name, make in (("object", Scaled), ("partial", lambda factor: partial(scaled, factor))):
+        path = tmp_path / name
+        fit(network(), blobs(), loss=make(1.0), checkpoint=path, **OPTIONS)
+        fit(network(), blobs(), loss=make(1.0), checkpoint=path, **OPTIONS)
+        with pytest.raises(InvalidInput, match="loss differ"):
+            fit(network(), blobs(), loss=make(2.0), checkpoint=path, **OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -336,6 +395,7 @@ def test_a_weight_spoilt_by_the_last_step_is_noticed():
         ({"weight_decay": -1.0}, "weight_decay"),
         ({"seed": -1}, "seed"),
         ({"optimizer": "lion"}, "lion"),
+        ({"precision": "float16"}, "float16"),
         ({"schedule": "step"}, "step"),
     ],
 )

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from penjing.compress.prune.prune_magnitude import PruneMagnitude
-from penjing.core.errors import InvalidGraph
+from penjing.core.errors import InvalidGraph, InvalidInput
 from penjing.ir.graph import Graph
 from penjing.ir.passes import run_passes
 from penjing.ir.text import print_graph
+from penjing.ir.types import Constant, Encoding
 from penjing.ops.add import Add
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.concat import Concat
@@ -48,6 +49,11 @@ def pruned() -> Graph:
 
 def tensors(graph: Graph, samples: int = 4) -> tuple[torch.Tensor, ...]:
     return tuple(torch.from_numpy(x) for x in next(batches(graph, samples)))
+
+
+def parameter(module: TrainableGraph, name: str) -> torch.Tensor:
+    """The parameter behind a constant: they are in the order of the graph's constants."""
+    return module.get_parameter(f"p{list(module.to_graph().constants).index(name)}")
 
 
 def step(module: TrainableGraph, graph: Graph, **options) -> None:
@@ -104,6 +110,114 @@ def test_a_batch_norm_keeps_its_running_statistics_and_trains_the_rest():
     got = module.to_graph()
     moved = {name for name in graph.constants if (got.constants[name].array != graph.constants[name].array).any()}
     assert moved == {"conv.weight", "conv.bias", "gamma", "beta"}
+
+
+def normed() -> Graph:
+    """conv, batch norm, relu, the same batch norm again."""
+    net = Network()
+    names = [
+        net.constant(name, array) for name, array in zip(("gamma", "beta", "mean", "var"), STATISTICS, strict=True)
+    ]
+    x = net.node(BatchNorm(), net.conv(net.input(2, 5, 5), 4, out="conv"), *names, out="bn")
+    return net.done(net.node(BatchNorm(), net.node(Relu(), x, out="relu"), *names, out="y"))
+
+
+STATISTICS = np.array([[1, 2, 1, 0.5], [0, 1, -1, 0.5], [0.3, 0.1, 0, -0.2], [1, 2, 0.5, 1.5]], np.float32)
+
+
+def test_a_batch_norm_in_training_does_what_torch_does():
+    graph = normed()
+    module = trainable(graph, batch_norm="train").train()
+    norm = torch.nn.BatchNorm2d(4)
+    with torch.no_grad():
+        for tensor, value in zip(
+            (norm.weight, norm.bias, norm.running_mean, norm.running_var), STATISTICS, strict=True
+        ):
+            tensor.copy_(torch.from_numpy(value))
+    conv = torch.nn.Conv2d(2, 4, 3, padding=1)
+    conv.load_state_dict({key: torch.tensor(graph.constants[f"conv.{key}"].array) for key in ("weight", "bias")})
+    for training in (True, False):
+        module.train(training), norm.train(training)
+        (x,) = tensors(graph)
+        want = norm(norm(conv(x)).relu())
+        got = module(x)
+        torch.testing.assert_close(got, want)
+    (want**2).sum().backward()
+    (got**2).sum().backward()
+    torch.testing.assert_close(parameter(module, "gamma").grad, norm.weight.grad)
+    trained = module.to_graph().constants
+    np.testing.assert_allclose(trained["mean"].array, norm.running_mean.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(trained["var"].array, norm.running_var.numpy(), rtol=1e-5)
+
+
+def test_only_the_named_constants_are_trained():
+    graph = edge_cnn()
+    module = trainable(graph, only=["fc2.weight", "fc2.bias"])
+    step(module, graph)
+    got = module.to_graph().constants
+    moved = {name for name in graph.constants if (got[name].array != graph.constants[name].array).any()}
+    assert moved == {"fc2.weight", "fc2.bias"}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [({"only": ["fc2.weight", "fc9"]}, "fc9"), ({"batch_norm": "thawed"}, "thawed")]
+)
+def test_an_option_that_fits_nothing_is_refused(options, named):
+    with pytest.raises(InvalidInput, match=named):
+        trainable(edge_cnn(), **options)
+
+
+def test_values_inside_can_be_watched_with_their_gradients():
+    graph = edge_cnn()
+    module = trainable(graph)
+    seen = {}
+    evaluate(graph, *next(batches(graph, 4)), watch=lambda name, array: seen.update({name: array}))
+    with module.watch(["x", "pool1", "relu3"]) as watch:
+        module(*tensors(graph))
+        assert set(watch.values) == {"x", "pool1", "relu3"}
+        for name, value in watch.values.items():
+            np.testing.assert_allclose(value.detach().numpy(), seen[name], atol=1e-4)
+        watch.values["relu3"].sum().backward()
+        assert parameter(module, "conv1.weight").grad.any()
+    module(*tensors(graph))
+    assert not watch.values
+
+
+def test_a_value_that_is_not_there_cannot_be_watched():
+    with pytest.raises(InvalidInput, match="conv3"):
+        trainable(edge_cnn()).watch(["conv1", "conv3"])
+
+
+def codebook(graph: Graph, name: str, entries: int) -> Graph:
+    """`graph` with the values of one constant rounded to a few, zero among them."""
+    array = graph.constants[name].array
+    book = np.linspace(-1, 1, entries, dtype=np.float32) * np.abs(array).max()
+    nearest = book[np.abs(array[..., None] - book).argmin(-1)]
+    graph = graph.copy()
+    graph.set_constant(name, Constant(nearest, Encoding.CODEBOOK))
+    return graph
+
+
+def test_shared_weights_are_trained_by_the_sum_of_their_gradients_and_stay_shared():
+    graph = codebook(edge_cnn(), "fc2.weight", 5)
+    array = graph.constants["fc2.weight"].array
+    free = graph.copy()
+    free.set_constant("fc2.weight", Constant(array))
+    module, dense = trainable(graph), trainable(free, keep_zeros=False)
+    for each in (module, dense):
+        each(*tensors(graph)).square().sum().backward()
+    book = parameter(module, "fc2.weight")
+    assert book.shape == (5,)
+    grad = parameter(dense, "fc2.weight").grad.numpy()
+    for value, got in zip(np.unique(array), book.grad.numpy(), strict=True):
+        want = grad[array == value].sum() if value else 0.0  # zero is kept
+        assert got == pytest.approx(want, rel=1e-4, abs=1e-5)
+    step(module, graph)
+    constant = module.to_graph().constants["fc2.weight"]
+    assert constant.encoding is Encoding.CODEBOOK
+    assert np.unique(constant.array).size == 5
+    np.testing.assert_array_equal(constant.array == 0, array == 0)
+    assert not np.array_equal(constant.array, array)
 
 
 def test_a_shared_weight_is_one_parameter_with_both_gradients():

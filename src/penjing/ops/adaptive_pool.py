@@ -18,6 +18,7 @@ from penjing.core.arithmetic import INT32_MAX, U8_MAX, ratio, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.as_images import emit_as_image
+from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.integer_samples import codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.mean import Mean
@@ -49,6 +50,11 @@ class _AdaptivePool(Operator):
         expect(x.rank == len(self.output) + 2, f"a pool to {self.output} of rank {x.rank}")
         expect(all(isinstance(e, int) and e >= 1 for e in x.shape[2:]), f"a pool of {x.shape[2:]} has no fixed windows")
         return (Type((*x.shape[:2], *self.output)),)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        x = inputs[0]
+        assert x is not None
+        return Coupling(kept_axes(x, outputs[0], [1]))
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         image = np.moveaxis(inputs[0], 1, -1)

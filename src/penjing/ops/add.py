@@ -16,6 +16,7 @@ import numpy as np
 from penjing.core.arithmetic import ratio, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import MAX_RANK, DType, Extent, Shape, Type
+from penjing.ops.coupling import Coupling, broadcast_axes
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, identity
 from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
@@ -54,6 +55,9 @@ class Binary(Operator):
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         return (Type(broadcast(inputs[0].shape, inputs[1].shape)),)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        return Coupling(broadcast_axes(inputs, outputs[0]))
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         a, b = node.inputs

@@ -23,6 +23,7 @@ from penjing.core.errors import QuantizationError, UnsupportedOp
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.as_images import IMAGE_RANK, emit_as_image
+from penjing.ops.coupling import Coupling, alone, broadcast_axes, on_input
 from penjing.ops.depthwise import QDepthwise
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import Operator, Sample, expect
@@ -73,6 +74,12 @@ class BatchNorm(Operator):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         x, gamma, beta, mean, var = inputs
         return torch.nn.functional.batch_norm(x, mean, var, gamma, beta, training=False, eps=self.eps)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        channels, *others = broadcast_axes(inputs[:1], outputs[0])
+        along = alone(outputs[0].bounds[1])
+        statistics = (on_input(place, 0, along) for place, t in enumerate(inputs) if place and t is not None)
+        return Coupling(((*channels, *statistics), *others))
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         value, *statistics = node.inputs

@@ -12,6 +12,7 @@ import numpy as np
 
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
+from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, channels_last
 from penjing.ops.operator import IntegerOperator, Operator, Param, Part, Pieces, Sample, expect
@@ -56,6 +57,18 @@ class Concat(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.cat(inputs, self.axis)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        y = outputs[0]
+        ties = []
+        for axis in range(1, y.rank):
+            ends, start = [on_output(axis, alone(y.bounds[axis]))], 0
+            for place, x in enumerate(inputs):
+                assert x is not None
+                ends.append(on_input(place, axis, start + alone(x.bounds[axis])))
+                start += x.bounds[axis] if axis == self.axis else 0
+            ties.append(tuple(ends))
+        return Coupling(tuple(ties))
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         order = _least_moved(lowering, node.inputs)

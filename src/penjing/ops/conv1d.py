@@ -6,7 +6,7 @@ It is a 2-D convolution over an image of height 1 (see conv2d), and becomes that
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,16 @@ import numpy as np
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.as_images import as_image
-from penjing.ops.conv2d import check_channels, convolve, emit_convolution, torch_padding, windows
+from penjing.ops.conv2d import (
+    check_channels,
+    convolution_coupling,
+    convolve,
+    emit_convolution,
+    groups_left,
+    torch_padding,
+    windows,
+)
+from penjing.ops.coupling import Coupling, Kept
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
 from penjing.ops.operator import Cost, Operator, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
@@ -66,6 +75,12 @@ class Conv1d(Operator):
     def weight_operands(self, *inputs: Any) -> np.ndarray | None:
         x = np.moveaxis(inputs[0], 1, -1)[:, None]
         return windows(x, self._window(inputs[1].shape[2]), self.groups)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        return convolution_coupling(inputs, outputs[0], self.groups)
+
+    def shrunk(self, inputs: tuple[Kept | None, ...], outputs: tuple[Kept, ...]) -> "Conv1d":
+        return replace(self, groups=groups_left(self.groups, inputs))
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         x, *rest = inputs

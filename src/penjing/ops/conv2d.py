@@ -12,7 +12,7 @@ where m[o] = s_x * s_w[o] / s_y, r is an optional residual and s_r = scale_r / s
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from penjing.core.arithmetic import accumulator_bound, multiplier, ratio, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Extent, Type
+from penjing.ops.coupling import Axis, Coupling, Kept, alone, on_input, on_output
 from penjing.ops.integer_samples import conv_samples
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
@@ -72,6 +73,12 @@ class Conv2d(Operator):
     def weight_operands(self, *inputs: Any) -> np.ndarray | None:
         x, w = np.moveaxis(inputs[0], 1, -1), inputs[1]
         return windows(x, Window((w.shape[2], w.shape[3]), self.stride, self.padding, self.dilation), self.groups)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        return convolution_coupling(inputs, outputs[0], self.groups)
+
+    def shrunk(self, inputs: tuple[Kept | None, ...], outputs: tuple[Kept, ...]) -> "Conv2d":
+        return replace(self, groups=groups_left(self.groups, inputs))
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         functional = torch.nn.functional
@@ -132,6 +139,32 @@ def check_channels(channels: Extent, outputs: int, per_group: int, groups: int) 
     expect(groups >= 1, "groups must be at least 1")
     expect(channels == per_group * groups, f"{channels} channels, but weight and groups ask for {per_group * groups}")
     expect(outputs % groups == 0, f"{outputs} output channels do not divide into {groups} groups")
+
+
+def convolution_coupling(inputs: tuple[Type | None, ...], y: Type, groups: int) -> Coupling:
+    """What all convolutions with a weight (O, C / groups, ...) say of their channels.
+
+    Groups of one channel go one by one, with all outputs they make. Larger ones stay, and each loses the same places:
+    they share the weight's axis 1.
+    """
+    x, w = inputs[:2]
+    assert x is not None and w is not None
+    channels, made = alone(x.bounds[1]), alone(y.bounds[1])
+    per_in, per_out = len(channels) // groups, len(made) // groups
+    outward = [on_output(1, made), on_input(1, 0, made)]
+    if len(inputs) > 2 and inputs[2] is not None:
+        outward.append(on_input(2, 0, made))
+    if per_in == 1 and groups > 1:
+        by_group = (Axis(end.port, end.axis, end.labels // per_out) for end in outward)
+        return Coupling(((on_input(0, 1, channels), *by_group),))
+    by_place = tuple(Axis(end.port, end.axis, end.labels % per_out) for end in outward)
+    return Coupling(((on_input(0, 1, channels % per_in), on_input(1, 1, alone(per_in))), by_place))
+
+
+def groups_left(groups: int, inputs: tuple[Kept | None, ...]) -> int:
+    """Groups of a convolution after channels are removed: larger groups stay, those of one channel go with it."""
+    assert inputs[0] is not None
+    return min(groups, len(inputs[0][1]))
 
 
 def convolve(x: np.ndarray, w: np.ndarray, window: Window, groups: int, fill: int | float) -> np.ndarray:

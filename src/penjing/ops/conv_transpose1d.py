@@ -1,7 +1,7 @@
 """Transposed convolution along one axis: conv_transpose2d over an image of height 1, and lowered as that."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,9 @@ import numpy as np
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.conv1d import define_line, line_as_image
-from penjing.ops.conv_transpose2d import Spread, by_output, check_transposed, emit_transposed
+from penjing.ops.conv2d import groups_left
+from penjing.ops.conv_transpose2d import Spread, by_output, check_transposed, emit_transposed, transposed_coupling
+from penjing.ops.coupling import Coupling, Kept
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import Cost, Operator, Sample
 from penjing.ops.torch_call import Imported, TorchCall
@@ -56,6 +58,12 @@ class ConvTranspose1d(Operator):
         y = self._spread(w.shape[2]).apply(x, w, self.groups)[:, 0]
         y = y + inputs[2] if len(inputs) > 2 and inputs[2] is not None else y
         return (np.ascontiguousarray(np.moveaxis(y, -1, 1)),)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        return transposed_coupling(inputs, outputs[0], self.groups)
+
+    def shrunk(self, inputs: tuple[Kept | None, ...], outputs: tuple[Kept, ...]) -> "ConvTranspose1d":
+        return replace(self, groups=groups_left(self.groups, inputs))
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         # pads may differ on both sides here, which torch cannot say: cut them off the uncut output

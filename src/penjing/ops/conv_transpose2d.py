@@ -14,7 +14,7 @@ in steps of s_x times that scale.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ import numpy as np
 from penjing.core.arithmetic import multiplier, requantize
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Extent, Type, bound
-from penjing.ops.conv2d import check_requantize, requantize_params, window_params
+from penjing.ops.conv2d import check_requantize, groups_left, requantize_params, window_params
+from penjing.ops.coupling import Axis, Coupling, Kept, alone, on_input, on_output
 from penjing.ops.integer_samples import codes, requantization, weights
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
@@ -100,6 +101,23 @@ def check_transposed(inputs: tuple[Type, ...], rank: int, groups: int) -> int:
     return outputs
 
 
+def transposed_coupling(inputs: tuple[Type | None, ...], y: Type, groups: int) -> Coupling:
+    """As `convolution_coupling`, for a weight (C, O / groups, ...)."""
+    x, w = inputs[:2]
+    assert x is not None and w is not None
+    channels, made = alone(x.bounds[1]), alone(y.bounds[1])
+    per_in, per_out = len(channels) // groups, len(made) // groups
+    outward = [on_output(1, made)]
+    if len(inputs) > 2 and inputs[2] is not None:
+        outward.append(on_input(2, 0, made))
+    if per_in == 1 and groups > 1:
+        by_group = (Axis(end.port, end.axis, end.labels // per_out) for end in outward)
+        return Coupling(((on_input(0, 1, channels), on_input(1, 0, channels), *by_group),))
+    by_place = (Axis(end.port, end.axis, end.labels % per_out) for end in outward)
+    inward = (on_input(0, 1, channels % per_in), on_input(1, 0, channels % per_in))
+    return Coupling((inward, (on_input(1, 1, alone(per_out)), *by_place)))
+
+
 @dataclass(frozen=True)
 class ConvTranspose2d(Operator):
     """Inputs x (N, C, H, W), weight (C, O / groups, KH, KW), optional bias (O); output (N, O, OH, OW)."""
@@ -139,6 +157,12 @@ class ConvTranspose2d(Operator):
         y = self._spread(w.shape[2:]).apply(np.moveaxis(x, 1, -1), by_output(w, self.groups), self.groups)
         y = y + inputs[2] if len(inputs) > 2 and inputs[2] is not None else y
         return (np.ascontiguousarray(np.moveaxis(y, -1, 1)),)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        return transposed_coupling(inputs, outputs[0], self.groups)
+
+    def shrunk(self, inputs: tuple[Kept | None, ...], outputs: tuple[Kept, ...]) -> "ConvTranspose2d":
+        return replace(self, groups=groups_left(self.groups, inputs))
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         # pads may differ on both sides here, which torch cannot say: cut them off the uncut output

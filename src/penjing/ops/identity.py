@@ -12,6 +12,7 @@ import numpy as np
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
+from penjing.ops.coupling import Coupling, broadcast_axes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import Cost, Operator, QuantRule, Sample
 from penjing.ops.torch_call import Imported, Ref, TorchCall
@@ -57,6 +58,9 @@ class Identity(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0]
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        return Coupling(broadcast_axes(inputs, outputs[0]))
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         return Cost(0, 0)

@@ -10,6 +10,7 @@ from penjing.core.arithmetic import multiplier, requantize
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.conv2d import check_requantize, requantize_params
+from penjing.ops.coupling import Coupling, alone, kept_axes, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, requantization, weights
 from penjing.ops.lowering import Epilogue, Lowering, identity
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
@@ -40,6 +41,17 @@ class Linear(Operator):
     def weight_operands(self, *inputs: Any) -> np.ndarray | None:
         x: np.ndarray = inputs[0]
         return x.reshape(1, -1, x.shape[-1])
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        features, made = alone(w.bounds[1]), alone(w.bounds[0])
+        last = x.rank - 1
+        outward = [on_input(1, 0, made), on_output(last, made)]
+        if len(inputs) > 2 and inputs[2] is not None:
+            outward.append(on_input(2, 0, made))
+        rows = kept_axes(x, outputs[0], range(1, last))
+        return Coupling(((on_input(0, last, features), on_input(1, 1, features)), tuple(outward), *rows))
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.linear(*inputs)

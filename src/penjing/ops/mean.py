@@ -16,6 +16,7 @@ import numpy as np
 from penjing.core.arithmetic import INT32_MAX, U8_MAX, ratio, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Extent, Shape, Type
+from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, Order
 from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
@@ -55,6 +56,17 @@ class Mean(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0].mean(self.axes, keepdim=self.keepdim)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        x = inputs[0]
+        assert x is not None
+        kept = [axis for axis in range(1, x.rank) if axis not in self.axes]
+        ties = []
+        for axis in kept:
+            after = axis if self.keepdim else axis - sum(gone < axis for gone in self.axes)
+            labels = alone(x.bounds[axis])
+            ties.append((on_input(0, axis, labels), on_output(after, labels)))
+        return Coupling(tuple(ties))
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         value = node.inputs[0]

@@ -20,6 +20,7 @@ from penjing.ir.graph import Node, Operation
 from penjing.ir.types import DType, Type
 
 if TYPE_CHECKING:
+    from penjing.ops.coupling import Coupling, Kept
     from penjing.ops.lowering import Epilogue, Lowering
     from penjing.ops.torch_call import Imported, TorchCall
 
@@ -110,6 +111,16 @@ class Operator(Operation):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         """The same with torch tensors, differentiable; a tensor, or a tuple for several outputs."""
         raise NotImplementedError
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        """Which slices of inputs (None for an absent one) and outputs go together; by default all axes stay whole."""
+        from penjing.ops.coupling import Coupling
+
+        return Coupling()
+
+    def shrunk(self, inputs: tuple[Kept | None, ...], outputs: tuple[Kept, ...]) -> Operator:
+        """The operator for what is left of inputs and outputs, where an attribute speaks of extents."""
+        return self
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         """Work of one call; the default counts bytes only."""

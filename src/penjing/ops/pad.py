@@ -10,7 +10,7 @@ may lie outside the input's range, so `pad_value` has a quantization of its own.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from penjing.core.arithmetic import U8_MAX, U8_MIN, quantize
 from penjing.ir.graph import Node
 from penjing.ir.types import MAX_RANK, DType, Extent, Type
+from penjing.ops.coupling import FREE, Coupling, Kept, alone, count_below, on_input, on_output
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, channels_last, code_table
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
@@ -69,6 +70,27 @@ def _source_indices(extent: int, before: int, after: int, mode: str) -> np.ndarr
     else:
         places = (extent - 1) - np.abs((extent - 1) - np.abs(places))
     return places
+
+
+def _coupling(x: Type | None, y: Type, pads: AxisPads, is_constant: bool) -> Coupling:
+    """Elements that are padded with a constant go with nothing; those that are copies keep their axis whole."""
+    assert x is not None
+    ties = []
+    for axis, (before, after) in enumerate(_pairs(pads)):
+        if axis and (is_constant or before == after == 0):
+            extent = x.bounds[axis]
+            padded = np.concatenate([np.full(before, FREE), alone(extent), np.full(after, FREE)])
+            ties.append((on_input(0, axis, alone(extent)), on_output(axis, padded)))
+    return Coupling(tuple(ties))
+
+
+def _pads_left(pads: AxisPads, x: Kept | None, y: Kept) -> AxisPads:
+    assert x is not None
+    left = []
+    for (before, after), inside, kept in zip(_pairs(pads), x, y, strict=True):
+        first = count_below(kept, before) if before else 0
+        left += [first, len(kept) - first - len(inside) if after else 0]
+    return tuple(left)
 
 
 def _torch_pads(call: TorchCall, rank: int) -> AxisPads:
@@ -140,6 +162,12 @@ class Pad(Operator):
                 x = x.index_select(axis, index.to(x.device))
         return x
 
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        return _coupling(inputs[0], outputs[0], self.pads, is_constant=self.mode == "constant")
+
+    def shrunk(self, inputs: tuple[Kept | None, ...], outputs: tuple[Kept, ...]) -> "Pad":
+        return replace(self, pads=_pads_left(self.pads, inputs[0], outputs[0]))
+
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         value = node.inputs[0]
         order = _padded_order(lowering, value, self.pads)
@@ -176,6 +204,12 @@ class PadValue(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return _torch_constant(torch, inputs[0], self.pads, self.value)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        return _coupling(inputs[0], outputs[0], self.pads, is_constant=True)
+
+    def shrunk(self, inputs: tuple[Kept | None, ...], outputs: tuple[Kept, ...]) -> "PadValue":
+        return replace(self, pads=_pads_left(self.pads, inputs[0], outputs[0]))
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         value = node.inputs[0]

@@ -8,6 +8,7 @@ import numpy as np
 
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
+from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import Operator, QuantRule, Sample
 from penjing.ops.torch_call import Imported, Ref, TorchCall
@@ -47,6 +48,11 @@ class Permute(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0].permute(self.perm)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        y = outputs[0]
+        moved = [(axis, k, alone(y.bounds[k])) for k, axis in enumerate(self.perm) if k and axis]
+        return Coupling(tuple((on_input(0, axis, n), on_output(k, n)) for axis, k, n in moved))
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         # nothing moves: the physical order is the same, only the logical axes have other names

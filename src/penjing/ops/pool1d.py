@@ -10,6 +10,7 @@ from penjing.core.arithmetic import ratio
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.as_images import emit_as_image
+from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import Operator, QuantRule, Sample, expect
 from penjing.ops.pool2d import AvgPool2d, MaxPool2d, QAvgPool2d, QMaxPool2d
@@ -30,6 +31,11 @@ class _Pool1d(Operator):
         expect(x.rank == 3, f"a 1-D pool needs rank 3, not {x.rank}")
         (y,) = self._image().infer(Type((*x.shape[:2], 1, x.shape[2])))
         return (Type((*y.shape[:2], y.shape[3])),)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        x = inputs[0]
+        assert x is not None
+        return Coupling(kept_axes(x, outputs[0], [1]))
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         (y,) = self._image().float_reference(inputs[0][:, :, None])

@@ -16,6 +16,7 @@ from penjing.core.arithmetic import ratio, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.conv2d import window_params
+from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.integer_samples import codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, QuantRule, Sample, expect
@@ -50,6 +51,11 @@ class MaxPool2d(Operator):
 
     def _window(self) -> Window:
         return Window(self.kernel, self.stride, self.padding, self.dilation)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        x = inputs[0]
+        assert x is not None
+        return Coupling(kept_axes(x, outputs[0], [1]))
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         y = _max(np.moveaxis(inputs[0], 1, -1), self._window(), self.ceil, -np.inf)
@@ -104,6 +110,11 @@ class AvgPool2d(Operator):
 
     def _window(self) -> Window:
         return Window(self.kernel, self.stride, self.padding)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        x = inputs[0]
+        assert x is not None
+        return Coupling(kept_axes(x, outputs[0], [1]))
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         x = np.moveaxis(inputs[0], 1, -1)

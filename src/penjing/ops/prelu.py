@@ -12,6 +12,7 @@ import numpy as np
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node
 from penjing.ir.types import Quant, Type
+from penjing.ops.coupling import Coupling, alone, broadcast_axes, on_input
 from penjing.ops.leaky_relu import bent
 from penjing.ops.lowering import Epilogue, Lowering, channels_last, code_table
 from penjing.ops.operator import Operator, Sample, expect
@@ -41,6 +42,14 @@ class Prelu(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.prelu(inputs[0], inputs[1].reshape(-1))
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        x, slope = inputs
+        channels, *others = broadcast_axes((x,), outputs[0]) or ((),)
+        if not channels or slope is None or slope.elements == 1:
+            return Coupling(tuple(tie for tie in (channels, *others) if tie))
+        along = on_input(1, 0 if slope.rank == 1 else 1, alone(slope.elements))
+        return Coupling(((*channels, along), *others))
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         value, weight = node.inputs

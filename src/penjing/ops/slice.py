@@ -4,13 +4,14 @@ Codes are moved, never computed. The batch axis stays whole.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
+from penjing.ops.coupling import FREE, Coupling, Kept, alone, count_below, kept_axes, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
@@ -85,6 +86,23 @@ class Slice(Operator):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0][_at(self.axis, slice(self.start, self.stop, self.step))]
 
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        x, y = inputs[0], outputs[0]
+        assert x is not None
+        others = kept_axes(x, y, [axis for axis in range(1, x.rank) if axis != self.axis])
+        if self.step != 1:  # with gaps in it, the axis would no longer be cut in even steps
+            return Coupling(others)
+        labels = alone(x.bounds[self.axis]) - self.start
+        labels[: self.start] = labels[self.stop :] = FREE
+        return Coupling((*others, (on_input(0, self.axis, labels), on_output(self.axis, alone(self._count())))))
+
+    def shrunk(self, inputs: tuple[Kept | None, ...], outputs: tuple[Kept, ...]) -> "Slice":
+        if self.step != 1:
+            return self
+        assert inputs[0] is not None
+        kept = inputs[0][self.axis]
+        return replace(self, start=count_below(kept, self.start), stop=count_below(kept, self.stop))
+
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         value = node.inputs[0]
         order = lowering.order(value)
@@ -130,6 +148,13 @@ class Select(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0].select(self.axis, self.index)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        x = inputs[0]
+        assert x is not None
+        kept = [axis for axis in range(1, x.rank) if axis != self.axis]
+        pairs = ((axis, axis - (axis > self.axis), alone(x.bounds[axis])) for axis in kept)
+        return Coupling(tuple((on_input(0, before, n), on_output(after, n)) for before, after, n in pairs))
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         value = node.inputs[0]

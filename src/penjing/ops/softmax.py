@@ -19,6 +19,7 @@ import numpy as np
 from penjing.core.arithmetic import round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Quant, Type
+from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
@@ -61,6 +62,11 @@ class Softmax(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.softmax(inputs[0], self.axis)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        x = inputs[0]
+        assert x is not None
+        return Coupling(kept_axes(x, outputs[0], [axis for axis in range(1, x.rank) if axis != self.axis]))
 
     def fixed_range(self) -> tuple[float, float]:
         return 0.0, 255 / 256

@@ -1,7 +1,7 @@
 """Split:  one axis cut into consecutive parts of the given sizes, one output each. Codes are moved, never computed."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
+from penjing.ops.coupling import Coupling, Kept, alone, on_input, on_output
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import Operator, QuantRule, Sample, expect
 from penjing.ops.slice import QSlice
@@ -56,6 +57,21 @@ class Split(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.split(inputs[0], list(self.sizes), self.axis)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        x = inputs[0]
+        assert x is not None
+        ties = []
+        for axis in range(1, x.rank):
+            ends, start = [on_input(0, axis, alone(x.bounds[axis]))], 0
+            for place, y in enumerate(outputs):
+                ends.append(on_output(axis, start + alone(y.bounds[axis]), place))
+                start += y.bounds[axis] if axis == self.axis else 0
+            ties.append(tuple(ends))
+        return Coupling(tuple(ties))
+
+    def shrunk(self, inputs: tuple[Kept | None, ...], outputs: tuple[Kept, ...]) -> "Split":
+        return replace(self, sizes=tuple(len(y[self.axis]) for y in outputs))
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         value = node.inputs[0]

@@ -13,6 +13,7 @@ import numpy as np
 
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
+from penjing.ops.coupling import Coupling, broadcast_axes
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import IntegerOperator, Operator, Param, Pieces, Sample, expect
@@ -76,6 +77,9 @@ class Elementwise(Operator):
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         return (self.function(inputs[0]).astype(np.float32),)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        return Coupling(broadcast_axes(inputs, outputs[0]))
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         value = node.inputs[0]

@@ -14,6 +14,7 @@ from penjing.core.arithmetic import ratio
 from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.as_images import emit_as_image
+from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import Cost, Operator, QuantRule, Sample, expect
 from penjing.ops.resize import ONE, QResizeBilinear, QResizeNearest, between, integer_weights, nearest, pitch
@@ -34,6 +35,11 @@ class _Resize(Operator):
         expect(min(self.size) >= 1 and min(self.scale) >= 0, f"size {self.size}, scale {self.scale}")
         expect(all(isinstance(extent, int) and extent >= 1 for extent in x.shape[2:]), f"resizing {x.shape}")
         return (Type((*x.shape[:2], *self.size)),)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        x = inputs[0]
+        assert x is not None
+        return Coupling(kept_axes(x, outputs[0], [1]))
 
     def torch_scales(self) -> list[float | None]:
         """The scales as torch takes them, None for one that is not given."""

@@ -11,7 +11,8 @@ from penjing.zoo.data import Dataset
 if TYPE_CHECKING:
     from torch import nn
 
-    from penjing.train.fit import FitResult, Progress
+    from penjing.train.fit import FitResult
+    from penjing.train.training import Progress
 
 
 @dataclass(frozen=True)

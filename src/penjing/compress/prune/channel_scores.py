@@ -1,0 +1,145 @@
+"""How much is lost with a channel: scores of the slices of constants, of which a group's units take the sum.
+
+Scores are given per place, that is per constant and axis, one number >= 0 for each slice. Three ways to make them:
+
+* magnitude: the squared norm of the slice, over the mean of its axis. For weights whose scale means something: fold
+  batch norms first.
+* an array of importances per weight, such as (w * dL/dw)^2 of a Taylor expansion (Molchanov et al., "Importance
+  Estimation for Neural Network Pruning", 2019, equation 8): the sum over each slice.
+* removal: the squared error of a layer's output that the loss of an input channel adds, when all weights that are left
+  make up for it. Channels go one by one, the one that adds least first. With the layer's gram matrix G = mean of x^T x
+  and S the columns of the channel,
+
+      added error = sum over outputs of w_S (G^-1)_SS^-1 w_S^T,    as a share of  sum of w G w^T
+
+  and then w and G^-1 are those of the layer without it (Hassibi and Stork, "Optimal Brain Surgeon", 1993, equation 5,
+  for a block of weights). So the n lowest scores of a layer sum up to the error without these n channels. Where the
+  layer has a bias, that takes the mean, and G is the covariance.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penjing.compress.layer_inputs import LayerInputs
+from penjing.compress.prune.dependency_groups import ChannelGroup, Place
+from penjing.compress.prune.prune_magnitude import prunable_weights
+from penjing.core.errors import PruningError
+from penjing.ir.graph import Graph
+from penjing.ops.operator import Operator
+
+Scores = Mapping[Place, NDArray[np.float64]]
+
+_Float64 = NDArray[np.float64]
+DAMPING = 1e-3  # of the mean diagonal of G: grams of few samples, or of channels that are always zero, have no inverse
+TINY = 1e-30  # stands for 0 as a divisor
+INPUT_AXIS = 1  # of the weights of convolutions and linear layers
+
+
+def magnitude_scores(graph: Graph) -> Scores:
+    """Squared norms of the slices of all weights, 1 on average along each axis."""
+    return sliced_scores({name: np.square(w, dtype=np.float64) for name, w in prunable_weights(graph).items()})
+
+
+def sliced_scores(importance: Mapping[str, np.ndarray]) -> Scores:
+    """Scores from an importance of every weight: name -> array of the weight's shape, at most 1 on average per axis.
+
+    Raises:
+        PruningError: NaN, infinity, or an importance below 0.
+    """
+    scores = {}
+    for name, array in importance.items():
+        if not np.isfinite(array).all() or array.min(initial=0) < 0:
+            raise PruningError("an importance is a finite number >= 0", where=name)
+        for axis in range(array.ndim):
+            sums = array.sum(axis=tuple(a for a in range(array.ndim) if a != axis), dtype=np.float64)
+            scores[name, axis] = sums / max(float(sums.mean()), TINY)
+    return scores
+
+
+def removal_scores(graph: Graph, inputs: Mapping[str, LayerInputs]) -> Scores:
+    """Share of each layer's output that its input channels alone can give; layers in groups have no scores.
+
+    Args:
+        graph: any float stage.
+        inputs: from `collect_layer_inputs` on this graph.
+    """
+    scores = {}
+    for name, w in prunable_weights(graph).items():
+        if name in inputs and is_summed(w, inputs[name]):
+            scores[name, INPUT_AXIS] = _removal(w, moments(graph, name, inputs[name]))
+    return scores
+
+
+def is_summed(w: np.ndarray, seen: LayerInputs) -> bool:
+    """Whether every output of the layer reads every input channel."""
+    return seen.gram.shape == (1, w[0].size, w[0].size)
+
+
+def moments(graph: Graph, name: str, seen: LayerInputs) -> _Float64:
+    """(k, k): the covariance of what a weight is multiplied by, if all its readers have a bias, else the gram."""
+    gram, mean = seen.gram[0], seen.mean[0]
+    if not all(biases_of(graph, name)):
+        return gram
+    covariance: _Float64 = gram - np.outer(mean, mean)
+    return covariance
+
+
+def biases_of(graph: Graph, name: str) -> list[str]:
+    """Of every layer that has this weight, the name of its constant bias, or ''."""
+    found = []
+    for node in graph.nodes:
+        if isinstance(node.op, Operator) and name in node.inputs and node.op.bias_input is not None:
+            bias = node.inputs[node.op.bias_input] if len(node.inputs) > node.op.bias_input else ""
+            found.append(bias if bias in graph.constants else "")
+    return found
+
+
+def group_scores(group: ChannelGroup, scores: Scores) -> _Float64 | None:
+    """(units,): the sum over all slices of each unit that have scores; None if none has.
+
+    Raises:
+        PruningError: scores that do not fit their constant, or are no finite numbers >= 0.
+    """
+    known = [place for place in group.slices if place in scores]
+    if not known:
+        return None
+    total = np.zeros(group.size)
+    for place in known:
+        values, indices = np.asarray(scores[place], np.float64), group.slices[place]
+        if values.ndim != 1 or indices.max() >= len(values):
+            raise PruningError(f"scores of shape {values.shape} do not fit axis {place[1]}", where=place[0])
+        if not np.isfinite(values).all() or values.min() < 0:
+            raise PruningError("a score is a finite number >= 0", where=place[0])
+        total += values[indices].sum(axis=1)
+    return total
+
+
+def _removal(w: np.ndarray, gram: _Float64) -> _Float64:
+    rows = w.reshape(len(w), -1).astype(np.float64)
+    energy = float(np.einsum("oi,ij,oj->", rows, gram, rows))
+    inverse = np.linalg.inv(damped(gram))
+    left = list(range(w.shape[INPUT_AXIS]))
+    taps = rows.shape[1] // len(left)
+    added, highest = np.zeros(len(left)), 0.0
+    while left:
+        at = np.arange(len(left))
+        corners = inverse.reshape(len(left), taps, len(left), taps)[at, :, at]  # (channels, taps, taps)
+        weights = rows.reshape(len(rows), len(left), taps).transpose(1, 2, 0)
+        errors = np.einsum("cto,cto->c", weights, np.linalg.solve(corners, weights))
+        least = int(np.argmin(errors))
+        highest = max(highest, float(errors[least]))  # of equals, rounding may lower the next
+        added[left.pop(least)] = highest
+        gone = np.arange(least * taps, (least + 1) * taps)
+        kept = np.delete(np.arange(len(inverse)), gone)
+        shared = np.linalg.solve(corners[least], inverse[np.ix_(gone, kept)])
+        rows = rows[:, kept] - rows[:, gone] @ shared
+        inverse = inverse[np.ix_(kept, kept)] - inverse[np.ix_(kept, gone)] @ shared
+    return added / max(energy, TINY)
+
+
+def damped(gram: _Float64) -> _Float64:
+    """The gram matrix with a small multiple of the identity, so that it has an inverse."""
+    level = max(DAMPING * float(np.diag(gram).mean()), TINY)
+    return gram + level * np.eye(len(gram))
