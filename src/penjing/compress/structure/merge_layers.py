@@ -70,6 +70,12 @@ class MergeLayers(Pass):
 
     def _merged(self, graph: Graph, first: Node, second: Node) -> "_Merged | str":
         """What takes the place of both, or why nothing does."""
+        merged = self._combined(graph, first, second)
+        if isinstance(merged, _Merged) and not merged.made.fits_float32:
+            return "the product leaves float32"
+        return merged
+
+    def _combined(self, graph: Graph, first: Node, second: Node) -> "_Merged | str":
         if only_reader(graph, first.output) is None:
             return "other places read what lies between"
         before, behind = map_of(graph, first), map_of(graph, second)
