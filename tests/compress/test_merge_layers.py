@@ -192,3 +192,11 @@ def test_a_weight_that_another_layer_shares_is_left_to_it():
     got, log = merge(net.done(value))
     assert [node.op.name for node in got.nodes] == ["linear", "relu", "linear"] and len(log.changed) == 1
     assert "w" in got.constants and len(got.constants) == 2
+
+
+def test_a_product_beyond_float32_is_left_alone():
+    net = Network()
+    value = net.node(Linear(), net.input(3), net.constant("a", np.full((3, 3), 1e30)), out="x1")
+    graph = net.done(net.node(Linear(), value, net.constant("b", np.full((3, 3), 1e30)), out="x2"))
+    _, (log,) = run_passes(graph, [MergeLayers()])
+    assert not log.changed and "leaves float32" in log.declined[0].text

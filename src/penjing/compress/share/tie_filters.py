@@ -92,7 +92,8 @@ class TieFilters(Pass):
         before = road.cost(node)
         tied = ties.rows(filters)
         made = replace(layer, weight=tied[:, :-1].reshape(-1, *layer.weight.shape[1:]), bias=tied[:, -1])
-        road.narrow(node, layer_in_place(graph, node, made, node.inputs[0]), ties)
+        _swap(graph, node, layer_in_place(graph, node, made, node.inputs[0]))
+        road.narrow(ties)
         after = road.cost(graph.producers()[node.output])
         return f"tied {len(filters)} filters to {len(ties.kept)}: {change_of_cost(before, after)} with what reads them"
 
@@ -191,20 +192,24 @@ class _Road:
         readers = (layer_cost(self.graph, makers[node.output]) for node, _ in self.readers)
         return sum(readers, layer_cost(self.graph, layer))
 
-    def narrow(self, old: Node, new: Node, ties: _Ties) -> None:
-        """Put `new`, which makes fewer channels, in the place of `old`, and fit all behind it."""
-        graph, changed = self.graph, {old.output: new}
+    def narrow(self, ties: _Ties) -> None:
+        """Fit all that lies behind the layer, which has its fewer channels, to them."""
+        graph = self.graph
         for node, spread in self.readers:
             layer = map_of(graph, node)
             assert layer is not None
             made = replace(layer, weight=ties.columns(layer.weight, spread))
-            changed[node.output] = layer_in_place(graph, node, made, node.inputs[0])
+            _swap(graph, node, layer_in_place(graph, node, made, node.inputs[0]))
         for node in self.flattened:
             batch, features = graph.types[node.output].shape
             assert isinstance(features, int)
             shape = batch, features // len(ties.group) * len(ties.kept)
-            changed[node.output] = Node(Reshape(shape), node.inputs, node.outputs, node.source)
-        graph.nodes = [changed.get(node.outputs[0], node) for node in graph.nodes]
+            _swap(graph, node, Node(Reshape(shape), node.inputs, node.outputs, node.source))
         for node in graph.nodes:
             types = node.op.infer(*graph.input_types(node))
             graph.types.update(zip(node.outputs, types, strict=True))
+
+
+def _swap(graph: Graph, old: Node, new: Node) -> None:
+    """Put a node in the place of another, whatever the types of what lies between are now."""
+    graph.nodes = [new if node is old else node for node in graph.nodes]

@@ -56,6 +56,12 @@ class LinearMap:
         return 1 if self.kernel else -1
 
     @property
+    def fits_float32(self) -> bool:
+        """Whether its numbers can be those of constants."""
+        largest = max(float(np.abs(self.weight).max()), float(np.abs(self.bias).max()))
+        return largest <= float(np.finfo(np.float32).max)
+
+    @property
     def operator(self) -> Linear | Conv1d | Conv2d:
         """The network's operator that computes it."""
         if not self.kernel:

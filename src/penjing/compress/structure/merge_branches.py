@@ -75,6 +75,8 @@ class MergeBranches(Pass):
         made = _sum(first.made, second.made, -1 if isinstance(total.op, Sub) else 1)
         if isinstance(made, str):
             return made
+        if not made.fits_float32:
+            return "the sum leaves float32"
         if made.kernel:
             made = made.fitted(extents_of(graph, first.x), extents_of(graph, total.output))
         return self._apply(graph, total, (first, second), main, made)

@@ -70,6 +70,15 @@ class MergeLayers(Pass):
 
     def _merged(self, graph: Graph, first: Node, second: Node) -> "_Merged | str":
         """What takes the place of both, or why nothing does."""
+        merged = self._combined(graph, first, second)
+        if isinstance(merged, _Merged) and not merged.made.fits_float32:
+            return "the product leaves float32"
+        if isinstance(merged, _Merged) and not self.force:
+            return merged.unless_dearer(graph)
+        return merged
+
+    def _combined(self, graph: Graph, first: Node, second: Node) -> "_Merged | str":
+        """What computes both, whatever it costs, or why nothing can."""
         if only_reader(graph, first.output) is None:
             return "other places read what lies between"
         before, behind = map_of(graph, first), map_of(graph, second)
@@ -77,8 +86,7 @@ class MergeLayers(Pass):
             made = _product(graph, first, before, second, behind)
             if isinstance(made, str):
                 return made
-            merged = _Merged(first, second, made, first.inputs[0], second)
-            return merged if self.force else merged.unless_dearer(graph)
+            return _Merged(first, second, made, first.inputs[0], second)
         if before is not None:
             affine = affine_of(graph, second, before.channel_axis)
             assert affine is not None
