@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from penjing.api import quantize
+from penjing.api import lower, quantize
 from penjing.bundle.tray import open_tray
 from penjing.core.digests import digest_bytes
+from penjing.ir.text import print_graph
 from penjing.ops.relu import Relu
 from penjing.recipe.graph_file import SavedGraph, load_graph, pack_graph
 from penjing.recipe.record import parse_record
@@ -73,12 +74,13 @@ def test_a_network_goes_from_verb_to_verb_to_tray(penjing, place, pruned):
     assert load(place / "tinynet.tray").run(np.load("samples.npy")).shape == (40, 3)
 
 
-def test_a_float_graph_builds_as_its_model_does(penjing, place):
-    assert penjing("prune", *TINY, "--ratio", "0", "-o", "same.graph").code == 0
-    assert penjing("build", "same.graph", "--calibrate", "samples.npy", "-o", "a.tray").code == 0
-    assert penjing("build", *TINY, "--calibrate", "samples.npy", "-o", "b.tray").code == 0
-    x = np.load("samples.npy")
-    assert (load("a.tray").run(x) == load("b.tray").run(x)).all()
+def test_a_float_graph_is_calibrated_when_it_is_built(penjing, place, graphs):
+    told = penjing("build", NET, "--calibrate", "samples.npy", "--name", "one", "--json")
+    assert told.code == 0, told.out
+    tray = open_tray(place / "one.tray")
+    assert tray.manifest.card["calibration"] == "40 samples of samples.npy, mse ranges"
+    program = lower(quantize(load_graph(NET).graph, [np.load("samples.npy")[i : i + 32] for i in (0, 32)]))
+    assert tray.program_text("default").replace('"one"', '"net"') == print_graph(program)
 
 
 def test_a_recipe_makes_a_tray_in_one_go(penjing, place, recipe):
@@ -92,10 +94,6 @@ def test_a_recipe_makes_a_tray_in_one_go(penjing, place, recipe):
     weights = open_tray(place / "small.tray").weights("default")
     assert min(float((w == 0).mean()) for w in weights.values() if w.dtype == np.int8 and w.size > 30) >= 0.5
     assert list((place / "states").iterdir()) == []
-    assert penjing("apply", recipe, *TINY, *train, "-o", "again.graph").code == 0
-    text = penjing("inspect", "again.graph").out
-    assert "fine-tune" in text
-    assert "2: 2 in int8" in text
 
 
 def test_an_interrupted_training_keeps_its_state_and_nothing_else(penjing, place, graphs, recipe, monkeypatch):

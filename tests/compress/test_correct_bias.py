@@ -7,10 +7,10 @@ from penjing import api
 from penjing.compress.layer_inputs import collect_layer_inputs
 from penjing.compress.quantize.bias_drift import expected_drift, measured_drift
 from penjing.compress.quantize.correct_bias import CorrectBias
-from penjing.compress.quantize.grid import grid_codes
 from penjing.compress.quantize.round_weights import RoundWeights
 from penjing.core.errors import CalibrationError, InvalidInput
 from penjing.ir.graph import Graph
+from penjing.ir.grid import grid_codes
 from penjing.ir.types import Constant
 from penjing.ir.verify import verify
 from penjing.ops.add import Add

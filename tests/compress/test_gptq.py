@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from penjing import api
 from penjing.compress.layer_inputs import LayerInputs, collect_layer_inputs
 from penjing.compress.quantize.gptq import Gptq, output_error
-from penjing.compress.quantize.grid import grid_codes
 from penjing.compress.quantize.round_weights import RoundWeights
 from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph
+from penjing.ir.grid import grid_codes
 from penjing.ir.passes import run_passes
 from penjing.ir.types import Constant
 from penjing.ir.verify import verify

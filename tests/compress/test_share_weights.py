@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from penjing import api
 from penjing.compress.layer_inputs import LayerInputs, collect_layer_inputs
-from penjing.compress.quantize.grid import grid_codes
 from penjing.compress.share.codebook import fit_codebook, nearest, squared_error
 from penjing.compress.share.round_codebooks import RoundCodebooks
 from penjing.compress.share.share_weights import ShareWeights
 from penjing.core.errors import CalibrationError, InvalidInput, QuantizationError
 from penjing.core.targets import find_target
 from penjing.ir.graph import Graph
+from penjing.ir.grid import grid_codes
 from penjing.ir.passes import run_passes
 from penjing.ir.types import Constant, Encoding
 from penjing.ops.conv2d import Conv2d

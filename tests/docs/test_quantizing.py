@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from penjing.compress.quantize.grid import grid_codes
+from penjing.ir.grid import grid_codes
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from penjing.ir.passes import PassLog, Remark
 from penjing.recipe.step import Phase, PlainStep, Ran, Work
 
 if TYPE_CHECKING:
-    from penjing.train.fit import Progress
+    from penjing.train.training import Progress
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penjing.compress.quantize.affine_map import Clip, symmetric_per_channel
-from penjing.compress.quantize.grid import TOP_CODE, on_grid
 from penjing.compress.quantize.layers import from_channel_rows
 from penjing.core.errors import InvalidInput, QuantizationError
+from penjing.ir.grid import TOP_CODE, on_grid
 from penjing.ir.types import Constant
 
 Bits = int | Literal["ternary"]

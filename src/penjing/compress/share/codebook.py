@@ -13,7 +13,7 @@ taken. An entry that no weight is nearest to moves to where the error is largest
 import numpy as np
 from numpy.typing import NDArray
 
-from penjing.compress.quantize.grid import TOP_CODE
+from penjing.ir.grid import TOP_CODE
 
 MOST_ENTRIES = 256
 _STEPS = 300

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from penjing.compress.prune.prune_magnitude import prunable_weights
-from penjing.compress.quantize.grid import on_grid
 from penjing.compress.share.codebook import MOST_ENTRIES, codes_of_entries
 from penjing.compress.structure.layers import check_finite
 from penjing.core.errors import QuantizationError
 from penjing.ir.graph import Graph
+from penjing.ir.grid import on_grid
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Encoding
 

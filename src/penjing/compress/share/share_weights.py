@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from penjing.compress.layer_inputs import LayerInputs
 from penjing.compress.prune.prune_magnitude import prunable_weights
-from penjing.compress.quantize.grid import on_grid
 from penjing.compress.share.codebook import MOST_ENTRIES, codes_of_entries, fit_codebook, nearest
 from penjing.compress.structure.layers import check_finite, check_names, readers_of_weights
 from penjing.core.errors import CalibrationError, InvalidInput
 from penjing.ir.graph import Graph
+from penjing.ir.grid import on_grid
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant, Encoding
 from penjing.ops.operator import Operator
