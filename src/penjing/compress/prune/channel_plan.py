@@ -78,7 +78,28 @@ def by_macs(graph: Graph, ranked: Sequence[Ranked], share: float, round_to: int)
                 hint="raise the share, or lower round_to",
             )
         lost = best
-    return lost
+    return _given_back(ranked, lost, lambda some: macs(_gone(ranked, some)) <= limit, round_to)
+
+
+def _given_back(
+    ranked: Sequence[Ranked], lost: list[int], fits: Callable[[Sequence[int]], bool], round_to: int
+) -> list[int]:
+    """`lost` without what was taken beyond the budget, the highest scores first, as long as no vector is broken."""
+    losses = [np.concatenate([[0.0], np.cumsum(np.sort(one.scores))]) for one in ranked]
+    while True:
+        best, best_worth = lost, 0.0
+        for i, one in enumerate(ranked):
+            size = one.group.size
+            for fewer in (0, *_further(size, 0, round_to)):
+                if size - fewer > VECTOR and (size - fewer) % VECTOR and fewer:
+                    continue
+                worth = float(losses[i][lost[i]] - losses[i][fewer])
+                less = [*lost[:i], fewer, *lost[i + 1 :]]
+                if fewer < lost[i] and worth > best_worth and fits(less):
+                    best, best_worth = less, worth
+        if best is lost:
+            return lost
+        lost = best
 
 
 def _best_cut(graph: Graph, ranked: Sequence[Ranked], lost: Sequence[int], round_to: int) -> list[int] | None:

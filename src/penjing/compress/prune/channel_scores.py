@@ -79,11 +79,9 @@ def is_summed(w: np.ndarray, seen: LayerInputs) -> bool:
 
 def moments(graph: Graph, name: str, seen: LayerInputs) -> _Float64:
     """(k, k): the covariance of what a weight is multiplied by, if all its readers have a bias, else the gram."""
-    gram, mean = seen.gram[0], seen.mean[0]
-    if not all(biases_of(graph, name)):
-        return gram
-    covariance: _Float64 = gram - np.outer(mean, mean)
-    return covariance
+    gram: _Float64 = seen.gram[0]
+    mean = seen.mean[0]
+    return gram - np.outer(mean, mean) if all(biases_of(graph, name)) else gram
 
 
 def biases_of(graph: Graph, name: str) -> list[str]:
