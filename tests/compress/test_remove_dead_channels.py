@@ -1,5 +1,7 @@
 """Channels without a part in the result go, and the network computes what it did."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,7 @@ class Net(torch.nn.Module):
 SHAPE = (1, 12, 12)
 
 
+@cache
 def graph_of(padding: int = 0) -> Graph:
     torch.manual_seed(1)
     return api.capture(Net(padding).eval(), torch.zeros(2, *SHAPE))
