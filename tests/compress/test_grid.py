@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from penjing import api
-from penjing.compress.quantize.grid import grid_codes, on_grid
 from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph
+from penjing.ir.grid import grid_codes, on_grid
 from penjing.ir.types import Constant, Dim, Type
 from penjing.ops.linear import Linear
 

@@ -1,7 +1,7 @@
 """Static post-training quantization: every activation gets 8-bit codes from calibration, every weight symmetric codes.
 
 Activations: asymmetric u8 per tensor. Weights: symmetric, narrow range -127..127, one scale per output channel; weights
-that another pass has put on a grid (`compress.quantize.grid`), of however few codes, keep it. Biases: int32 with scale
+that another pass has put on a grid (`ir.grid`), of however few codes, keep it. Biases: int32 with scale
 s_x * s_w, so that they are added to the accumulator as they are.
 """
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from penjing.compress.quantize.affine_map import symmetric_per_channel
 from penjing.compress.quantize.calibrate import Ranges
-from penjing.compress.quantize.grid import grid_codes, round_to_grid
 from penjing.compress.quantize.observers import activation_parameters
 from penjing.core.errors import QuantizationError, UnsupportedOp
 from penjing.ir.graph import Graph, Node
+from penjing.ir.grid import grid_codes, round_to_grid
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant, DType, Names, Quant
 from penjing.ops.operator import Operator, QuantRule
