@@ -1,4 +1,4 @@
-"""The blocks of a network, in order: what reconstruction compares and learns as one (BRECQ, Li et al. 2021, section 3.2).
+"""The blocks of a network, in order: what reconstruction learns as one (Li et al., "BRECQ", 2021, section 3.2).
 
 A place where a single value is alive (all that is computed later follows from it) cuts the network. What lies between
 two cuts is a block: for a residual network, from the value where branches begin to the addition that closes over them,

@@ -6,8 +6,9 @@ starts at w~ = w; while v is trained on what the network computes, the penalty
 
     sum of 1 - |2 h(v) - 1|^beta,    beta from 20 down to 2                                      (eq. 24)
 
-drives every h to 0 or 1, so that in the end each weight is rounded up or down. The scale s of each output channel is the
-one of least squared error, and may be trained along: codes keep their two candidates, floor(w / s) and the next.
+drives every h to 0 or 1, so that in the end each weight is rounded up or down. The scale s of an output channel is at
+first the one of least squared error, and may be trained along: a code keeps its two candidates, floor(w / s) and the
+next.
 """
 
 import numpy as np
