@@ -25,7 +25,7 @@ from penjing.train.blocks import find_blocks
 from penjing.train.reconstruct import BlockProgress, reconstruct
 from penjing.train.rounding import LearnedRounding
 
-FEW = Tuning(steps=100, batch_size=16, rounding_rate=0.1, bias_rate=1e-2)
+FEW = Tuning(steps=80, batch_size=16, rounding_rate=0.1, bias_rate=3e-2)
 
 
 def residual(seed: int = 0) -> Graph:
