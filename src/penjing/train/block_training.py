@@ -43,7 +43,7 @@ class Tuning:
     drop: float = 0.5
     rounding_rate: float = 5e-2
     scale_rate: float = 1e-3
-    bias_rate: float = 1e-3
+    bias_rate: float = 5e-3
     penalty: float = 20.0
 
     def __post_init__(self) -> None:

@@ -4,11 +4,12 @@
 
 starts at w~ = w; while v is trained on what the network computes, the penalty
 
-    sum of 1 - |2 h(v) - 1|^beta,    beta from 20 down to 2                                      (eq. 24)
+    sum of 1 - |2 h(v) - 1|^beta,    beta falling to 2                                           (eq. 24)
 
 drives every h to 0 or 1, so that in the end each weight is rounded up or down. The scale s of an output channel is at
 first the one of least squared error, and may be trained along: a code keeps its two candidates, floor(w / s) and the
-next.
+next. NOTE: beta begins at 8, not at the paper's 20: with hundreds of steps in place of 10,000, too many weights would
+still be undecided at the end.
 """
 
 import numpy as np
@@ -19,6 +20,8 @@ from penjing.ir.grid import on_grid
 from penjing.ir.types import Constant
 
 ZETA, GAMMA = 1.1, -0.1
+_FIRST_BETA, _LAST_BETA = 8.0, 2.0
+_WARM_UP = 0.2  # of the steps, without penalty
 _SHARES = np.linspace(0.3, 1.0, 71, dtype=np.float32)  # of a channel's largest weight, as the end of its range
 
 
@@ -98,11 +101,11 @@ class FakeQuant:
 
 
 def penalty_beta(step: int, steps: int) -> float | None:
-    """beta of a step: None while the first fifth goes by without penalty, then falling from 20 to 2."""
-    warm_up = steps // 5
+    """beta of a step, falling evenly; None in the first fifth, which has no penalty."""
+    warm_up = int(steps * _WARM_UP)
     if step < warm_up:
         return None
-    return 20 + (2 - 20) * (step - warm_up) / max(1, steps - warm_up)
+    return _FIRST_BETA + (_LAST_BETA - _FIRST_BETA) * (step - warm_up) / (steps - warm_up)
 
 
 def least_squares_scales(weight: np.ndarray, top: int, axis: int) -> np.ndarray:
