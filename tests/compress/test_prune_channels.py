@@ -332,6 +332,15 @@ def test_the_lowest_removal_scores_sum_up_to_the_error_of_the_best_fit_to_the_ch
     assert scores.min() == pytest.approx(min(first) / energy, rel=1e-6)
 
 
+def test_a_flattened_channel_has_one_removal_score_and_all_scores_of_a_layer_make_up_its_output():
+    graph = edge_cnn()
+    inputs = collect_layer_inputs(graph, [x[0] for x in batches(graph, 60)])
+    inputs = {name: seen for name, seen in inputs.items() if name == "fc1.weight"}
+    scores = removal_scores(graph, inputs)["fc1.weight", 1].reshape(32, 64)
+    assert (scores == scores[:, :1]).all()
+    assert scores.sum() == pytest.approx(1, rel=0.01)  # up to the damping
+
+
 def _spans() -> list[slice]:
     """Columns of each of 16 channels of a 3x3 convolution."""
     return [slice(9 * channel, 9 * channel + 9) for channel in range(16)]
