@@ -333,10 +333,11 @@ def test_the_lowest_removal_scores_sum_up_to_the_error_of_the_best_fit_to_the_ch
 
 
 def test_a_flattened_channel_has_one_removal_score_and_all_scores_of_a_layer_make_up_its_output():
-    graph = edge_cnn()
-    inputs = collect_layer_inputs(graph, [x[0] for x in batches(graph, 60)])
-    inputs = {name: seen for name, seen in inputs.items() if name == "fc1.weight"}
-    scores = removal_scores(graph, inputs)["fc1.weight", 1].reshape(32, 64)
+    net = Network()
+    hidden = net.node(Relu(), net.conv(net.input(2, 4, 4), 8, out="conv"), out="relu")
+    graph = net.done(net.linear(net.flatten(hidden, out="flat"), 5, out="fc"))
+    inputs = collect_layer_inputs(graph, [x[0] for x in batches(graph, 400)])
+    scores = removal_scores(graph, inputs)["fc.weight", 1].reshape(8, 16)
     assert (scores == scores[:, :1]).all()
     assert scores.sum() == pytest.approx(1, rel=0.01)  # up to the damping
 
