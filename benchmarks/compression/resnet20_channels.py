@@ -96,7 +96,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     found = parser(NAME, __doc__)
     found.add_argument("--blocks", type=int, default=1, help="residual blocks that go")
-    found.add_argument("--macs", type=float, default=0.47, help="share of multiply-accumulates that may be left")
+    found.add_argument("--macs", type=float, default=0.44, help="share of multiply-accumulates that may be left")
     found.add_argument("--round-to", type=int, default=8, help="channels are kept in multiples of this")
     found.add_argument("--epochs", type=int, default=12)
     found.add_argument("--rate", type=float, default=0.05, help="highest learning rate")

@@ -332,6 +332,16 @@ def test_the_lowest_removal_scores_sum_up_to_the_error_of_the_best_fit_to_the_ch
     assert scores.min() == pytest.approx(min(first) / energy, rel=1e-6)
 
 
+def test_a_flattened_channel_has_one_removal_score_and_all_scores_of_a_layer_make_up_its_output():
+    net = Network()
+    hidden = net.node(Relu(), net.conv(net.input(2, 4, 4), 8, out="conv"), out="relu")
+    graph = net.done(net.linear(net.flatten(hidden, out="flat"), 5, out="fc"))
+    inputs = collect_layer_inputs(graph, [x[0] for x in batches(graph, 400)])
+    scores = removal_scores(graph, inputs)["fc.weight", 1].reshape(8, 16)
+    assert (scores == scores[:, :1]).all()
+    assert scores.sum() == pytest.approx(1, rel=0.01)  # up to the damping
+
+
 def _spans() -> list[slice]:
     """Columns of each of 16 channels of a 3x3 convolution."""
     return [slice(9 * channel, 9 * channel + 9) for channel in range(16)]

@@ -7,8 +7,8 @@ Scores are given per place, that is per constant and axis, one number >= 0 for e
 * an array of importances per weight, such as (w * dL/dw)^2 of a Taylor expansion (Molchanov et al., "Importance
   Estimation for Neural Network Pruning", 2019, equation 8): the sum over each slice.
 * removal: the squared error of a layer's output that the loss of an input channel adds, when all weights that are left
-  make up for it. Channels go one by one, the one that adds least first. With the layer's gram matrix G = mean of x^T x
-  and S the columns of the channel,
+  make up for it. Channels (blocks of features where they are flattened) go one by one, the one that adds least first.
+  With the layer's gram matrix G = mean of x^T x and S the columns of the channel,
 
       added error = sum over outputs of w_S (G^-1)_SS^-1 w_S^T,    as a share of  sum of w G w^T
 
@@ -17,13 +17,13 @@ Scores are given per place, that is per constant and axis, one number >= 0 for e
   layer has a bias, that takes the mean, and G is the covariance.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penjing.compress.layer_inputs import LayerInputs
-from penjing.compress.prune.dependency_groups import ChannelGroup, Place
+from penjing.compress.prune.dependency_groups import ChannelGroup, Indices, Place, dependency_groups
 from penjing.compress.prune.prune_magnitude import prunable_weights
 from penjing.core.errors import PruningError
 from penjing.ir.graph import Graph
@@ -65,10 +65,12 @@ def removal_scores(graph: Graph, inputs: Mapping[str, LayerInputs]) -> Scores:
         graph: any float stage.
         inputs: from `collect_layer_inputs` on this graph.
     """
+    groups = dependency_groups(graph).groups
     scores = {}
     for name, w in prunable_weights(graph).items():
-        if name in inputs and is_summed(w, inputs[name]):
-            scores[name, INPUT_AXIS] = _removal(w, moments(graph, name, inputs[name]))
+        units = [group.slices[name, INPUT_AXIS] for group in groups if (name, INPUT_AXIS) in group.slices]
+        if units and name in inputs and is_summed(w, inputs[name]):
+            scores[name, INPUT_AXIS] = _removal(w, moments(graph, name, inputs[name]), units)
     return scores
 
 
@@ -114,27 +116,37 @@ def group_scores(group: ChannelGroup, scores: Scores) -> _Float64 | None:
     return total
 
 
-def _removal(w: np.ndarray, gram: _Float64) -> _Float64:
+def _removal(w: np.ndarray, gram: _Float64, units: Sequence[Indices]) -> _Float64:
+    """Scores of the input channels in `units`, one array (units, n) per group; 0 for all others.
+
+    The added error of a unit is shared out evenly among its n channels.
+    """
     rows = w.reshape(len(w), -1).astype(np.float64)
     energy = float(np.einsum("oi,ij,oj->", rows, gram, rows))
     inverse = np.linalg.inv(damped(gram))
-    left = list(range(w.shape[INPUT_AXIS]))
-    taps = rows.shape[1] // len(left)
-    added, highest = np.zeros(len(left)), 0.0
-    while left:
-        at = np.arange(len(left))
-        corners = inverse.reshape(len(left), taps, len(left), taps)[at, :, at]  # (channels, taps, taps)
-        weights = rows.reshape(len(rows), len(left), taps).transpose(1, 2, 0)
-        errors = np.einsum("cto,cto->c", weights, np.linalg.solve(corners, weights))
-        least = int(np.argmin(errors))
-        highest = max(highest, float(errors[least]))  # of equals, rounding may lower the next
-        added[left.pop(least)] = highest
-        gone = np.arange(least * taps, (least + 1) * taps)
-        kept = np.delete(np.arange(len(inverse)), gone)
-        shared = np.linalg.solve(corners[least], inverse[np.ix_(gone, kept)])
-        rows = rows[:, kept] - rows[:, gone] @ shared
-        inverse = inverse[np.ix_(kept, kept)] - inverse[np.ix_(kept, gone)] @ shared
+    taps = rows.shape[1] // w.shape[INPUT_AXIS]
+    left = [(channels[:, :, None] * taps + np.arange(taps)).reshape(len(channels), -1) for channels in units]
+    added, highest = np.zeros(w.shape[INPUT_AXIS]), 0.0
+    while any(map(len, left)):
+        errors = [_errors(rows, inverse, columns) for columns in left]
+        group = int(np.argmin([some.min(initial=np.inf) for some in errors]))
+        unit = int(np.argmin(errors[group]))
+        highest = max(highest, float(errors[group][unit]))  # of equals, rounding may lower the next
+        gone = left[group][unit]
+        left[group] = np.delete(left[group], unit, axis=0)
+        added[gone // taps] = highest * taps / len(gone)
+        shared = np.linalg.solve(inverse[np.ix_(gone, gone)], inverse[gone])
+        rows = rows - rows[:, gone] @ shared
+        inverse = inverse - inverse[:, gone] @ shared
     return added / max(energy, TINY)
+
+
+def _errors(rows: _Float64, inverse: _Float64, columns: Indices) -> _Float64:
+    """(units,): what the loss of each unit's columns (units, m) would add."""
+    corners = inverse[columns[:, :, None], columns[:, None, :]]
+    weights = rows[:, columns].transpose(1, 2, 0)
+    errors: _Float64 = np.einsum("umo,umo->u", weights, np.linalg.solve(corners, weights))
+    return errors
 
 
 def damped(gram: _Float64) -> _Float64:

@@ -84,7 +84,7 @@ class PruneChannels(Pass):
             raise PruningError(f"macs is the share that may be left, in (0, 1], not {self.macs}")
         if self.round_to < 1:
             raise PruningError(f"round_to must be at least 1, not {self.round_to}")
-        if self.scope == "global" and not isinstance(self.ratio, float):
+        if self.scope == "global" and (self.ratio is None or isinstance(self.ratio, Mapping)):
             raise PruningError("a global scope takes one ratio")
 
     def _scores(self, graph: Graph) -> Scores:
