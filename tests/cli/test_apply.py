@@ -133,6 +133,41 @@ def test_a_graph_is_shown(penjing, place, pruned):
     assert {row["operator"] for row in counted["supported"]} >= {"conv2d", "linear"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "step", "options"),
+    [
+        (("merge-layers", NET, "--step-force"), "merge-layers", {"force": "True"}),
+        (("share", NET, "--entries", "{fc.weight: 4}"), "share-weights", {"entries": "{'fc.weight': 4}"}),
+        (("low-rank", NET, "--budget", "0.5"), "low-rank", {"budget": "0.5"}),
+        (
+            ("shrink-kernels", NET, "--layers", "[conv.weight]", "--calibrate", "samples.npy"),
+            "shrink-kernels",
+            {"layers": "['conv.weight']"},
+        ),
+        (
+            ("prune", NET, "--pattern", "channels", "--ratio", "0.5"),
+            "prune-channels",
+            {"ratio": "0.5", "inputs": "None"},
+        ),
+    ],
+)
+def test_a_verb_takes_the_options_of_its_step(penjing, place, graphs, arguments, step, options):
+    told = penjing(*arguments, "-o", "after.graph")
+    assert told.code == 0, told.err
+    (done,) = load_graph("after.graph").record.steps
+    assert (done.step, dict(done.options)) == (step, options)
+
+
+def test_a_network_is_taught_by_the_one_before_it(penjing, place, graphs):
+    assert penjing("prune", NET, "--ratio", "0.5", "-o", "pruned.graph").code == 0
+    taught = ("distil", "pruned.graph", "--train", "tested.npz", "--epochs", "2", "--batch-size", "8", "--share", "1")
+    assert penjing(*taught, "--teacher", NET, "-o", "a.graph").code == 0
+    assert penjing(*taught, "-o", "b.graph").code == 0
+    one, other = load_graph("a.graph").graph, load_graph("b.graph").graph
+    assert (one.constants["fc.weight"].array != other.constants["fc.weight"].array).any()
+    assert ((one.constants["fc.weight"].array == 0) == (other.constants["fc.weight"].array == 0)).all()
+
+
 def test_nothing_is_written_over(penjing, place, graphs, refused):
     (place / "old.graph").write_bytes(b"precious")
     refused("prune", NET, "--ratio", "0.5", "-o", "old.graph", error="OutputExists")
@@ -154,6 +189,9 @@ def test_nothing_is_written_over(penjing, place, graphs, refused):
         (("apply", "late.yaml", NET, "--calibrate", "samples.npy"), "InvalidInput", "after which weights are"),
         (("apply", "range.yaml", NET, "--train", "tested.npz"), "PruningError", "range.yaml, line 3, step 2"),
         (("prune", NET), "InvalidInput", "--ratio"),
+        (("share", NET, "--entries", "some"), "InvalidInput", "at   --entries"),
+        (("distil", NET, "--train", "tested.npz", "--teacher", "small.graph"), "InvalidInput", "holds integers"),
+        (("distil", NET), "InvalidInput", "--train"),
         (("prune", NET, "--ratio", "1"), "PruningError", "must lie in [0, 1)"),
         (("prune", NET, "--ratio", "0.5", "--scope", "world"), "InvalidInput", "layer | global, not 'world'"),
         (("prune", NET, "--ratio", "0.5", "--pattern", "stripes"), "InvalidInput", "no pattern 'stripes'"),
