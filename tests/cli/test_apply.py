@@ -7,6 +7,7 @@ import pytest
 
 from penjing.api import lower, quantize
 from penjing.bundle.tray import open_tray
+from penjing.cli.output import Phases
 from penjing.core.digests import digest_bytes
 from penjing.ir.text import print_graph
 from penjing.ops.relu import Relu
@@ -97,22 +98,19 @@ def test_a_recipe_makes_a_tray_in_one_go(penjing, place, recipe):
 
 
 def test_an_interrupted_training_keeps_its_state_and_nothing_else(penjing, place, graphs, recipe, monkeypatch):
-    from penjing.train import fit
+    reached = Phases.reached
 
-    original, steps = fit.Progress, []
-
-    def third(*arguments):
-        steps.append(arguments)
-        if len(steps) == 3:
+    def until_step_3(self, done, total=None):
+        if (done, total) == (3, 10):
             raise KeyboardInterrupt
-        return original(*arguments)
+        reached(self, done, total)
 
     command = ("apply", recipe, NET, "--train", "tested.npz", "--checkpoint", "states")
-    monkeypatch.setattr(fit, "Progress", third)
+    monkeypatch.setattr(Phases, "reached", until_step_3)
     assert penjing(*command, "-o", "a.graph").code == 130
     assert [file.name for file in (place / "states").iterdir()] == ["step-2-fine-tune.checkpoint"]
     assert not (place / "a.graph").exists()
-    monkeypatch.setattr(fit, "Progress", original)
+    monkeypatch.setattr(Phases, "reached", reached)
     assert penjing(*command, "-o", "a.graph").code == 0
     assert penjing(*command, "-o", "b.graph").code == 0
     assert digest_bytes((place / "a.graph").read_bytes()) == digest_bytes((place / "b.graph").read_bytes())
