@@ -7,6 +7,7 @@ import pytest
 
 from penjing.api import lower, quantize
 from penjing.bundle.tray import open_tray
+from penjing.cli.output import Phases
 from penjing.core.digests import digest_bytes
 from penjing.ir.text import print_graph
 from penjing.ops.relu import Relu
@@ -97,22 +98,19 @@ def test_a_recipe_makes_a_tray_in_one_go(penjing, place, recipe):
 
 
 def test_an_interrupted_training_keeps_its_state_and_nothing_else(penjing, place, graphs, recipe, monkeypatch):
-    from penjing.train import fit
+    reached = Phases.reached
 
-    original, steps = fit.Progress, []
-
-    def third(*arguments):
-        steps.append(arguments)
-        if len(steps) == 3:
+    def until_step_3(self, done, total=None):
+        if (done, total) == (3, 10):
             raise KeyboardInterrupt
-        return original(*arguments)
+        reached(self, done, total)
 
     command = ("apply", recipe, NET, "--train", "tested.npz", "--checkpoint", "states")
-    monkeypatch.setattr(fit, "Progress", third)
+    monkeypatch.setattr(Phases, "reached", until_step_3)
     assert penjing(*command, "-o", "a.graph").code == 130
     assert [file.name for file in (place / "states").iterdir()] == ["step-2-fine-tune.checkpoint"]
     assert not (place / "a.graph").exists()
-    monkeypatch.setattr(fit, "Progress", original)
+    monkeypatch.setattr(Phases, "reached", reached)
     assert penjing(*command, "-o", "a.graph").code == 0
     assert penjing(*command, "-o", "b.graph").code == 0
     assert digest_bytes((place / "a.graph").read_bytes()) == digest_bytes((place / "b.graph").read_bytes())
@@ -131,6 +129,41 @@ def test_a_graph_is_shown(penjing, place, pruned):
     counted = penjing("ops", "pruned.graph", "--json").json()
     assert counted["complete"]
     assert {row["operator"] for row in counted["supported"]} >= {"conv2d", "linear"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "step", "options"),
+    [
+        (("merge-layers", NET, "--step-force"), "merge-layers", {"force": "True"}),
+        (("share", NET, "--entries", "{fc.weight: 4}"), "share-weights", {"entries": "{'fc.weight': 4}"}),
+        (("low-rank", NET, "--budget", "0.5"), "low-rank", {"budget": "0.5"}),
+        (
+            ("shrink-kernels", NET, "--layers", "[conv.weight]", "--calibrate", "samples.npy"),
+            "shrink-kernels",
+            {"layers": "['conv.weight']"},
+        ),
+        (
+            ("prune", NET, "--pattern", "channels", "--ratio", "0.5"),
+            "prune-channels",
+            {"ratio": "0.5", "inputs": "None"},
+        ),
+    ],
+)
+def test_a_verb_takes_the_options_of_its_step(penjing, place, graphs, arguments, step, options):
+    told = penjing(*arguments, "-o", "after.graph")
+    assert told.code == 0, told.err
+    (done,) = load_graph("after.graph").record.steps
+    assert (done.step, dict(done.options)) == (step, options)
+
+
+def test_a_network_is_taught_by_the_one_before_it(penjing, place, graphs):
+    assert penjing("prune", NET, "--ratio", "0.5", "-o", "pruned.graph").code == 0
+    taught = ("distil", "pruned.graph", "--train", "tested.npz", "--epochs", "2", "--batch-size", "8", "--share", "1")
+    assert penjing(*taught, "--teacher", NET, "-o", "a.graph").code == 0
+    assert penjing(*taught, "-o", "b.graph").code == 0
+    one, other = load_graph("a.graph").graph, load_graph("b.graph").graph
+    assert (one.constants["fc.weight"].array != other.constants["fc.weight"].array).any()
+    assert ((one.constants["fc.weight"].array == 0) == (other.constants["fc.weight"].array == 0)).all()
 
 
 def test_nothing_is_written_over(penjing, place, graphs, refused):
@@ -154,6 +187,9 @@ def test_nothing_is_written_over(penjing, place, graphs, refused):
         (("apply", "late.yaml", NET, "--calibrate", "samples.npy"), "InvalidInput", "after which weights are"),
         (("apply", "range.yaml", NET, "--train", "tested.npz"), "PruningError", "range.yaml, line 3, step 2"),
         (("prune", NET), "InvalidInput", "--ratio"),
+        (("share", NET, "--entries", "some"), "InvalidInput", "at   --entries"),
+        (("distil", NET, "--train", "tested.npz", "--teacher", "small.graph"), "InvalidInput", "holds integers"),
+        (("distil", NET), "InvalidInput", "--train"),
         (("prune", NET, "--ratio", "1"), "PruningError", "must lie in [0, 1)"),
         (("prune", NET, "--ratio", "0.5", "--scope", "world"), "InvalidInput", "layer | global, not 'world'"),
         (("prune", NET, "--ratio", "0.5", "--pattern", "stripes"), "InvalidInput", "no pattern 'stripes'"),

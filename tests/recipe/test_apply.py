@@ -12,14 +12,16 @@ from penjing.core.errors import CalibrationError, CorruptBundle, InvalidInput, P
 from penjing.ir.graph import Graph
 from penjing.ir.grid import on_grid
 from penjing.ir.text import print_graph
+from penjing.ir.types import Constant
 from penjing.ops.batch_norm import BatchNorm
+from penjing.ops.evaluate import evaluate
 from penjing.recipe.apply import apply_recipe
 from penjing.recipe.data import Data, Labelled
 from penjing.recipe.predict import coded_bytes, predict
 from penjing.recipe.recipe import Recipe, parse_recipe, step
 from penjing.recipe.record import dump_record, parse_record
 from penjing.recipe.step import Quantize
-from penjing.recipe.trainings import FineTune
+from penjing.recipe.trainings import Distil, FineTune
 from penjing.testing.networks import Network, batches
 
 QUANTIZE = Quantize(observer="min-max")
@@ -202,6 +204,26 @@ def test_the_tray_carries_the_record():
     assert parse_record(tray.members["record.json"], "tray") == applied.record
 
 
+def test_biases_take_back_what_rounding_moved_by_the_network_before_it():
+    rounded, corrected = quietly(step("round-weights", bits=3), step("correct-bias")).record.steps
+    assert len(rounded.changed) == 2
+    assert [line.partition(":")[0] for line in corrected.changed] == ["conv.weight", "fc.weight"]
+    alone = quietly(step("correct-bias")).record.steps[0]
+    assert [line.partition(": ")[2] for line in alone.declined] == ["nothing moved"] * 2
+
+
+def test_layers_are_measured_unless_they_are_named():
+    net = Network()
+    value = net.conv(net.input(4, 6, 6), 4, out="one")
+    graph = net.done(net.conv(value, 4, out="two"))
+    (measured,) = quietly(step("remove-layers", count=1), graph=graph).record.steps
+    assert len(measured.changed) == 1
+    said: list[str] = []
+    named = step("remove-layers", layers=["one.weight"], inputs=None)
+    quietly(named, graph=graph, progress=lambda what, done, total: said.append(what))
+    assert "measuring layers" not in said
+
+
 class Toy:
     """Two classes that a line tells apart."""
 
@@ -239,3 +261,23 @@ def test_fine_tuning_wins_back_accuracy_keeps_zeros_and_resumes(tmp_path):
     assert tuned.effect.realised.accuracy.value > 0.9
     assert tuned.changed[0].startswith("all weights: mean loss of each epoch")
     assert whole.record.steps[2].effect.realised.accuracy.value > 0.85
+
+
+def test_a_student_learns_from_the_network_that_the_recipe_was_given_or_from_another():
+    net = Network()
+    graph = net.done(net.linear(net.input(6), 2, out="fc"))
+    toy = Toy(64)
+    taught = Distil(epochs=30, batch_size=16, learning_rate=0.05, share=1.0, temperature=1.0)
+    pruned = quietly(PruneMagnitude(0.2), graph=graph).graph
+    (x,) = next(batches(graph, 32))
+
+    def distance(one: Graph, other: Graph) -> float:
+        outputs = [evaluate(each, x)[0] for each in (one, other)]
+        return float(np.abs(np.subtract(*[y[:, 0] - y[:, 1] for y in outputs])).mean())
+
+    by_first = quietly(PruneMagnitude(0.2), taught, graph=graph, data=Data(training=toy)).graph
+    assert distance(by_first, graph) < 0.5 * distance(pruned, graph)
+    other = net.graph.copy()
+    other.set_constant("fc.weight", Constant(-graph.constants["fc.weight"].array))
+    by_other = quietly(taught, graph=graph, data=Data(training=toy, teacher=other)).graph
+    assert distance(by_other, other) < 0.5 * distance(graph, other)

@@ -16,6 +16,10 @@ EXAMPLES: Examples = (
         "penjing apply small.yaml zoo:edgecnn --train digits --evaluate digits",
     ),
     (
+        "with the original as teacher, for a recipe with the step distil",
+        "penjing apply taught.yaml net-prune.graph --train train.npz --teacher net.pt2",
+    ),
+    (
         "the same down to a tray, with the time of every form of the network",
         "penjing apply small.yaml zoo:edgecnn --train digits --latency -o small.tray",
     ),
@@ -40,4 +44,4 @@ _RECIPE = inspect.Parameter(
     inspect.Parameter.KEYWORD_ONLY,
     annotation=Annotated[Path, typer.Argument(metavar="RECIPE", help="The .yaml or .json file.", show_default=False)],
 )
-apply = recipe_command("apply", TEXT, [_RECIPE], _recipe)
+apply = recipe_command("apply", TEXT, [_RECIPE], _recipe, trains=True)

@@ -33,9 +33,7 @@ def _shared(
     raw: Raw = True,
     calibrate: Annotated[
         str | None,
-        typer.Option(
-            metavar="SAMPLES", help=f"Typical inputs: {SOURCES}. Else drawn from --train.", rich_help_panel=_DATA
-        ),
+        typer.Option(metavar="SAMPLES", help=f"Typical inputs: {SOURCES}.", rich_help_panel=_DATA),
     ] = None,
     samples: Annotated[
         int, typer.Option(metavar="N", help="How many of them, at most.", min=1, rich_help_panel=_DATA)
@@ -55,6 +53,17 @@ def _shared(
             help="Measure accuracy after every step, on digits, mnist, cifar10, or an .npz with x and y.",
             rich_help_panel=_DATA,
         ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The network that distil learns from, in any form that MODEL takes; else the given one.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    teacher_weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its trained weights, as --weights.", rich_help_panel=_DATA)
     ] = None,
     latency: Annotated[
         bool,
@@ -86,8 +95,17 @@ def _shared(
     """The signature that all have in common."""
 
 
+SHARED = frozenset(inspect.signature(_shared).parameters)
+_OF_TRAININGS = ("train", "teacher", "teacher_weights", "checkpoint")
+
+
 def recipe_command(
-    name: str, text: str, own: Sequence[inspect.Parameter], recipe_of: Callable[[dict[str, Any]], Recipe]
+    name: str,
+    text: str,
+    own: Sequence[inspect.Parameter],
+    recipe_of: Callable[[dict[str, Any]], Recipe],
+    *,
+    trains: bool,
 ) -> Command:
     """A command `name` with parameters `own` and the shared ones.
 
@@ -96,12 +114,14 @@ def recipe_command(
         text: its help.
         own: keyword parameters as typer reads them.
         recipe_of: the recipe from the values of `own`; may refuse them.
+        trains: whether it has the options of trainings.
     """
 
     def command(**values: Any) -> None:
         recipe = recipe_of({parameter.name: values.pop(parameter.name) for parameter in own})
         as_json = values.pop("as_json")
-        request = Request(**values)
+        given: dict[str, Any] = {**dict.fromkeys(_OF_TRAININGS), **values}
+        request = Request(**given)
         with phases(quiet=as_json) as shown:
             made = make(request, recipe, shown)
         if as_json:
@@ -109,7 +129,8 @@ def recipe_command(
         else:
             show_made(made)
 
-    shared = list(inspect.signature(_shared).parameters.values())
+    every = inspect.signature(_shared).parameters.values()
+    shared = [parameter for parameter in every if trains or parameter.name not in _OF_TRAININGS]
     first = [parameter for parameter in own if parameter.default is inspect.Parameter.empty]
     rest = [parameter for parameter in own if parameter not in first]
     parameters = [

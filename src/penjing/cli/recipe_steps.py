@@ -21,6 +21,7 @@ from penjing.cli.writing import claim
 from penjing.core import knobs
 from penjing.core.errors import InvalidInput, WriteFailed
 from penjing.core.targets import host_target
+from penjing.ir.graph import Graph
 from penjing.recipe.apply import Applied, apply_recipe, check, checkpoint_files
 from penjing.recipe.data import Data, Labelled, Progress
 from penjing.recipe.graph_file import SUFFIX, SavedGraph, save_graph
@@ -46,6 +47,8 @@ class Request:
     samples: int
     train: str | None
     evaluate: str | None
+    teacher: str | None
+    teacher_weights: Path | None
     latency: bool
     checkpoint: Path | None
     output: Path | None
@@ -156,7 +159,19 @@ def _data(request: Request, model: ModelSource, port: api.Port) -> Data:
         assert found.y is not None
         tested = Labelled(found.x, found.y)
     drawn = _calibration(request, model, port, trained)
-    return Data(tuple(drawn.batches()) if drawn else (), trained, tested)
+    teacher = _teacher(request, model) if request.teacher is not None else None
+    return Data(tuple(drawn.batches()) if drawn else (), trained, tested, teacher)
+
+
+def _teacher(request: Request, model: ModelSource) -> Graph:
+    """The network that --teacher names, of the same input; factories take the input's shape from the model."""
+    assert request.teacher is not None
+    shape = request.input_shape or "x".join(map(str, model.shape))
+    found = load_model(request.teacher, weights=request.teacher_weights, input_shape=shape)
+    if found.is_quantized or found.shape != model.shape:
+        what = "holds integers" if found.is_quantized else f"takes {found.shape}, the model {model.shape}"
+        raise InvalidInput(f"the teacher {what}", where=request.teacher, hint="give the network as it was before")
+    return api.clean(found.graph(found.name))
 
 
 def _calibration(

@@ -2,17 +2,21 @@
 
 import inspect
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from penjing.cli.arguments import Examples
-from penjing.cli.recipe_arguments import Command, option, recipe_command
+from penjing.cli.recipe_arguments import SHARED, Command, option, recipe_command
 from penjing.core.errors import InvalidInput
 from penjing.recipe.document import Item, read_value
 from penjing.recipe.options import Option, item_of, kind_text, read_options
 from penjing.recipe.recipe import Recipe, StepKind, step_kinds
 from penjing.recipe.step import AUTO
+from penjing.recipe.trainings import TRAININGS
 
+TRAINED = {kind.name for kind in TRAININGS}
+_METAVARS = {"a whole number": "N", "a number": "X", "text": "TEXT"}
 _N_OF_M = re.compile(r"([0-9]{1,4}):([0-9]{1,4})")
 _BLOCKS = re.compile(r"([0-9]{1,4})x([0-9]{1,4})")
 _PATTERNS = "unstructured, N:M such as 4:16, blocks such as 16x4, or channels"
@@ -20,12 +24,13 @@ _PATTERNS = "unstructured, N:M such as 4:16, blocks such as 16x4, or channels"
 
 @dataclass(frozen=True)
 class Verb:
-    """`name` as one types it, the step that it takes, what its help says, and examples."""
+    """`name` as one types it, the step that it takes, what its help says, examples, and what it says of options."""
 
     name: str
     step: str
     text: str
     examples: Examples
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 VERBS = (
@@ -38,6 +43,11 @@ VERBS = (
     matter more for what a layer computes are kept more exactly.
     """,
         (("16 values a layer", "penjing share net.graph --entries 16 --calibrate samples.npy"),),
+        {
+            "entries": "How many values a layer may have, 2 to 256; or '{conv1.weight: 16}' for some layers.",
+            "scales": "Whether values are scaled for each output channel, or for the whole layer.",
+            "rounded": "--no-rounded leaves the values as floats, to be trained.",
+        },
     ),
     Verb(
         "shrink-kernels",
@@ -47,6 +57,11 @@ VERBS = (
     A smaller filter does less work. It starts from the least squares fit of the old one; train afterwards.
     """,
         (("half of the convolutions", "penjing shrink-kernels net.graph --ratio 0.5 --calibrate samples.npy"),),
+        {
+            "layers": "Names of the weights whose layers shrink, as '[conv1.weight, conv2.weight]'.",
+            "count": "How many convolutions shrink: those that lose least.",
+            "ratio": "What share of the convolutions shrinks: those that lose least.",
+        },
     ),
     Verb(
         "merge-layers",
@@ -56,6 +71,7 @@ VERBS = (
     The network computes the same with fewer layers.
     """,
         (("where it pays", "penjing merge-layers net.graph"),),
+        {"force": "Merge also where the one layer needs more work than both."},
     ),
     Verb(
         "low-rank",
@@ -64,7 +80,15 @@ VERBS = (
 
     Two thin layers do less work than one thick one. Train afterwards.
     """,
-        (("with what the step offers", "penjing low-rank net.graph --calibrate samples.npy"),),
+        (("half of each layer's multiplications", "penjing low-rank net.graph --budget 0.5 --calibrate samples.npy"),),
+        {
+            "ranks": "Rank of each layer, as '{fc1.weight: 32}'.",
+            "energy": "The share of the variance of each layer's outputs to keep, 0..1.",
+            "budget": "The share of each layer's multiplications to spend, 0..1.",
+            "layers": "Names of the weights to split, as '[fc1.weight]'; else all where it saves work.",
+            "form": "Two layers, or three with fewer inputs too.",
+            "multiple": "Round ranks to a multiple of this, such as 16, which kernels compute at once.",
+        },
     ),
     Verb(
         "distil",
@@ -73,7 +97,7 @@ VERBS = (
 
     The network learns from the outputs of its teacher, not from labels alone. Zeros stay zero.
     """,
-        (("after pruning", "penjing distil net-prune.graph --train digits --checkpoint states"),),
+        (("after pruning", "penjing distil pruned.graph --teacher net.pt2 --train train.npz --epochs 5"),),
     ),
     Verb(
         "quantize",
@@ -112,30 +136,40 @@ def commands() -> list[tuple[Command, Examples]]:
 
 
 def _command(verb: Verb, kind: StepKind) -> Command:
-    own = [_parameter(one, kind) for one in kind.options if one.default is not AUTO]
+    own = [_parameter(one, verb.told.get(one.name, one.help)) for one in kind.options if one.default is not AUTO]
 
     def recipe_of(values: dict[str, Any]) -> Recipe:
         return _one_step(verb.name, kind, values)
 
-    return recipe_command(verb.name, verb.text, own, recipe_of)
+    return recipe_command(verb.name, verb.text, own, recipe_of, trains=verb.step in TRAINED)
 
 
-def _parameter(one: Option, kind: StepKind) -> inspect.Parameter:
+def _parameter(one: Option, told: str) -> inspect.Parameter:
     """Text that is read as a recipe's value would be; a switch for true and false."""
-    told = one.help or f"{kind_text(one.kind)}, as the step {kind.name} takes it"
-    told = told[0].upper() + told[1:]
+    kind = kind_text(one.kind)
+    said = f"{told[0].upper()}{told[1:]}" if told else f"What the step calls {one.name}."
     if one.kind is bool:
-        return option(one.name, bool | None, None, "", told)
-    metavar = kind_text(one.kind).replace(" | ", "|") if len(kind_text(one.kind)) <= 24 else "VALUE"
-    return option(one.name, str | None, None, metavar.replace(" ", "-"), told)
+        return option(_name(one.name), bool | None, None, "", said)
+    metavar = _METAVARS.get(kind.removesuffix(" or null"), "VALUE")
+    if " | " in kind:
+        said = f"{said.rstrip('.')}: {kind.replace(' | ', ', ')}."
+    if not one.is_needed and one.default not in (None, (), {}):
+        said += f" [default: {one.default}]"
+    return option(_name(one.name), str | None, None, metavar, said)
+
+
+def _name(of: str) -> str:
+    """Of the option for a field: another one where all commands have an option of this name."""
+    return f"step_{of}" if of in SHARED else of
 
 
 def _one_step(name: str, kind: StepKind, values: dict[str, Any]) -> Recipe:
     given = {}
-    for key, value in values.items():
+    for option_ in kind.options:
+        value = values.get(_name(option_.name))
         if value is not None:
-            where = f"--{key.replace('_', '-')}"
-            given[key] = Item(value, where) if isinstance(value, bool) else read_value(value, where)
+            where = f"--{_name(option_.name).replace('_', '-')}"
+            given[option_.name] = Item(value, where) if isinstance(value, bool) else read_value(value, where)
     made = kind.make(read_options(kind.options, given, name, f"penjing {name}"))
     return Recipe([made], name, [f"penjing {name}"])
 
@@ -153,7 +187,7 @@ def _prune() -> Command:
             "Let the weights that stay make up for those that go, by what layers read; needs --calibrate.",
         ),
     ]
-    return recipe_command("prune", _PRUNE_TEXT, own, _prune_recipe)
+    return recipe_command("prune", _PRUNE_TEXT, own, _prune_recipe, trains=False)
 
 
 def _prune_recipe(values: dict[str, Any]) -> Recipe:

@@ -67,10 +67,14 @@ def apply_recipe(
     wanted = Wanted(data, latency)
     seen = given = see(graph, wanted, say)
     record = before or Record(FORMAT, given.effect, ())
+    first: Graph | None = None
+    original = graph
     for place, one in _with_cleaning(recipe, graph):
+        first = graph if first is None and one.phase is not Phase.CLEAN else first
         file = checkpoint / f"{_file_name(place, one)}.checkpoint" if checkpoint and one.needs_training else None
-        ran = _run(one, place, graph, Work(data, say, file))
+        ran = _run(one, place, graph, Work(data, say, file, first, original))
         graph, implied = ran.graph, place.startswith(_IMPLIED)
+        original = graph if one.phase < Phase.CODES else original
         if ran.log.changed or not implied:
             after = see(graph, wanted, say) if ran.log.changed else seen
             record = record.then((_step_record(one, ran, seen, after),))

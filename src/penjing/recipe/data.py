@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penjing.compress.quantize.calibrate import Batch
+from penjing.ir.graph import Graph
 
 if TYPE_CHECKING:
     from penjing.train.samples import TrainingData
@@ -32,11 +33,13 @@ class Data:
         calibration: batches of typical inputs, float32 (N, ...), normalised as in training; a tuple for several inputs.
         training: samples to train on, such as `penjing.zoo.Dataset`.
         tested: labelled samples on which every step's accuracy is measured.
+        teacher: a float network for `distil` to learn from; None for the one that the recipe is given.
     """
 
     calibration: Sequence[Batch] = ()
     training: "TrainingData | None" = None
     tested: Labelled | None = None
+    teacher: Graph | None = None
 
     @property
     def calibration_samples(self) -> int:

@@ -223,8 +223,14 @@ def _read_mapping(value: Plain, kind: Any) -> Any:
 
 
 def _told(cls: type) -> dict[str, str]:
-    """What the docstring says of fields, below `Attributes:` or `Args:`."""
-    text = cls.__doc__ or ""
+    """What the docstrings of the class and its bases say of fields, below `Attributes:` or `Args:`."""
+    told: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        told |= _told_by(base.__doc__ or "")
+    return told
+
+
+def _told_by(text: str) -> dict[str, str]:
     section = re.search(r"^ *(?:Attributes|Args):\n(.*)", text, re.MULTILINE | re.DOTALL)
     if section is None:
         return {}

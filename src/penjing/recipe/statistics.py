@@ -1,22 +1,42 @@
-"""What passes take besides plain options: statistics of the graph at hand, made from calibration data, by field type.
+"""What passes take besides plain options: statistics of the graph at hand, made from calibration data.
 
-A pass says by the type of a field what it needs (`ranges: Ranges`), and here is found who makes it: those below, or a
-function `collect_...(graph, batches, progress)` in the pass's own file that returns this type. A field that has a
-default is filled in where there is calibration data.
+A pass says by the type of a field what it needs (`ranges: Ranges`), and here is found who makes it: `_COMMON`, by type;
+a function `collect_...(graph, batches, progress)` in the pass's own file that returns this type; or `_NAMED`, where
+neither is enough. A field that has a default is filled in where there is calibration data.
 """
 
 import collections.abc
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from penjing.compress.layer_inputs import LayerInputs, collect_layer_inputs
-from penjing.compress.quantize.calibrate import Ranges, calibrate
+from penjing.compress.quantize.bias_drift import measured_drift
+from penjing.compress.quantize.calibrate import Batch, Ranges, calibrate
+from penjing.compress.structure.remove_layers import removal_effects
+from penjing.compress.structure.residual_blocks import block_effects
 from penjing.ir.graph import Graph
 from penjing.recipe.data import Data, Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What statistics are made of.
+
+    Attributes:
+        graph: as the pass will meet it.
+        batches: typical inputs.
+        original: the network before codes of weights were chosen.
+        tell: to be called with the number of samples seen so far.
+    """
+
+    graph: Graph
+    batches: Sequence[Batch]
+    original: Graph
+    tell: Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -24,49 +44,66 @@ class Statistics:
     """One kind.
 
     Attributes:
-        kind: type of the fields that hold it.
         what: the phase that makes it, for a progress bar.
-        make: from a float graph and data with calibration batches.
+        make: from what is there.
+        unless: an option of the pass with which this is not needed.
     """
 
-    kind: Any
     what: str
-    make: Callable[[Graph, Data, Callable[[int], None]], Any]
+    make: Callable[[Seen], Any]
+    unless: str = ""
 
-    def of(self, graph: Graph, data: Data, progress: Progress) -> Any:
+    def of(self, graph: Graph, original: Graph, data: Data, progress: Progress) -> Any:
         """The statistics of `graph`."""
         total = data.calibration_samples
         progress(self.what, 0, total)
-        return self.make(graph, data, lambda done: progress(self.what, done, total))
+        return self.make(Seen(graph, data.calibration, original, lambda done: progress(self.what, done, total)))
 
 
-_COMMON = (
-    Statistics(
-        Ranges, "calibrating activations", lambda graph, data, seen: calibrate(graph, data.calibration, progress=seen)
-    ),
-    Statistics(
-        dict[str, LayerInputs],
-        "collecting what layers read",
-        lambda graph, data, seen: collect_layer_inputs(graph, data.calibration, seen),
-    ),
+def _inputs(seen: Seen) -> dict[str, LayerInputs]:
+    return collect_layer_inputs(seen.graph, seen.batches, seen.tell)
+
+
+_COMMON: tuple[tuple[Any, Statistics], ...] = (
+    (Ranges, Statistics("calibrating activations", lambda s: calibrate(s.graph, s.batches, progress=s.tell))),
+    (dict[str, LayerInputs], Statistics("collecting what layers read", _inputs)),
 )
+_NAMED = {
+    ("remove-layers", "effects"): Statistics(
+        "measuring layers", lambda s: removal_effects(s.graph, s.batches, _inputs(s)), unless="layers"
+    ),
+    ("remove-blocks", "effects"): Statistics("measuring blocks", lambda s: block_effects(s.graph, s.batches, s.tell)),
+    ("correct-bias", "drift"): Statistics(
+        "measuring shifted means", lambda s: measured_drift(s.original, s.graph, s.batches)
+    ),
+}
 
 
-def statistics_for(kind: Any, module: ModuleType) -> Statistics | None:
-    """Who makes what a field of this type holds, in a pass of `module`."""
+def statistics_for(name: str, field: str, kind: Any, module: ModuleType) -> Statistics | None:
+    """Who makes what the field of a pass holds.
+
+    Args:
+        name: of the pass.
+        field: name of the field.
+        kind: its type.
+        module: of the pass.
+    """
+    named = _NAMED.get((name, field))
+    if named is not None:
+        return named
     wanted = _normal(kind)
-    return next((one for one in (*_own(module), *_COMMON) if _normal(one.kind) == wanted), None)
+    return next((one for of, one in (*_own(module), *_COMMON) if _normal(of) == wanted), None)
 
 
-def _own(module: ModuleType) -> Iterator[Statistics]:
+def _own(module: ModuleType) -> Iterator[tuple[Any, Statistics]]:
     for name, function in vars(module).items():
-        if not name.startswith("collect_") or getattr(function, "__module__", "") != module.__name__:
-            continue
-        yield Statistics(typing.get_type_hints(function)["return"], name.replace("_", " "), _collecting(function))
+        if name.startswith("collect_") and getattr(function, "__module__", "") == module.__name__:
+            made = typing.get_type_hints(function)["return"]
+            yield made, Statistics(name.replace("_", " "), _collecting(function))
 
 
-def _collecting(function: Callable[..., Any]) -> Callable[[Graph, Data, Callable[[int], None]], Any]:
-    return lambda graph, data, seen: function(graph, data.calibration, seen)
+def _collecting(function: Callable[..., Any]) -> Callable[[Seen], Any]:
+    return lambda seen: function(seen.graph, seen.batches, seen.tell)
 
 
 def _normal(kind: Any) -> Any:

@@ -49,11 +49,21 @@ class Ran:
 
 @dataclass(frozen=True)
 class Work:
-    """What a step is run with: data, whom to tell of progress, and the file for an unfinished training's state."""
+    """What a step is run with.
+
+    Attributes:
+        data: what there is.
+        progress: whom to tell.
+        checkpoint: the file for an unfinished training's state.
+        first: the network that the recipe was given, cleaned; a teacher.
+        original: the network before codes of weights were chosen.
+    """
 
     data: Data
     progress: Progress
     checkpoint: Path | None = None
+    first: Graph | None = None
+    original: Graph | None = None
 
 
 class Step:
@@ -97,7 +107,7 @@ class PassStep(Step):
     @property
     def needs_calibration(self) -> bool:
         """Whether a field that has no default holds statistics."""
-        return any(needed for _, needed in statistics_of(self.kind).values())
+        return any(needed and name not in self.given for name, (_, needed) in statistics_of(self.kind).items())
 
     def options(self) -> dict[str, Any]:
         """Those given, where they differ from the defaults."""
@@ -107,9 +117,9 @@ class PassStep(Step):
     def run(self, graph: Graph, work: Work) -> Ran:
         """Make the statistics that it needs from the graph as it is now, then run it."""
         made = {
-            name: one.of(graph, work.data, work.progress)
+            name: one.of(graph, work.original or graph, work.data, work.progress)
             for name, (one, _) in statistics_of(self.kind).items()
-            if name not in self.given and work.data.calibration_samples
+            if name not in self.given and one.unless not in self.given and work.data.calibration_samples
         }
         work.progress(self.name, 0, None)
         graph, (log,) = run_passes(graph, [self.kind(**self.given, **made)])
@@ -160,6 +170,8 @@ _PHASES = {
     "fold-batch-norm": Phase.CLEAN,
     "equalize-layers": Phase.SCALE,
     "smooth-activations": Phase.SCALE,
+    "tie-filters": Phase.STRUCTURE,
+    "tie-layers": Phase.STRUCTURE,
     "quantize-static": Phase.QUANTIZE,
 }
 AUTO = "filled in where there is calibration data"
@@ -173,22 +185,27 @@ def phase_of(kind: type[Pass]) -> Phase:
 
 
 def plain_options(kind: type[Pass]) -> tuple[Option, ...]:
-    """The fields of a pass that a recipe can write down; of statistics that can be left out, that they are: null."""
+    """The fields of a pass that a recipe can write down; statistics that can be left out, to say that they are."""
     filled = statistics_of(kind)
-    plain = [option for option in fields_of(kind) if is_plain(option.kind)]
-    left_out = [
-        Option(option.name, type(None), AUTO, f"null leaves it out. {option.help}".strip())
-        for option in fields_of(kind)
-        if option.name in filled and option.default is None
-    ]
-    return (*plain, *left_out)
+    options = []
+    for option in fields_of(kind):
+        if option.name not in filled:
+            options += [option] if is_plain(option.kind) else []
+        elif is_plain(option.kind):
+            options.append(Option(option.name, option.kind, AUTO, option.help))
+        elif option.default is None:
+            told = f"null leaves it out. {option.help}".strip()
+            options.append(Option(option.name, type(None), AUTO, told))
+    return tuple(options)
 
 
 def statistics_of(kind: type[Pass]) -> dict[str, tuple[Statistics, bool]]:
     """The fields of a pass that are filled in when it runs, and whether it cannot run without."""
     module = sys.modules[kind.__module__]
-    fields = [option for option in fields_of(kind) if not is_plain(option.kind)]
-    found = {option.name: (statistics_for(option.kind, module), option.is_needed) for option in fields}
+    found = {
+        option.name: (statistics_for(kind.name, option.name, option.kind, module), option.is_needed)
+        for option in fields_of(kind)
+    }
     return {name: (one, needed) for name, (one, needed) in found.items() if one is not None}
 
 

@@ -9,12 +9,12 @@ from penjing.ir.passes import PassLog, Remark
 from penjing.recipe.step import Phase, PlainStep, Ran, Work
 
 if TYPE_CHECKING:
-    from penjing.train.training import Progress
+    from penjing.train.training import Loss, Progress
 
 
 @dataclass(frozen=True)
-class FineTune(PlainStep):
-    """Train all weights further; zeros stay zero.
+class _Training(PlainStep):
+    """What trainings have in common.
 
     Attributes:
         epochs: passes over the training samples.
@@ -24,10 +24,10 @@ class FineTune(PlainStep):
         schedule: of the learning rate.
         weight_decay: L2 penalty on all parameters.
         crop_and_flip: augment images by random crops and mirror images.
+        precision: bfloat16 is far faster where the processor has instructions for it, and slower elsewhere.
         seed: of sample order, augmentation and dropout.
     """
 
-    name = "fine-tune"
     phase = Phase.RECOVER
     needs_training: ClassVar[bool] = True
 
@@ -38,6 +38,7 @@ class FineTune(PlainStep):
     schedule: Literal["constant", "cosine", "one-cycle"] = "one-cycle"
     weight_decay: float = 0.0
     crop_and_flip: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,11 +63,57 @@ class FineTune(PlainStep):
             schedule=self.schedule,
             weight_decay=self.weight_decay,
             augment=crop_and_flip if self.crop_and_flip else None,
+            loss=self._loss(work),
+            precision=self.precision,
             seed=self.seed,
             progress=told(self.name, work),
             checkpoint=work.checkpoint,
         )
         return Ran(module.to_graph(), training_log(self.name, result.losses))
+
+    def _loss(self, work: Work) -> "Loss":
+        from penjing.train.fit import cross_entropy
+
+        return cross_entropy
+
+
+@dataclass(frozen=True)
+class FineTune(_Training):
+    """Train all weights further; zeros stay zero."""
+
+    name = "fine-tune"
+
+
+@dataclass(frozen=True)
+class Distil(_Training):
+    """Train on what a teacher answers, and on the labels: by default the network as the recipe was given it.
+
+    Attributes:
+        temperature: at least 1; how much the teacher's wrong answers count among one another.
+        share: 0..1, what the teacher counts; the rest is for the labels.
+    """
+
+    name = "distil"
+
+    temperature: float = 4.0
+    share: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.temperature < float("inf"):
+            raise InvalidInput(f"distil: temperature must be at least 1, not {self.temperature}")
+        if not 0 <= self.share <= 1:
+            raise InvalidInput(f"distil: share must lie in 0..1, not {self.share}")
+
+    def _loss(self, work: Work) -> "Loss":
+        from penjing.train.distil import Distillation
+        from penjing.train.module import trainable
+
+        teacher = work.data.teacher or work.first
+        assert teacher is not None
+        return Distillation(
+            trainable(teacher), temperature=self.temperature, share=self.share, precision=self.precision
+        )
 
 
 def check_training(step: Any) -> None:
@@ -96,4 +143,4 @@ def training_log(name: str, losses: tuple[float, ...]) -> PassLog:
     return PassLog(name, (Remark("all weights", f"mean loss of each epoch: {means}"),), ())
 
 
-TRAININGS: tuple[type[PlainStep], ...] = (FineTune,)
+TRAININGS: tuple[type[PlainStep], ...] = (Distil, FineTune)
