@@ -11,6 +11,8 @@ from penjing.core.entropy import COST_UNIT, TOTAL, counts_cost, frequency_costs
 
 _FEWEST_ZEROS = 8  # one code in so many must be zero before windows are tried
 _WINDOWS = (16, 8, 4)
+_WORTH = 100  # windows take time to read: they must save one bit in so many
+_WINDOW_BYTES = 8  # what a model of the windows may cost
 _MANY = 64  # codes that a row should have, so that a model of its own can pay
 
 
@@ -48,8 +50,8 @@ def _cost(layout: Layout, array: np.ndarray) -> int:
     lengths = np.broadcast_to(layout.window_lengths, taken.shape)
     ranks = frequency_costs()[np.maximum(TOTAL // choices()[lengths, taken], 1)].sum()
     values = codes[layout.places(present)]
-    header = 8 * COST_UNIT
-    return header + counts_cost(np.bincount(taken.reshape(-1))) + int(ranks) + counts_cost(histogram(values))
+    found = counts_cost(np.bincount(taken.reshape(-1))) + int(ranks) + counts_cost(histogram(values))
+    return found + found // _WORTH + _WINDOW_BYTES * 8 * COST_UNIT
 
 
 def histogram(codes: NDArray[np.int8]) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
 """Which sequences share a model: as many models as pay for their own bytes.
 
-Each sequence takes the model that costs it the fewest bits, its number included; each model is fitted to the sequences that
-took it; and so on (Chou, Lookabaugh and Gray, "Entropy-constrained vector quantization", 1989, with a model in the place
-of a code word). All costs are integers, so every machine finds the same models.
+Each sequence takes the model that costs it the fewest bits, its number included; each model is fitted to the sequences
+that took it; and so on (Chou, Lookabaugh and Gray, "Entropy-constrained vector quantization", 1989, with a model in the
+place of a code word). All costs are integers, so every machine finds the same models.
 """
 
 from collections.abc import Sequence

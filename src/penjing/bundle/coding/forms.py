@@ -1,8 +1,8 @@
 """How one tensor becomes sequences of symbols, and back.
 
-A tensor of bytes is `rows` of codes: one for each output channel, or one alone. With zeros, it is cut into units (single
-codes, or blocks of 16 rows by 4 columns): windows say which units hold anything, and only their codes are stored. A tensor
-of wider elements is one row for each digit.
+A tensor of bytes is `rows` of codes: one for each output channel, or one alone. With zeros, it is cut into units
+(single codes, or blocks of 16 rows by 4 columns): windows say which units hold anything, and only their codes are
+stored. A tensor of wider elements is one row for each digit.
 """
 
 from __future__ import annotations

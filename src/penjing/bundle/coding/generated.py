@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 _GOLDEN_RATIO = 0x9E3779B9
+_LEAST = 16  # bytes that are no accident
 
 
 def generated(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> np.ndarray:
@@ -24,11 +25,13 @@ def generated(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> np.ndarray:
 
 
 def generated_tail(array: np.ndarray) -> int:
-    """How many of the last slices of `array` (n, ...) are `generated((slices, ...))`."""
-    if array.ndim == 0:
+    """How many of the last slices of `array` (n, ...) are `generated((slices, ...))`: at least `_LEAST` bytes, or 0."""
+    if array.ndim == 0 or array.nbytes < _LEAST:
         return 0
-    made = generated(array.shape, array.dtype).reshape(-1)
-    flat = array.astype(made.dtype, copy=False).reshape(-1)
-    size = flat.size // len(array)
-    same = (n for n in range(len(array), 0, -1) if made[: n * size].tobytes() == flat[flat.size - n * size :].tobytes())
-    return next(same, 0)
+    made, found = generated(array.shape, array.dtype).tobytes(), array.tobytes()
+    size, at = len(found) // len(array), found.find(made[:_LEAST])
+    while at >= 0:
+        if at % size == 0 and made.startswith(found[at:]):
+            return (len(found) - at) // size
+        at = found.find(made[:_LEAST], at + 1)
+    return 0

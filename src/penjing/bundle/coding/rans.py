@@ -41,8 +41,8 @@ def encode(runs: Sequence[Run], lanes: int) -> bytes:
     written: list[np.ndarray] = []
     for frequencies, before in reversed(runs):
         f, c = frequencies.astype(np.uint64), before.astype(np.uint64)
-        for start in range(len(f) - len(f) % lanes if len(f) % lanes else len(f) - lanes, -1, -lanes):
-            written.append(_push(states, f[start : start + lanes], c[start : start + lanes]))
+        starts = reversed(range(0, len(f), lanes))
+        written += [_push(states, f[start : start + lanes], c[start : start + lanes]) for start in starts]
     heads = np.stack([states >> np.uint64(16 * i) & _MASK for i in range(_STATE_WORDS)], axis=1)
     return np.concatenate([heads.reshape(-1), *reversed(written)]).astype("<u2").tobytes()
 
@@ -73,7 +73,7 @@ class Decoder:
         self._n_words = len(self._words) - lanes
         self._at = 0
 
-    def symbols(self, tables: "Tables", models: NDArray[np.int64]) -> NDArray[np.int8]:
+    def symbols(self, tables: Tables, models: NDArray[np.int64]) -> NDArray[np.int8]:
         """(n,) one symbol of each model in `models` (n,)."""
         found = np.empty(len(models), np.uint16)
         base = models << PRECISION_BITS

@@ -1,8 +1,9 @@
 """Which places of a window are taken: their number, and which of all choices of that many it is.
 
-A window has m <= 16 places; n of them are taken, at bits b1 < b2 < ... < bn of its mask. Its rank is that of the mask among
-all masks of n bits by size, the sum of binomial(b_i, i) (Cover, "Enumerative source encoding", 1973). Given n, all
-binomial(m, n) ranks are alike likely: exactly what the pattern N:M leaves open, and nearly so where zeros lie anywhere.
+A window has m <= 16 places; n of them are taken, at bits b1 < b2 < ... < bn of its mask. Its rank is that of the mask
+among all masks of n bits by size, the sum of binomial(b_i, i) (Cover, "Enumerative source encoding", 1973). Given n,
+all binomial(m, n) ranks are alike likely: exactly what the pattern N:M leaves open, and nearly so where zeros lie
+anywhere.
 """
 
 from functools import cache
@@ -44,6 +45,6 @@ def masks_of(taken: NDArray[np.int64], ranks: NDArray[np.int64]) -> NDArray[np.i
 
 
 def window_lengths(units: int, run: int, window: int) -> NDArray[np.int64]:
-    """The places of each window over `units`: runs of `run` units are cut into `window`, the last of a run is shorter."""
+    """The places of each window over `units`: runs of `run` are cut into `window`, the last of a run is shorter."""
     whole, rest = divmod(run, window)
     return np.tile(np.array([window] * whole + [rest] * (rest > 0), np.int64), units // run)

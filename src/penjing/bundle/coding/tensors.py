@@ -28,17 +28,17 @@ from penjing.bundle.coding.rans import Decoder, Run, StreamFault, Tables, encode
 from penjing.bundle.coding.reader import Reader, ReaderFault, to_varint
 from penjing.bundle.coding.windows import choices, masks_of
 from penjing.bundle.names import line_fault
-from penjing.core.entropy import COST_UNIT, TOTAL, frequency_costs
+from penjing.core.entropy import COST_UNIT, frequency_costs
 from penjing.core.errors import CorruptBundle, InvalidInput, UnsupportedBundle
 
 MAX_DIMS = 8
 MAX_MODELS = 128
-MAX_LANES = 4096
+MAX_LANES = 16384
+BYTES_PER_LANE = 16384  # of tensors, at most: what a lane may bring forth bounds the time and memory of a reader
 _MAGIC, _FAMILY = b"PJP1", b"PJP"
 _NAMES_BYTES = 1 << 20
-# A pack may become so large: what is stored in less would be one code, over and over.
-FREE_BYTES, BYTES_PER_BYTE = 4 << 20, 1024
-_BYTES_PER_LANE = 768  # of the stream: a lane costs 5
+_STREAM_BYTES_PER_LANE = 768  # a lane costs 5 of them; readers in numpy are the faster, the more there are
+_MANY_LANES = 4096
 _COUNTS, _DIGITS, _CODES, _SPARSE_CODES = range(4)  # groups of sequences
 
 
@@ -58,22 +58,16 @@ def pack_tensors(tensors: Mapping[str, np.ndarray]) -> bytes:
     counts = np.array([_counted(found) for found in sequences], np.int64).reshape(-1, SYMBOLS)
     groups = np.array([group for part in parts for group in part.groups], np.int64)
     models, numbers = clustered(counts, groups)
-    models = [fitted(_counted(numbers), refine=True), *models] if len(sequences) else []
+    models = [fitted(_counted(numbers), refine=True), *models] if sequences else []
     runs = _runs(parts, models, numbers)
     head = bytearray(to_varint(len(layouts)))
     for layout in layouts:
         head.append(CODES[layout.dtype] + 16 * len(layout.shape))
         head += b"".join(map(to_varint, layout.shape)) + layout.form.to_bytes()
     names = deflate("\n".join(arrays).encode())
-    lanes = _lanes(runs)
+    lanes = _lanes(runs, sum(array.nbytes for array in arrays.values()))
     head += to_varint(len(names)) + names + b"".join(model.to_bytes() for model in models)
-    data = _MAGIC + lanes.to_bytes(2, "little") + bytes((len(models),)) + head + encode(runs, lanes)
-    n_bytes = sum(array.nbytes for array in arrays.values())
-    if n_bytes > _limit(len(data)):
-        raise InvalidInput(
-            f"{n_bytes} bytes of tensors that hold nearly nothing", hint="leave out what is the same everywhere"
-        )
-    return data
+    return _MAGIC + lanes.to_bytes(2, "little") + bytes((len(models),)) + head + encode(runs, lanes)
 
 
 def read_pack(data: bytes | memoryview, *, where: str = "pack") -> dict[str, np.ndarray]:
@@ -138,9 +132,15 @@ def _runs(parts: Sequence[_Symbols], models: Sequence[Model], numbers: NDArray[n
     ]
 
 
-def _lanes(runs: Sequence[Run]) -> int:
+def _lanes(runs: Sequence[Run], n_bytes: int) -> int:
     bits = sum(int(frequency_costs()[frequencies].sum()) for frequencies, _ in runs) // COST_UNIT
-    return min(MAX_LANES, 1 + bits // 8 // _BYTES_PER_LANE)
+    lanes = max(min(_MANY_LANES, 1 + bits // 8 // _STREAM_BYTES_PER_LANE), -(-n_bytes // BYTES_PER_LANE))
+    if lanes > MAX_LANES:
+        raise InvalidInput(
+            f"{n_bytes} bytes of tensors are more than the {MAX_LANES * BYTES_PER_LANE} of a pack",
+            hint="this is no model for a small device",
+        )
+    return lanes
 
 
 def _checked(name: str, array: np.ndarray) -> np.ndarray:
@@ -162,10 +162,6 @@ def _counted(symbols: np.ndarray) -> NDArray[np.int64]:
     return np.bincount(symbols.astype(np.int64) - LOWEST, minlength=SYMBOLS)
 
 
-def _limit(n_bytes: int) -> int:
-    return FREE_BYTES + BYTES_PER_BYTE * n_bytes
-
-
 # --- reading: every number is checked before it is used ---
 
 
@@ -181,15 +177,15 @@ def _read(view: memoryview) -> dict[str, np.ndarray]:
     lanes = int.from_bytes(reader.take(2), "little")
     if not 1 <= lanes <= MAX_LANES:
         raise FormFault(f"{lanes} lanes are not between 1 and {MAX_LANES}")
-    head = _read_head(reader, reader.byte(), _limit(len(view)))
+    head = _read_head(reader, reader.byte(), lanes * BYTES_PER_LANE)
     decoder = Decoder(view[reader.at :], lanes)
     codes = _read_codes(head, decoder) if head.models else []
     decoder.finish()
     found = {}
     for name, layout, symbols in zip(head.names, head.layouts, codes, strict=True):
         array = layout.array(symbols)
-        array.flags.writeable = False
-        found[name] = array
+        # bytes cannot be written, not even by who asks for it
+        found[name] = np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
     return found
 
 
@@ -199,7 +195,7 @@ def _read_head(reader: Reader, n_models: int, limit: int) -> _Head:
         layouts.append(_read_layout(reader))
         limit -= math.prod(layouts[-1].shape) * layouts[-1].dtype.itemsize
         if limit < 0:
-            raise FormFault("its tensors are too large for its bytes")
+            raise FormFault("its tensors are too large for its lanes")
     text = inflate(reader.take(reader.varint()), _NAMES_BYTES)
     try:
         names = tuple(text.decode().split("\n")) if layouts else ()
