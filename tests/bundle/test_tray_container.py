@@ -74,14 +74,6 @@ def test_the_order_of_insertion_does_not_change_a_byte():
     assert write_container(dict(reversed(MEMBERS.items()))) == write_container(MEMBERS)
 
 
-@pytest.mark.parametrize("name_length", range(1, 70))
-def test_data_of_every_member_starts_on_a_64_byte_boundary(name_length):
-    data = write_container({**MEMBERS, "n" * name_length: b"x" * name_length})
-    for name, view in read_container(data).items():
-        if len(view):
-            assert data.index(bytes(view)) % 64 == 0, name
-
-
 def test_the_zip_module_opens_a_tray():
     with zipfile.ZipFile(io.BytesIO(write_container(MEMBERS))) as archive:
         assert archive.testzip() is None
@@ -186,11 +178,11 @@ HOSTILE = {
     "bomb of 8 MB": (foreign(add(data=bytes(8 << 20), compress_type=zipfile.ZIP_DEFLATED)), "compressed"),
     "lzma": (foreign(add(compress_type=zipfile.ZIP_LZMA)), "flagged"),
     "twice the same name": (foreign(twice), "same name"),
-    "local zip64 fields": (foreign(zip64), "does not fit"),
+    "local zip64 fields": (foreign(zip64), "belong to no member"),
     "an extra field": (foreign(add(extra=b"\x01\x02\x01\x00x")), "extra field"),
     "a member comment": (foreign(add(comment=b"hello")), "comment"),
     "the wrong order": (foreign(lambda archive: (add("b")(archive), add("a")(archive))), "order"),
-    "no alignment": (STORED, "does not fit"),
+    "the headers of another program": (STORED, "one form"),
     "an encrypted member": (patched(STORED, b"PK\x01\x02", 8, b"\x01\x00", nth=1), "encrypted"),
     "a data descriptor": (patched(STORED, b"PK\x01\x02", 8, b"\x08\x00", nth=1), "flagged"),
     "a huge stored size": (patched(STORED, b"PK\x01\x02", 20, b"\xfe\xff\xff\xff" * 2, nth=1), "does not fit"),

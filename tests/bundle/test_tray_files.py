@@ -23,11 +23,10 @@ def test_a_saved_tray_opens_with_the_same_contents(tmp_path, packed):
     assert tray.manifest.name == "tiny"
 
 
-def test_tensors_of_an_open_tray_are_aligned_and_cannot_be_written(tmp_path, packed):
+def test_tensors_of_an_open_tray_cannot_be_written(tmp_path, packed):
     path = tmp_path / "m.tray"
     save_tray(packed, path)
     for array in open_tray(path).weights("w8a8").values():
-        assert array.ctypes.data % 64 == 0
         with pytest.raises(ValueError, match="WRITEABLE"):
             array.setflags(write=True)
 
@@ -98,7 +97,7 @@ def test_a_file_over_the_limit_is_refused_before_it_is_read(tmp_path, monkeypatc
     path = tmp_path / "huge.tray"
     with path.open("wb") as stream:
         stream.truncate((1 << 30) + 1)  # sparse
-    monkeypatch.setattr("penjing.bundle.tray._aligned", lambda _: pytest.fail("memory was taken"))
+    monkeypatch.setattr("penjing.bundle.tray.bytearray", lambda _: pytest.fail("memory was taken"), raising=False)
     with pytest.raises(CorruptBundle, match="more than a tray may have"):
         open_tray(path)
     with pytest.raises(CorruptBundle, match="more than a tray may have"):

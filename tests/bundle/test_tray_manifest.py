@@ -19,7 +19,8 @@ def document(packed):
 
 
 def text(document) -> bytes:
-    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+    spelled = json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    return spelled.encode("utf-8", "surrogatepass") + b"\n"
 
 
 def changed(document, path, value) -> bytes:
@@ -46,7 +47,7 @@ def test_a_manifest_comes_back_as_it_was(packed):
 
 def test_a_manifest_is_readable_text(packed):
     data = bytes(read_container(packed)["manifest.json"]).decode()
-    assert data.startswith('{\n  "card": {\n')
+    assert data.startswith('{"card":{"')
     assert "数字" in data
     assert data.endswith("}\n")
 
@@ -176,11 +177,11 @@ def test_a_newer_format_or_an_unknown_feature_asks_for_an_upgrade(data):
         ("variants/w8a8/program", "program/w4a8"),
         ("variants/w8a8/program", "program/none"),
         ("variants/w8a8/weights", []),
-        ("variants/w8a8/weights/conv.bias", "weights/none"),
-        ("variants/w8a8/weights/conv.bias", "program/w8a8"),
-        ("variants/w8a8/weights/conv.bias", ...),
-        ("variants/w8a8/golden/inputs", []),
-        ("variants/w8a8/golden/outputs", ["program/w8a8"]),
+        ("variants/w8a8/weights", "weights/none"),
+        ("variants/w8a8/weights", "program/w8a8"),
+        ("variants/w8a8/weights", ...),
+        ("variants/w8a8/golden", ["golden/none"]),
+        ("variants/w8a8/golden", "program/w8a8"),
         ("variants/w8a8/arena_bytes", -1),
         ("variants/w8a8/macs", 1.5),
         ("variants/w8a8/accuracy/low", 0.95),
@@ -245,7 +246,7 @@ def test_a_wrong_type_is_named_with_its_place(document, path, value, what):
 
 @pytest.mark.parametrize(
     "member",
-    ["weights/" + "0" * 64, "golden/" + "0" * 64, "program/other", "lib/wasm32/other", "evil", "evil/a", "src", "lib/"],
+    ["weights/" + "0" * 16, "golden/" + "0" * 16, "program/other", "lib/wasm32/other", "evil", "evil/a", "src", "lib/"],
 )
 def test_a_member_that_nothing_names_or_that_has_no_place_is_refused(document, member):
     listed = copy.deepcopy(document)
@@ -267,12 +268,13 @@ def test_a_content_address_must_be_the_digest(document):
     [
         lambda data: data.rstrip(),
         lambda data: data + b"\n",
-        lambda data: data.replace(b"  ", b" ", 1),
+        lambda data: data.replace(b":", b": ", 1),
         lambda data: data.replace(b"\n", b"\r\n"),
         lambda data: data.replace(b"0.125", b"0.1250"),
         lambda data: data.replace(b"0.125", b"1.25e-1"),
         lambda data: data.replace("二".encode(), b"\\u4e8c"),
-        lambda data: json.dumps(dict(reversed(json.loads(data).items())), indent=2, ensure_ascii=False).encode(),
+        lambda data: json.dumps(json.loads(data), indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n",
+        lambda data: json.dumps(dict(reversed(json.loads(data).items())), ensure_ascii=False).encode(),
     ],
 )
 def test_another_spelling_of_the_same_manifest_is_refused(packed, respell):
@@ -333,7 +335,7 @@ def test_digests_are_checked_before_tensors_are_parsed(members, monkeypatch):
     """An altered member never reaches a parser."""
     from penjing.bundle import tray
 
-    monkeypatch.setattr(tray, "read_tensor", lambda *_, **__: pytest.fail("parsed"))
+    monkeypatch.setattr(tray, "read_pack", lambda *_, **__: pytest.fail("parsed"))
     name = next(name for name in members if name.startswith("weights/"))
     with pytest.raises(CorruptBundle, match="digest"):
         read_tray(write_container({**members, name: members[name][:-1] + b"\xff"}))

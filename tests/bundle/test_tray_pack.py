@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from penjing.bundle import Golden, read_tray
-from penjing.bundle.pack import pack_tray, without_debug
+from penjing.bundle.pack import pack_tray, without_debug, without_libraries
 from penjing.core.errors import InvalidInput
 
 
@@ -50,10 +50,14 @@ def test_an_unknown_variant_lists_the_known_ones(packed, ask):
     assert caught.value.hint == "choose one of: w4a8, w8a8"
 
 
-def test_shared_tensors_are_stored_once(packed):
-    tray = read_tray(packed)
-    assert sum(name.startswith("weights/") for name in tray.members) == 4  # 2 x 3 tensors, 2 of them shared
-    assert sum(name.startswith("golden/") for name in tray.members) == 3
+def test_variants_with_the_same_tensors_share_a_member(parts, packed):
+    def members(data, folder):
+        return sum(name.startswith(folder) for name in read_tray(data).members)
+
+    twin = dataclasses.replace(parts.variants["w8a8"], program="another\n")
+    alike = dataclasses.replace(parts, variants={"w8a8": parts.variants["w8a8"], "twin": twin})
+    assert (members(packed, "weights/"), members(pack_tray(alike), "weights/")) == (2, 1)
+    assert (members(packed, "golden/"), members(pack_tray(alike), "golden/")) == (2, 1)
 
 
 def test_the_order_of_parts_does_not_change_a_byte(parts, packed):
@@ -89,6 +93,15 @@ def test_without_debug_drops_sources_and_reports_and_nothing_else(parts, packed)
     assert without_debug(bare) == pack_tray(parts, with_debug=False)
 
 
+def test_without_libraries_keeps_the_model_alone(parts, packed):
+    bare = read_tray(without_libraries(read_tray(packed)))
+    assert {name.partition("/")[0] for name in bare.members} == {"manifest.json", "program", "weights", "golden"}
+    assert bare.manifest.targets == {}
+    assert without_libraries(bare) == pack_tray(dataclasses.replace(parts, libraries={}), with_debug=False)
+    for name, variant in parts.variants.items():
+        assert bare.program_text(name) == variant.program
+
+
 def with_variant(parts, **fields):
     return dataclasses.replace(parts, variants={"w8a8": dataclasses.replace(parts.variants["w8a8"], **fields)})
 
@@ -108,8 +121,8 @@ IN, OUT = np.zeros((2, 1, 4, 4), np.uint8), np.zeros((2, 3), np.uint8)
         (golden([IN.astype(np.int8)], [OUT]), "have dtype"),
         (golden([IN.astype(np.float32)], [OUT]), "have dtype"),
         (golden([IN[:1]], [OUT]), "different numbers"),
-        (golden([], [OUT]), "one member for each"),
-        (golden([IN], [OUT, OUT]), "one member for each"),
+        (golden([], [OUT]), "0 inputs and 1 outputs"),
+        (golden([IN], [OUT, OUT]), "1 inputs and 2 outputs"),
         (golden([IN[:0]], [OUT[:0]]), "cannot hold"),
     ],
 )

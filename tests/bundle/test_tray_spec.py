@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from penjing.bundle import Limits, OutputSpec, Tray
-from penjing.bundle.manifest_rules import MAX_LINE
+from penjing.bundle.names import MAX_LINE
 from penjing.bundle.pack import pack_tray, save_tray
 from penjing.bundle.schema import Accuracy, InputSpec, Manifest, TargetBuild, Variant
 from penjing.bundle.strict_json import MAX_DEPTH, MAX_VALUES

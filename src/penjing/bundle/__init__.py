@@ -3,12 +3,13 @@
 Packing is in `penjing.bundle.pack`, which a device that only opens trays never imports.
 """
 
+from penjing.bundle.coding.generated import generated
+from penjing.bundle.coding.tensors import pack_tensors, read_pack
 from penjing.bundle.container import Limits, read_container, write_container
 from penjing.bundle.golden import Golden
 from penjing.bundle.manifest import FORMAT, dump_manifest, parse_manifest
 from penjing.bundle.schema import (
     Accuracy,
-    GoldenMembers,
     InputSpec,
     Manifest,
     MemberInfo,
@@ -16,14 +17,12 @@ from penjing.bundle.schema import (
     TargetBuild,
     Variant,
 )
-from penjing.bundle.tensors import pack_tensor, read_tensor
 from penjing.bundle.tray import Tray, open_tray, read_tray
 
 __all__ = [
     "FORMAT",
     "Accuracy",
     "Golden",
-    "GoldenMembers",
     "InputSpec",
     "Limits",
     "Manifest",
@@ -33,11 +32,12 @@ __all__ = [
     "Tray",
     "Variant",
     "dump_manifest",
+    "generated",
     "open_tray",
-    "pack_tensor",
+    "pack_tensors",
     "parse_manifest",
     "read_container",
-    "read_tensor",
+    "read_pack",
     "read_tray",
     "write_container",
 ]

@@ -25,7 +25,6 @@ from penjing.bundle.zip_records import (
     LOCAL,
     LOCAL_MAGIC,
     Entry,
-    extra_bytes,
     metadata,
 )
 from penjing.core.digests import digest_bytes
@@ -204,7 +203,7 @@ def _slice_members(view: memoryview, entries: Sequence[Entry], central: int, whe
     members: dict[str, memoryview] = {}
     cursor = 0
     for entry in entries:
-        start = cursor + LOCAL.size + len(entry.name) + extra_bytes(entry.name, cursor)
+        start = cursor + LOCAL.size + len(entry.name)
         cursor = start + entry.n_bytes
         if cursor > central:
             raise _corrupt(f"member {entry.name} of {entry.n_bytes} bytes does not fit into the file", where)

@@ -1,16 +1,16 @@
 """Golden vectors: codes in and codes out of a variant, for the self-test on the device.
 
-Each input and output is one tensor member `golden/<digest>` with the samples along its first dimension. Variants
-with the same input quantization share the members of their inputs.
+They are one member `golden/<digest>`, a pack with a tensor for each input and output, the samples along its first
+dimension. Inputs that are `generated` cost nothing there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from penjing.bundle.coding.dtypes import DTYPE_NAMES
 from penjing.bundle.schema import InputSpec, OutputSpec
-from penjing.bundle.tensors import DTYPE_NAMES
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,20 @@ class Golden:
     def n_samples(self) -> int:
         """The number of samples, 1 or more."""
         return len(self.inputs[0])
+
+
+def golden_tensors(golden: Golden) -> dict[str, np.ndarray]:
+    """The tensors of the pack: inputs i0, i1, ..., then outputs o0, o1, ..."""
+    inputs = {f"i{i}": array for i, array in enumerate(golden.inputs)}
+    return inputs | {f"o{i}": array for i, array in enumerate(golden.outputs)}
+
+
+def golden_of(tensors: Mapping[str, np.ndarray], n_inputs: int, n_outputs: int) -> Golden | None:
+    """The inverse; None where they are others than those of so many inputs and outputs."""
+    arrays = tuple(tensors.values())
+    golden = Golden(arrays[:n_inputs], arrays[n_inputs:])
+    fits = len(arrays) == n_inputs + n_outputs and list(golden_tensors(golden)) == list(tensors)
+    return golden if fits else None
 
 
 def golden_fault(golden: Golden, inputs: Sequence[InputSpec], outputs: Sequence[OutputSpec]) -> str | None:

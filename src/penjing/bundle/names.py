@@ -9,6 +9,9 @@ import re
 from collections.abc import Iterable
 
 COMPONENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+-]*[A-Za-z0-9_+-])?")
+# C0 except tab and newline, DEL, C1: they would drive the terminal that prints them. Then lone surrogates.
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+MAX_LINE = 400  # characters
 _RULE = "use ASCII letters, digits and '_ . + -'; no dot or dash first, no dot last"
 
 
@@ -42,4 +45,11 @@ def collision_fault(names: Iterable[str]) -> str | None:
             file = seen.get("/".join(parts[:depth]))
             if file is not None:
                 return f"member {file!a} is also the folder of {name!a}"
+    return None
+
+
+def line_fault(text: str) -> str | None:
+    """Why `text` cannot be a name in tables, logs and errors, where a second line could pretend to be another."""
+    if not 1 <= len(text) <= MAX_LINE or set(text) & set("\n\t") or UNPRINTABLE.search(text):
+        return f"a name must be one line of 1 to {MAX_LINE} characters"
     return None

@@ -1,6 +1,7 @@
 """Packing a tray: the parts of a model in, the bytes of one file out. The same parts give the same bytes anywhere.
 
-Tensors are content-addressed, so what variants have in common is stored once. No clock, path, user or host name enters.
+Tensors are coded as small as they get, each variant's in one pack; equal packs are stored once. No clock, path, user or
+host name enters.
 """
 
 import os
@@ -10,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from penjing.bundle.coding.tensors import pack_tensors
 from penjing.bundle.container import MANIFEST, write_container
-from penjing.bundle.golden import Golden, golden_fault
+from penjing.bundle.golden import Golden, golden_fault, golden_tensors
 from penjing.bundle.manifest import FORMAT, dump_manifest
-from penjing.bundle.manifest_rules import REPORTS
+from penjing.bundle.manifest_rules import ADDRESS_DIGITS, REPORTS
+from penjing.bundle.program_text import pack_program
 from penjing.bundle.schema import (
     Accuracy,
-    GoldenMembers,
     InputSpec,
     Manifest,
     MemberInfo,
@@ -24,7 +26,6 @@ from penjing.bundle.schema import (
     TargetBuild,
     Variant,
 )
-from penjing.bundle.tensors import pack_tensor, tensor_digest
 from penjing.bundle.tray import Tray
 from penjing.core.digests import digest_bytes
 from penjing.core.errors import InvalidInput, PenjingError
@@ -33,7 +34,7 @@ from penjing.core.files import write_atomically
 
 @dataclass(frozen=True)
 class VariantParts:
-    """One integer form of the model. `weights`: tensor name in the program -> u8, s8, s16, s32 or f32 array."""
+    """One integer form of the model. `weights`: constant -> u8, s8, s16, s32 or f32 array, in the program's order."""
 
     program: str
     weights: Mapping[str, np.ndarray]
@@ -134,6 +135,12 @@ def without_debug(tray: Tray) -> bytes:
     return _write(tray.manifest, kept)
 
 
+def without_libraries(tray: Tray) -> bytes:
+    """The same without compiled libraries too: the model alone, which any machine can interpret or compile."""
+    kept = {name: tray.members[name] for name in tray.manifest.members if not _is_debug(name)}
+    return _write(replace(tray.manifest, targets={}), {n: data for n, data in kept.items() if not n.startswith("lib/")})
+
+
 def save_tray(data: bytes, path: str | os.PathLike[str], *, force: bool = False) -> None:
     """Write a tray whole or not at all; an existing file stays as it is until the new one is complete.
 
@@ -153,20 +160,15 @@ def _write(manifest: Manifest, members: Mapping[str, bytes | memoryview]) -> byt
 def _add_variant(members: dict[str, bytes | memoryview], name: str, parts: TrayParts) -> Variant:
     variant = parts.variants[name]
     program = f"program/{name}"
+    weights = _add_tensors(members, "weights", variant.weights, f"variant {name}")
     try:
-        _add(members, program, variant.program.encode("utf-8"))
+        _add(members, program, pack_program(variant.program, variant.weights))
     except UnicodeEncodeError as error:
         raise InvalidInput(f"the program is not text at character {error.start}", where=f"variant {name}") from None
     return Variant(
         program=program,
-        weights={
-            tensor: _add_tensor(members, "weights", array, f"variant {name}, tensor {tensor}")
-            for tensor, array in variant.weights.items()
-        },
-        golden=GoldenMembers(
-            inputs=tuple(_add_tensor(members, "golden", a, f"variant {name}, golden") for a in variant.golden.inputs),
-            outputs=tuple(_add_tensor(members, "golden", a, f"variant {name}, golden") for a in variant.golden.outputs),
-        ),
+        weights=weights,
+        golden=_add_tensors(members, "golden", golden_tensors(variant.golden), f"variant {name}, golden"),
         arena_bytes=variant.arena_bytes,
         weights_bytes=variant.weights_bytes,
         macs=variant.macs,
@@ -193,12 +195,15 @@ def _add_library(members: dict[str, bytes | memoryview], target: str, library: L
     )
 
 
-def _add_tensor(members: dict[str, bytes | memoryview], folder: str, array: np.ndarray, where: str) -> str:
+def _add_tensors(
+    members: dict[str, bytes | memoryview], folder: str, tensors: Mapping[str, np.ndarray], where: str
+) -> str:
     try:
-        data = pack_tensor(array)
+        data = pack_tensors(tensors)
     except PenjingError as error:
-        raise InvalidInput(error.what, where=where, hint=error.hint) from error
-    name = f"{folder}/{tensor_digest(data)}"
+        place = where if error.where is None else f"{where}, tensor {error.where}"
+        raise InvalidInput(error.what, where=place, hint=error.hint) from error
+    name = f"{folder}/{digest_bytes(data)[:ADDRESS_DIGITS]}"
     _add(members, name, data)
     return name
 

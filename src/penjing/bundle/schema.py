@@ -67,20 +67,12 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class GoldenMembers:
-    """Members with the codes of the self-test: one per input and per output of the manifest, in their order."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Variant:
-    """One integer form of the model: its program, its tensors (name in the program -> member) and its costs."""
+    """One integer form of the model: members with its program, its tensors and its self-test, and its costs."""
 
     program: str
-    weights: Mapping[str, str]
-    golden: GoldenMembers
+    weights: str
+    golden: str
     arena_bytes: int
     weights_bytes: int
     macs: int

@@ -3,8 +3,8 @@
 Reading refuses before it builds anything large (depth, number of values), then refuses what readers of other languages
 would read differently: duplicate keys, NaN, infinities, integers beyond 2^53, lone surrogates, control characters.
 A dataclass field is the only spelling of a key: every field is present, no other key is, and types match exactly (1 is
-not 1.0, true is not 1). Writing sorts keys, indents by two, keeps UTF-8 readable and prints floats as the shortest text
-that reads back to the same float64.
+not 1.0, true is not 1). Writing sorts keys, leaves out spaces, keeps UTF-8 readable and prints floats as the shortest
+text that reads back to the same float64.
 """
 
 import collections.abc
@@ -18,6 +18,8 @@ import types
 import typing
 from typing import Any, TypeVar
 
+from penjing.bundle.names import UNPRINTABLE
+
 T = TypeVar("T")
 
 MAX_DEPTH = 16  # nested lists and objects; the manifest needs 6
@@ -26,8 +28,6 @@ MAX_INTEGER = 2**53 - 1  # the largest that every JSON reader keeps exactly
 
 # A string (closed or not, so that the scan never backtracks) or one structural character.
 _TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},:]', re.DOTALL)
-# C0 except tab and newline, DEL, C1: they would drive the terminal that prints a model card. Then lone surrogates.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAMES = {dict: "an object", list: "a list", str: "a string", int: "an integer", float: "a number with a point",
           bool: "true or false", type(None): "null"}  # fmt: skip
 
@@ -62,7 +62,7 @@ def parse(data: bytes | memoryview) -> object:
 
 def dump(value: object) -> bytes:
     """The canonical bytes of a JSON value as `encode` returns it."""
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8") + b"\n"
 
 
@@ -235,7 +235,7 @@ def _expect(kind: type[T], value: object, path: str) -> T:
 
 def _text(value: object, path: str) -> str:
     text = _expect(str, value, path)
-    bad = _UNPRINTABLE.search(text)
+    bad = UNPRINTABLE.search(text)
     if bad is not None:
         raise JsonError(f"text holds the character U+{ord(bad[0]):04X}", path)
     return text

@@ -7,7 +7,7 @@
 5. only then, and only when asked for, programs, tensors and libraries.
 
 The file is read into memory once, not mapped: a mapped file can be changed by another process after its digests were
-checked. The copy starts on a 64-byte boundary, so the alignment of the members holds in memory too.
+checked.
 """
 
 import os
@@ -18,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
+from penjing.bundle.coding.deflate import DeflateFault
+from penjing.bundle.coding.tensors import read_pack
 from penjing.bundle.container import DEFAULT_LIMITS, MANIFEST, Limits, read_container
-from penjing.bundle.golden import Golden, golden_fault
+from penjing.bundle.golden import Golden, golden_fault, golden_of
 from penjing.bundle.manifest import parse_manifest
+from penjing.bundle.program_text import ProgramFault, read_program
 from penjing.bundle.schema import Manifest, Variant
-from penjing.bundle.tensors import read_tensor
-from penjing.bundle.zip_records import ALIGNMENT_BYTES
 from penjing.core.digests import digest_bytes
 from penjing.core.errors import CorruptBundle, InvalidInput, UnsupportedBundle
 
@@ -65,26 +66,31 @@ class Tray:
 
     def program_text(self, variant: str) -> str:
         """The integer program of a variant in its text form."""
-        member = self.variant(variant).program
-        try:
-            return bytes(self.members[member]).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise CorruptBundle(f"a program is not UTF-8 at byte {error.start}", where=self._place(member)) from None
+        return self.program(variant)[0]
 
     def weights(self, variant: str) -> dict[str, np.ndarray]:
-        """Tensor name in the program -> read-only array over the tray's memory; nothing is copied."""
-        return {name: self._tensor(member) for name, member in self.variant(variant).weights.items()}
+        """Tensor name in the program -> read-only array, decoded anew by each call."""
+        return self._tensors(self.variant(variant).weights)
+
+    def program(self, variant: str) -> tuple[str, dict[str, np.ndarray]]:
+        """The text of a variant's program and its `weights`, which the text needs too: both for one decoding."""
+        member, weights = self.variant(variant).program, self.weights(variant)
+        try:
+            return read_program(self.members[member], weights), weights
+        except UnicodeDecodeError as error:
+            raise CorruptBundle(f"a program is not UTF-8 at byte {error.start}", where=self._place(member)) from None
+        except (DeflateFault, ProgramFault) as fault:
+            raise CorruptBundle(f"a program is refused: {fault}", where=self._place(member)) from None
 
     def golden(self, variant: str) -> Golden:
         """The codes of the self-test of a variant; shapes and dtypes fit the manifest."""
-        names = self.variant(variant).golden
-        golden = Golden(
-            inputs=tuple(self._tensor(member) for member in names.inputs),
-            outputs=tuple(self._tensor(member) for member in names.outputs),
-        )
-        fault = golden_fault(golden, self.manifest.inputs, self.manifest.outputs)
+        member, inputs, outputs = self.variant(variant).golden, self.manifest.inputs, self.manifest.outputs
+        golden = golden_of(self._tensors(member), len(inputs), len(outputs))
+        if golden is None:
+            raise CorruptBundle("golden vectors are not those of the inputs and outputs", where=self._place(member))
+        fault = golden_fault(golden, inputs, outputs)
         if fault is not None:
-            raise CorruptBundle(fault, where=self._place(f"{MANIFEST}, variants.{variant}.golden"))
+            raise CorruptBundle(fault, where=self._place(member))
         return golden
 
     def library(self, target: str, variant: str) -> bytes | None:
@@ -97,8 +103,8 @@ class Tray:
         """The members under `src/`, by their full names; empty in a tray without debug parts."""
         return {name: bytes(data) for name, data in self.members.items() if name.startswith("src/")}
 
-    def _tensor(self, member: str) -> np.ndarray:
-        return read_tensor(self.members[member], where=self._place(member))
+    def _tensors(self, member: str) -> dict[str, np.ndarray]:
+        return read_pack(self.members[member], where=self._place(member))
 
     def _place(self, member: str) -> str:
         return f"{self.where}, member {member}"
@@ -164,7 +170,7 @@ def _read_file(path: Path, limits: Limits) -> memoryview:
             if n_bytes > limits.file_bytes:
                 what = f"{n_bytes} bytes are more than a tray may have ({limits.file_bytes})"
                 raise CorruptBundle(what, where=str(path), hint="this is no tray of this release")
-            data = _aligned(n_bytes)
+            data = memoryview(bytearray(n_bytes))
             filled = 0
             while filled < n_bytes and (count := stream.readinto(data[filled:])):
                 filled += count
@@ -176,11 +182,3 @@ def _read_file(path: Path, limits: Limits) -> memoryview:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise InvalidInput(f"cannot read {path}: {reason}", where=str(path), hint=hint) from error
     return data.toreadonly()
-
-
-def _aligned(n_bytes: int) -> memoryview:
-    """`n_bytes` of memory that start on a 64-byte boundary."""
-    buffer = np.empty(n_bytes + ALIGNMENT_BYTES, np.uint8)
-    address: int = buffer.__array_interface__["data"][0]
-    start = -address % ALIGNMENT_BYTES
-    return buffer.data[start : start + n_bytes]

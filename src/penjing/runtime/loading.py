@@ -66,7 +66,7 @@ def read_program(tray: Tray, variant: str) -> Graph:
         InvalidInput: no such variant.
     """
     where = f"{tray.where}, variant {variant}"
-    text, weights = tray.program_text(variant), tray.weights(variant)
+    text, weights = tray.program(variant)
     try:
         program = parse_graph(text, weights, registry())
     except PenjingError as error:
