@@ -26,13 +26,13 @@ def threshold_mask(w: np.ndarray, threshold: float, name: str = "weights") -> Ma
         InvalidInput: empty, or not real numbers.
         PruningError: NaN or infinity in `w`, a threshold that is negative or not finite, or nothing left.
     """
-    magnitude = _magnitude(w, name)
+    size = magnitude(w, name)
     if not (math.isfinite(threshold) and threshold >= 0):
         raise PruningError(f"a threshold must be a finite number >= 0, not {threshold}", where=name)
-    mask = np.asarray(magnitude >= threshold)
+    mask = np.asarray(size >= threshold)
     if not mask.any():
         raise PruningError(
-            f"the threshold {threshold} removes all {mask.size} weights; the largest is {magnitude.max():.6g}",
+            f"the threshold {threshold} removes all {mask.size} weights; the largest is {size.max():.6g}",
             where=name,
             hint="lower the threshold, or prune by ratio: layers differ in scale",
         )
@@ -60,16 +60,16 @@ def global_ratio_masks(tensors: Mapping[str, np.ndarray], ratio: float) -> dict[
         raise PruningError(f"a pruning ratio must lie in [0, 1), not {ratio}", hint="0.5 removes half of the weights")
     if not tensors:
         raise InvalidInput("there are no tensors to prune")
-    magnitudes = {name: _magnitude(w, name) for name, w in tensors.items()}
-    keep = _keep_largest(np.concatenate([m.ravel() for m in magnitudes.values()]), ratio)
+    sizes = {name: magnitude(w, name) for name, w in tensors.items()}
+    keep = keep_largest(np.concatenate([size.ravel() for size in sizes.values()]), ratio)
     masks: dict[str, Mask] = {}
     start = 0
-    for name, magnitude in magnitudes.items():
-        masks[name] = keep[start : start + magnitude.size].reshape(magnitude.shape)
-        start += magnitude.size
+    for name, size in sizes.items():
+        masks[name] = keep[start : start + size.size].reshape(size.shape)
+        start += size.size
         if not masks[name].any():
             raise PruningError(
-                f"a global ratio of {ratio} removes all {magnitude.size} weights of this tensor",
+                f"a global ratio of {ratio} removes all {size.size} weights of this tensor",
                 where=name,
                 hint="lower the ratio, leave this tensor out, or prune each tensor by its own ratio",
             )
@@ -88,14 +88,15 @@ def sparsity(w: np.ndarray) -> float:
     return 1 - int(np.count_nonzero(array)) / array.size
 
 
-def _magnitude(w: np.ndarray, name: str) -> NDArray[np.float64]:
+def magnitude(w: np.ndarray, name: str) -> NDArray[np.float64]:
+    """|w|; errors as in `threshold_mask`."""
     array = np.asarray(w)
     if array.dtype.kind not in "fiu":
         raise InvalidInput(f"pruning needs real numbers, not {array.dtype}", where=name)
     if array.size == 0:
         raise InvalidInput(f"a tensor of shape {array.shape} has nothing to prune", where=name)
-    magnitude: NDArray[np.float64] = np.abs(array.astype(np.float64))
-    bad = ~np.isfinite(magnitude)
+    size: NDArray[np.float64] = np.abs(array.astype(np.float64))
+    bad = ~np.isfinite(size)
     if bad.any():
         first = [int(i) for i in np.argwhere(bad)[0]]
         raise PruningError(
@@ -103,17 +104,18 @@ def _magnitude(w: np.ndarray, name: str) -> NDArray[np.float64]:
             where=name,
             hint="the training diverged; a magnitude means nothing here",
         )
-    return magnitude
+    return size
 
 
-def _keep_largest(magnitude: NDArray[np.float64], ratio: float) -> Mask:
+def keep_largest(importance: NDArray[np.float64], ratio: float) -> Mask:
+    """All but the floor(ratio * n) smallest, of any shape; of equals, the first go."""
     # Through the decimal text: 0.29 * 100 is 28.999999999999996 in binary.
-    n_pruned = math.floor(Fraction(repr(float(ratio))) * magnitude.size)
+    n_pruned = math.floor(Fraction(repr(float(ratio))) * importance.size)
     if n_pruned == 0:
-        return np.ones(magnitude.size, dtype=np.bool_)
-    cut = np.partition(magnitude, n_pruned - 1)[n_pruned - 1]
-    keep: Mask = magnitude > cut
-    ties = np.flatnonzero(magnitude == cut)
-    n_below = magnitude.size - int(np.count_nonzero(keep)) - ties.size
+        return np.ones(importance.size, dtype=np.bool_)
+    cut = np.partition(importance, n_pruned - 1)[n_pruned - 1]
+    keep: Mask = importance > cut
+    ties = np.flatnonzero(importance == cut)
+    n_below = importance.size - int(np.count_nonzero(keep)) - ties.size
     keep[ties[n_pruned - n_below :]] = True
     return keep
