@@ -1,8 +1,8 @@
 """The `.graph` file: a network on its way between commands, with all that is known of it (`docs/spec/graph-file.md`).
 
 It is the container of a tray (`penjing.bundle.container`) with other members: `manifest.json`, the text form
-`graph.txt`, tensors under `weights/`, and `record.json` once a recipe was applied. Nothing in it is code, every byte is
-covered by a digest, sizes are bounded, and one network with one description has exactly one file.
+`graph.txt`, all tensors in the pack `tensors`, and `record.json` once a recipe was applied. Nothing in it is code, every
+byte is covered by a digest, sizes are bounded, and one network with one description has exactly one file.
 """
 
 import os
@@ -14,8 +14,8 @@ from typing import Literal, cast
 import numpy as np
 
 from penjing.bundle import strict_json
+from penjing.bundle.coding.tensors import pack_tensors, read_pack
 from penjing.bundle.container import DEFAULT_LIMITS, MANIFEST, read_container, write_container
-from penjing.bundle.tensors import pack_tensor, read_tensor
 from penjing.core.digests import digest_bytes
 from penjing.core.errors import CorruptBundle, InvalidGraph, InvalidInput, PenjingError, UnsupportedBundle
 from penjing.core.files import write_atomically
@@ -30,7 +30,7 @@ from penjing.recipe.record import Record, dump_record, parse_record
 FORMAT = 1
 SUFFIX = ".graph"
 STAGES = ("imported", "cleaned", "compressed")
-_GRAPH, _RECORD, _WEIGHTS = "graph.txt", "record.json", "weights/"
+_GRAPH, _RECORD, _TENSORS = "graph.txt", "record.json", "tensors"
 _MAGIC = b"PK\x03\x04"
 _MAX_LINE = 400
 
@@ -64,14 +64,13 @@ class _Port:
 
 @dataclass(frozen=True)
 class _Manifest:
-    """`tensors`: name of a constant -> digest of its member; `members`: the others, and their digests."""
+    """`members`: all others, and their digests."""
 
     format: int
     kind: str
     port: _Port
     labels: tuple[str, ...] | None
     origin: str
-    tensors: Mapping[str, str]
     members: Mapping[str, str]
 
 
@@ -94,14 +93,10 @@ def pack_graph(saved: SavedGraph) -> bytes:
     members: dict[str, bytes] = {_GRAPH: print_graph(graph).encode()}
     if saved.record is not None:
         members[_RECORD] = dump_record(saved.record)
+    members[_TENSORS] = pack_tensors({name: constant.array for name, constant in graph.constants.items()})
     digests = {name: digest_bytes(data) for name, data in members.items()}
-    tensors = {}
-    for name, constant in graph.constants.items():
-        data = pack_tensor(constant.array)
-        tensors[name] = digest_bytes(data)
-        members[_WEIGHTS + tensors[name]] = data
     port = _Port(saved.port.mean, saved.port.std, saved.port.value_range, saved.port.color)
-    manifest = _Manifest(FORMAT, "graph", port, saved.labels, saved.origin, tensors, digests)
+    manifest = _Manifest(FORMAT, "graph", port, saved.labels, saved.origin, digests)
     try:
         document = strict_json.dump(strict_json.encode(manifest))
     except strict_json.JsonError as error:
@@ -142,10 +137,7 @@ def read_graph(data: bytes, *, where: str = "graph file") -> SavedGraph:
     members = read_container(data, where=where)
     manifest = _manifest(members[MANIFEST], where)
     _check_members(manifest, members, where)
-    arrays = {
-        name: read_tensor(members[_WEIGHTS + digest], where=f"{where}, tensor {name}")
-        for name, digest in manifest.tensors.items()
-    }
+    arrays = read_pack(members[_TENSORS], where=f"{where}, {_TENSORS}")
     graph = _graph(members[_GRAPH], arrays, where)
     record = parse_record(members[_RECORD], where) if _RECORD in members else None
     color = cast(Literal["rgb", "gray"] | None, manifest.port.color)
@@ -175,8 +167,9 @@ def _manifest(data: memoryview, where: str) -> _Manifest:
 
 
 def _check_members(manifest: _Manifest, members: Mapping[str, memoryview], where: str) -> None:
-    stated = {**manifest.members, **{_WEIGHTS + digest: digest for digest in manifest.tensors.values()}}
-    if stated.keys() != members.keys() - {MANIFEST} or not {_GRAPH} <= set(manifest.members) <= {_GRAPH, _RECORD}:
+    stated = manifest.members
+    needed = {_GRAPH, _TENSORS}
+    if stated.keys() != members.keys() - {MANIFEST} or not needed <= set(stated) <= {*needed, _RECORD}:
         raise _refused("its members are not those that its manifest names", where)
     for name, digest in stated.items():
         if digest_bytes(members[name]) != digest:
