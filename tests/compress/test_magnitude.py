@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from penjing.compress.prune.magnitude import global_ratio_masks, ratio_mask, sparsity, threshold_mask
+from penjing.compress.prune.magnitude import (
+    global_ratio_masks,
+    lamp_masks,
+    lamp_scores,
+    ratio_mask,
+    sparsity,
+    threshold_mask,
+)
 from penjing.core.errors import InvalidInput, PruningError
 
 CALLS = {
@@ -120,3 +127,21 @@ def test_sparsity_counts_exact_zeros():
     assert sparsity(np.array([0.0, -0.0, 1e-45, 1.0], dtype=np.float32)) == 0.5
     with pytest.raises(InvalidInput):
         sparsity(np.zeros(0))
+
+
+def test_lamp_scores_are_shares_of_what_is_at_least_as_large():
+    w = np.array([[3.0, -1.0], [0.0, 2.0]], dtype=np.float32)
+    np.testing.assert_allclose(lamp_scores(w), [[1, 1 / 14], [0, 4 / 13]])
+    np.testing.assert_array_equal(lamp_scores(1024 * w), lamp_scores(w))
+    assert not lamp_scores(np.zeros(3)).any()
+
+
+def test_lamp_masks_take_no_layer_whole_however_small_its_weights():
+    rng = np.random.default_rng(0)
+    tensors = {"small": 1e-6 * rng.normal(size=100), "large": rng.normal(size=(30, 30))}
+    masks = lamp_masks(tensors, 0.02)
+    assert sum(int(mask.sum()) for mask in masks.values()) == 20
+    assert masks["small"].any() and masks["large"].any()
+    assert not global_ratio_masks({"large": tensors["large"]}, 0.99)["large"].all()
+    with pytest.raises(PruningError, match="ratio"):
+        lamp_masks(tensors, 1.5)

@@ -1,8 +1,8 @@
 """The `.graph` file: a network on its way between commands, with all that is known of it (`docs/spec/graph-file.md`).
 
 It is the container of a tray (`penjing.bundle.container`) with other members: `manifest.json`, the text form
-`graph.txt`, all tensors in the pack `tensors`, and `record.json` once a recipe was applied. Nothing in it is code, every
-byte is covered by a digest, sizes are bounded, and one network with one description has exactly one file.
+`graph.txt`, all tensors in the pack `tensors`, and `record.json` once a recipe was applied. Nothing in it is code, all
+of it is covered by a digest, sizes are bounded, and one network with one description has exactly one file.
 """
 
 import os

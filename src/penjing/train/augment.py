@@ -14,14 +14,33 @@ def crop_and_flip(images: torch.Tensor, generator: torch.Generator) -> torch.Ten
         generator: the source of randomness, on the CPU.
     """
     margin = 4
-    n, c, h, w = images.shape
-    top = torch.randint(0, 2 * margin + 1, (n, 1), generator=generator)
-    left = torch.randint(0, 2 * margin + 1, (n, 1), generator=generator)
+    n, _, h, w = images.shape
+    rows = _offsets(n, margin, generator) + torch.arange(h)  # (n, h)
+    columns = _offsets(n, margin, generator) + torch.arange(w)  # (n, w)
     mirrored = torch.rand((n, 1), generator=generator) < 0.5
-    rows = top + torch.arange(h)  # (n, h)
-    columns = left + torch.arange(w)  # (n, w)
     columns = torch.where(mirrored, columns.flip(1), columns)
-    padded = F.pad(images, (margin, margin, margin, margin))
-    which = torch.arange(n)[:, None, None, None]
-    channel = torch.arange(c)[None, :, None, None]
+    return _gathered(F.pad(images, (margin,) * 4), rows, columns)
+
+
+def shift(images: torch.Tensor, generator: torch.Generator, pixels: int = 2) -> torch.Tensor:
+    """Move each image by up to `pixels` along both axes; its border is repeated outwards.
+
+    Args:
+        images: (n, c, h, w).
+        generator: the source of randomness, on the CPU.
+        pixels: at least 0.
+    """
+    n, _, h, w = images.shape
+    rows = _offsets(n, pixels, generator) + torch.arange(h)
+    columns = _offsets(n, pixels, generator) + torch.arange(w)
+    return _gathered(F.pad(images, (pixels,) * 4, mode="replicate"), rows, columns)
+
+
+def _offsets(n: int, margin: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.randint(0, 2 * margin + 1, (n, 1), generator=generator)
+
+
+def _gathered(padded: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    which = torch.arange(len(padded))[:, None, None, None]
+    channel = torch.arange(padded.shape[1])[None, :, None, None]
     return padded[which, channel, rows[:, None, :, None], columns[:, None, None, :]]

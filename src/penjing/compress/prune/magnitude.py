@@ -76,6 +76,36 @@ def global_ratio_masks(tensors: Mapping[str, np.ndarray], ratio: float) -> dict[
     return masks
 
 
+def lamp_scores(w: np.ndarray, name: str = "weights") -> NDArray[np.float64]:
+    """Squared magnitudes as shares of all that are at least as large in the same layer: scores that layers can share.
+
+        score(i) = w_i^2 / sum of w_j^2 over |w_j| >= |w_i|
+
+    The largest weight of every layer has the score 1, so that a common threshold below 1 never takes a layer whole
+    (Lee et al., "Layer-adaptive sparsity for the magnitude-based pruning", 2021, equation 1).
+
+    Raises:
+        InvalidInput: empty, or not real numbers.
+        PruningError: NaN or infinity in `w`.
+    """
+    squares = np.square(magnitudes(w, name))
+    order = np.argsort(squares, axis=None, kind="stable")
+    ascending = squares.ravel()[order]
+    at_least = np.cumsum(ascending[::-1])[::-1]
+    scores = np.zeros(squares.size)
+    scores[order] = np.divide(ascending, at_least, out=np.zeros(squares.size), where=at_least > 0)
+    return scores.reshape(squares.shape)
+
+
+def lamp_masks(tensors: Mapping[str, np.ndarray], density: float) -> dict[str, Mask]:
+    """Keep the share `density` of all weights together that have the highest `lamp_scores`.
+
+    Raises:
+        InvalidInput, PruningError: as `global_ratio_masks`.
+    """
+    return global_ratio_masks({name: lamp_scores(w, name) for name, w in tensors.items()}, 1 - density)
+
+
 def sparsity(w: np.ndarray) -> float:
     """The share of exact zeros, 0..1.
 
