@@ -72,7 +72,7 @@ def by_macs(graph: Graph, ranked: Sequence[Ranked], share: float, round_to: int)
         best = _best_cut(vectors, ranked, lost, round_to)
         if best is None:
             raise PruningError(
-                f"a share of {share:.3g} of the multiply-accumulates is wanted; the fewest possible are {now / whole:.3g}",
+                f"{share:.3g} of the multiply-accumulates may be left; the fewest possible are {now / whole:.3g}",
                 where=f"graph {graph.name}",
                 hint="raise the share, or lower round_to",
             )
