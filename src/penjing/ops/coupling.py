@@ -74,10 +74,9 @@ def alone(extent: int) -> Labels:
     return np.arange(extent)
 
 
-def kept_axes(x: Type, y: Type, axes: Sequence[int] | None = None) -> tuple[Tie, ...]:
-    """Ties of an operator that maps the slices of `axes` (all but the batch when None) of input 0 to themselves."""
-    chosen = range(1, x.rank) if axes is None else axes
-    return tuple((on_input(0, a, alone(x.bounds[a])), on_output(a, alone(y.bounds[a]))) for a in chosen)
+def kept_axes(x: Type, y: Type, axes: Sequence[int]) -> tuple[Tie, ...]:
+    """Ties of an operator that maps the slices of `axes` of input 0 to those of output 0."""
+    return tuple((on_input(0, a, alone(x.bounds[a])), on_output(a, alone(y.bounds[a]))) for a in axes)
 
 
 def broadcast_axes(inputs: Sequence[Type | None], y: Type) -> tuple[Tie, ...]:

@@ -10,7 +10,7 @@ outputs to 24 nothing is saved in the layer itself.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -65,89 +65,93 @@ def by_macs(graph: Graph, ranked: Sequence[Ranked], share: float, round_to: int)
     Raises:
         PruningError: the smallest graph that leaves every group one step has more.
     """
-    macs = _macs(graph)
-    limit = share * macs({})
+    macs, vectors = _Work(graph, ranked, 1), _Work(graph, ranked, VECTOR)
     lost = [0] * len(ranked)
-    while (now := macs(_gone(ranked, lost))) > limit:
-        best = _best_cut(graph, ranked, lost, round_to)
+    whole = macs.total(lost)
+    while (now := macs.total(lost)) > share * whole:
+        best = _best_cut(vectors, ranked, lost, round_to)
         if best is None:
             raise PruningError(
-                f"at most {share:.3g} of the multiply-accumulates are wanted; the fewest possible are "
-                f"{now / macs({}):.3g}",
+                f"{share:.3g} of the multiply-accumulates may be left; the fewest possible are {now / whole:.3g}",
                 where=f"graph {graph.name}",
                 hint="raise the share, or lower round_to",
             )
-        lost = best
-    return _given_back(ranked, lost, lambda some: macs(_gone(ranked, some)) <= limit, round_to)
-
-
-def _given_back(
-    ranked: Sequence[Ranked], lost: list[int], fits: Callable[[Sequence[int]], bool], round_to: int
-) -> list[int]:
-    """`lost` without what was taken beyond the budget, the highest scores first, as long as no vector is broken."""
-    losses = [np.concatenate([[0.0], np.cumsum(np.sort(one.scores))]) for one in ranked]
-    while True:
-        best, best_worth = lost, 0.0
-        for i, one in enumerate(ranked):
-            size = one.group.size
-            for fewer in (0, *_further(size, 0, round_to)):
-                if size - fewer > VECTOR and (size - fewer) % VECTOR and fewer:
-                    continue
-                worth = float(losses[i][lost[i]] - losses[i][fewer])
-                less = [*lost[:i], fewer, *lost[i + 1 :]]
-                if fewer < lost[i] and worth > best_worth and fits(less):
-                    best, best_worth = less, worth
-        if best is lost:
-            return lost
-        lost = best
-
-
-def _best_cut(graph: Graph, ranked: Sequence[Ranked], lost: Sequence[int], round_to: int) -> list[int] | None:
-    """`lost` with more of one group, or None where no group has more to give."""
-    work = _macs(graph, vector=VECTOR)
-    now = work(_gone(ranked, lost))
-    best, best_gain = None, -1.0
-    for i, one in enumerate(ranked):
-        losses = np.cumsum(np.sort(one.scores)[lost[i] :])
-        for after in _further(one.group.size, lost[i], round_to):
-            cut = [*lost[:i], after, *lost[i + 1 :]]
-            gain = (now - work(_gone(ranked, cut))) / max(float(losses[after - lost[i] - 1]), TINY)
-            if gain > best_gain:
-                best, best_gain = cut, gain
-    return best
+        lost[best[0]] = best[1]
+    while (back := _best_return(macs, ranked, lost, share * whole - macs.total(lost), round_to)) is not None:
+        lost[back[0]] = back[1]
+    return lost
 
 
 def total_macs(graph: Graph) -> int:
     """Multiply-accumulates of one sample in a float graph."""
-    return round(_macs(graph)({}))
+    return round(_Work(graph, (), 1).total(()))
 
 
-def _macs(graph: Graph, vector: int = 1) -> Callable[[Mapping[Place, int]], float]:
-    """A function of how many slices are gone from every place; outputs count in whole vectors."""
-    nodes: list[tuple[Operator, Node]] = [(n.op, n) for n in graph.nodes if isinstance(n.op, Operator)]
-    working = [(op, n) for op, n in nodes if op.cost(graph.input_types(n), graph.output_types(n)).macs]
+class _Work:
+    """Multiply-accumulates by how many units each group has lost, outputs counted in whole vectors."""
 
-    def total(gone: Mapping[Place, int]) -> float:
+    def __init__(self, graph: Graph, ranked: Sequence[Ranked], vector: int) -> None:
+        self._graph, self._ranked, self._vector = graph, ranked, vector
+        nodes: list[tuple[Operator, Node]] = [(n.op, n) for n in graph.nodes if isinstance(n.op, Operator)]
+        self._nodes = [(op, n) for op, n in nodes if op.cost(graph.input_types(n), graph.output_types(n)).macs]
+        touched = [{value for value, _ in one.group.slices} for one in ranked]
+        self._touched = [[n for n in self._nodes if values & {*n[1].inputs, *n[1].outputs}] for values in touched]
+
+    def total(self, lost: Sequence[int]) -> float:
+        """Of all layers."""
+        return sum(self._of(op, node, self._gone(lost)) for op, node in self._nodes)
+
+    def near(self, group: int, lost: Sequence[int], count: int) -> float:
+        """Of the layers that a group touches, once it has lost `count` units."""
+        gone = self._gone([*lost[:group], count, *lost[group + 1 :]])
+        return sum(self._of(op, node, gone) for op, node in self._touched[group])
+
+    def _gone(self, lost: Sequence[int]) -> dict[Place, int]:
+        gone: dict[Place, int] = {}
+        for one, count in zip(self._ranked, lost, strict=True):
+            for place, indices in one.group.slices.items() if count else ():
+                gone[place] = gone.get(place, 0) + count * indices.shape[1]
+        return gone
+
+    def _of(self, op: Operator, node: Node, gone: Mapping[Place, int]) -> float:
         def left(name: str) -> Type:
-            extents = graph.types[name].bounds
+            extents = self._graph.types[name].bounds
             return Type(tuple(n - gone.get((name, axis), 0) for axis, n in enumerate(extents)))
 
-        found = 0.0
-        for op, node in working:
-            inputs = tuple(left(name) for name in node.inputs if name)
-            made = inputs[op.weight_input].bounds[op.weight_axis] if op.weight_input is not None else vector
-            found += op.cost(inputs, tuple(map(left, node.outputs))).macs * (-(-made // vector) * vector / made)
-        return found
-
-    return total
+        inputs = tuple(left(name) for name in node.inputs if name)
+        macs = op.cost(inputs, tuple(map(left, node.outputs))).macs
+        made = inputs[op.weight_input].bounds[op.weight_axis] if op.weight_input is not None else self._vector
+        return macs * (-(-made // self._vector) * self._vector / made)
 
 
-def _gone(ranked: Sequence[Ranked], lost: Sequence[int]) -> dict[Place, int]:
-    gone: dict[Place, int] = {}
-    for one, count in zip(ranked, lost, strict=True):
-        for place, indices in one.group.slices.items() if count else ():
-            gone[place] = gone.get(place, 0) + count * indices.shape[1]
-    return gone
+def _best_cut(work: _Work, ranked: Sequence[Ranked], lost: Sequence[int], round_to: int) -> tuple[int, int] | None:
+    """(Group, its new loss) that saves most for what it costs, or None where no group has more to give."""
+    best, best_gain = None, -1.0
+    for i, one in enumerate(ranked):
+        now = work.near(i, lost, lost[i])
+        losses = np.cumsum(np.sort(one.scores)[lost[i] :])
+        for after in _further(one.group.size, lost[i], round_to):
+            gain = (now - work.near(i, lost, after)) / max(float(losses[after - lost[i] - 1]), TINY)
+            if gain > best_gain:
+                best, best_gain = (i, after), gain
+    return best
+
+
+def _best_return(
+    work: _Work, ranked: Sequence[Ranked], lost: Sequence[int], room: float, round_to: int
+) -> tuple[int, int] | None:
+    """(Group, its new loss) that gives most scores back within `room`, as long as no vector is broken, or None."""
+    best, best_worth = None, 0.0
+    for i, one in enumerate(ranked):
+        now, losses = work.near(i, lost, lost[i]), np.cumsum([0.0, *np.sort(one.scores)])
+        for fewer in (0, *_further(one.group.size, 0, round_to)):
+            kept = one.group.size - fewer
+            worth = float(losses[lost[i]] - losses[min(fewer, lost[i])])
+            if worth <= best_worth or (fewer and kept > VECTOR and kept % VECTOR):
+                continue
+            if work.near(i, lost, fewer) - now <= room:
+                best, best_worth = (i, fewer), worth
+    return best
 
 
 def _rounded(size: int, wanted: int, round_to: int) -> int:

@@ -141,7 +141,7 @@ def _removal(w: np.ndarray, gram: _Float64, units: Sequence[Indices]) -> _Float6
     return added / max(energy, TINY)
 
 
-def _errors(rows: _Float64, inverse: _Float64, columns: Indices) -> _Float64:
+def _errors(rows: np.ndarray, inverse: np.ndarray, columns: Indices) -> _Float64:
     """(units,): what the loss of each unit's columns (units, m) would add."""
     corners = inverse[columns[:, :, None], columns[:, None, :]]
     weights = rows[:, columns].transpose(1, 2, 0)
