@@ -88,7 +88,7 @@ def lamp_scores(w: np.ndarray, name: str = "weights") -> NDArray[np.float64]:
         InvalidInput: empty, or not real numbers.
         PruningError: NaN or infinity in `w`.
     """
-    squares = np.square(magnitudes(w, name))
+    squares = np.square(magnitude(w, name))
     order = np.argsort(squares, axis=None, kind="stable")
     ascending = squares.ravel()[order]
     at_least = np.cumsum(ascending[::-1])[::-1]
