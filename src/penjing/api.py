@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from penjing.bundle.coding.generated import generated
 from penjing.bundle.golden import Golden
 from penjing.bundle.pack import LibraryParts, TrayParts, VariantParts, pack_tray, save_tray
 from penjing.bundle.schema import Accuracy, InputSpec, OutputSpec
@@ -311,16 +312,15 @@ def _library(emitted: Emitted, prepared: Prepared, standalone: bool, tiles: Tile
     )
 
 
-def _golden(program: Graph, real_inputs: Sequence[np.ndarray], random_samples: int = 2) -> Golden:
-    """Codes of a few real inputs, and random codes that reach the corners real data leaves out."""
+def _golden(program: Graph, real_inputs: Sequence[np.ndarray], generated_samples: int = 2) -> Golden:
+    """Codes of a few real inputs, and generated codes that reach the corners real data leaves out."""
     from penjing.core.arithmetic import quantize as to_codes
 
-    rng = np.random.default_rng(0)
     columns = []
     for i, name in enumerate(program.inputs):
         type_ = program.types[name]
         assert type_.quant is not None
-        parts = [rng.integers(0, 256, size=(random_samples, *type_.bounds[1:]), dtype=np.uint8)]
+        parts = [generated((generated_samples, *type_.bounds[1:]), np.dtype(np.uint8))]
         if real_inputs:
             parts.insert(0, to_codes(real_inputs[i], type_.quant.scale, type_.quant.zero_point))
         columns.append(np.concatenate(parts))
