@@ -99,6 +99,31 @@ class TrainableGraph(nn.Module):
         mask = torch.empty_like(self._parameter(name)).copy_(keep)
         self.register_buffer(f"{self._keys[name]}_mask", mask)
 
+    def maskable(self) -> list[str]:
+        """Weights of layers that can be masked one by one: all but those that share values by a codebook."""
+        known = self._graph.constants
+        return [name for name in layer_weights(self._graph) if known[name].encoding is not Encoding.CODEBOOK]
+
+    def mask(self, name: str) -> np.ndarray:
+        """Where the weight `name` may be other than zero: a bool array of its shape."""
+        mask: torch.Tensor | None = getattr(self, f"{self._keys[name]}_mask", None)
+        if mask is None:
+            return np.ones(tuple(self._parameter(name).shape), np.bool_)
+        return np.asarray(mask.cpu().numpy() != 0)
+
+    def set_mask(self, name: str, keep: np.ndarray) -> None:
+        """Let the weight `name` be zero wherever `keep` (of its shape) is false, from now on.
+
+        Raises:
+            InvalidInput: no such weight, or another shape.
+        """
+        if name not in self.maskable():
+            raise InvalidInput(f"{name} is no weight that can be masked", where=f"graph {self._graph.name}")
+        shape = tuple(self._parameter(name).shape)
+        if tuple(keep.shape) != shape:
+            raise InvalidInput(f"a mask of shape {tuple(keep.shape)} does not fit {shape}", where=name)
+        self._register_mask(name, torch.from_numpy(np.array(keep, dtype=np.bool_)))
+
     def _parameter(self, name: str) -> torch.Tensor:
         tensor: torch.Tensor = getattr(self, self._keys[name])
         return tensor
@@ -132,7 +157,7 @@ class TrainableGraph(nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Inputs (N, ...) in, outputs (N, ...) out; a tuple when the graph has several outputs."""
-        values = {name: self.constant(name) for name in self._graph.constants}
+        values = {name: self._constant_operand(name) for name in self._graph.constants}
         for name, value in zip(self._graph.inputs, inputs, strict=True):
             self._keep(values, name, value)
         for node, over in zip(self._graph.nodes, self._last_reads, strict=True):
@@ -145,14 +170,26 @@ class TrainableGraph(nn.Module):
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _keep(self, values: dict[str, torch.Tensor], name: str, value: torch.Tensor) -> None:
-        values[name] = value
+        values[name] = self._activation(name, value)
         for watch in self._watches:
             if name in watch.names:
                 watch.values[name] = values[name]
 
+    def _operands(self, node: Node, values: Mapping[str, torch.Tensor]) -> list[torch.Tensor | None]:
+        """What a node computes with, absent inputs included; there to be overridden, like the two below."""
+        return [values[name] if name else None for name in node.inputs]
+
+    def _constant_operand(self, name: str) -> torch.Tensor:
+        """What nodes read for a constant."""
+        return self.constant(name)
+
+    def _activation(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """What nodes read for a value that was computed."""
+        return value
+
     def _results(self, node: Node, values: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         assert isinstance(node.op, Operator)
-        operands = [values[name] if name else None for name in node.inputs]
+        operands = self._operands(node, values)
         if isinstance(node.op, BatchNorm) and self.training and self.batch_norm == "train":
             x, gamma, beta, mean, var = operands
             assert x is not None
