@@ -6,10 +6,14 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
+import torch
 
+from penjing.core.arithmetic import quantize
 from penjing.core.errors import InvalidInput
 from penjing.core.targets import Target
+from penjing.program.interpret import interpret
 from penjing.testing.op_suite import run_op_suite
 from penjing.toolchain import compile_library, has_emulator
 
@@ -94,6 +98,27 @@ def test_the_pass_of_the_howto_changes_what_the_page_shows(run_page):
 def test_the_page_on_pruning_channels_prints_what_it_shows(run_page):
     names = run_page("docs/howto/pruning-channels.md").names
     assert names["small"].constants["4.weight.folded"].array.shape == (32, 32, 3, 3)
+
+
+@pytest.fixture
+def one_thread():
+    """Layers this small only wait for each other on several threads, and for minutes on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_page_on_recovery_leads_to_a_small_network_that_is_right(run_page):
+    names = run_page("docs/howto/recovering.md").names
+    graph, program, data = names["graph"], names["program"], names["data"]
+    weights = [c.array for name, c in graph.constants.items() if c.array.ndim > 1]
+    assert sum((w == 0).sum() for w in weights) / sum(w.size for w in weights) == pytest.approx(0.9, abs=1e-3)
+    assert all(np.abs(c.array).max() <= 7 for c in program.constants.values() if c.array.dtype == np.int8)
+    source = program.types[program.inputs[0]].quant
+    (codes,) = interpret(program, quantize(data.normalise(data.test_x), source.scale, source.zero_point))
+    assert (codes.argmax(1) == data.test_y).mean() > 0.85
 
 
 @pytest.fixture

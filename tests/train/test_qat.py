@@ -85,9 +85,8 @@ def test_the_trained_module_and_its_integer_program_agree(bits):
     quant = program.types[program.outputs[0]].quant
     want = quantize(predict(module, x), quant.scale, quant.zero_point)
     off = np.abs(got.astype(int) - want)
-    # sums in another order, and biases rounded to steps of the accumulator, move a few values inside across a tie
-    assert (off > 1).mean() < 0.01
-    assert (off > 0).mean() < 0.1
+    # float sums in another order may move a value inside across a tie
+    assert (off > 0).mean() < 0.01
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7, 8])
@@ -116,7 +115,7 @@ def test_ranges_give_quantize_static_the_very_steps_that_were_learned():
     types = QuantizeStatic(Ranges(module.ranges, 1)).run(module.to_graph()).graph.types
     moved = 0
     for name in ("x", "relu1", "relu2", "scaled", "mean", "relu3", "fc2"):
-        assert types[name].quant.scale == np.float32(module.step_sizes(name).item())
+        assert types[name].quant.scale == np.float32(module.step_sizes(name))
         moved += types[name].quant.scale != activation_step(*aware().ranges[name])[0]
     assert moved
 
@@ -189,16 +188,42 @@ def test_gradients_are_those_of_learned_step_sizes(values, step):
     assert s.grad.item() == pytest.approx(want, abs=1e-4)
 
 
-def test_a_step_moves_as_the_paper_has_it():
-    start = torch.tensor([0.5, 0.25])
-    steps = StepSizes(start, shared=12, top=3)
-    x = torch.tensor([[0.7, 5.0], [0.1, -0.2]])
-    fake_quantize(x, steps()[:, None], -3, 3).square().sum().backward()
+def test_a_step_moves_as_the_paper_has_it_and_not_faster_than_what_it_rounds():
+    start = torch.tensor([[0.5], [0.01]])
+    steps = StepSizes(start, shared=2, low=-3, high=3)
+    x = torch.tensor([[0.7, -0.2], [5.0, 4.0]])  # the second row is far beyond its end codes
     free = start.clone().requires_grad_()
-    fake_quantize(x, free[:, None], -3, 3).square().sum().backward()
+    y = fake_quantize(x, free, -3, 3)
+    y.retain_grad()
+    (y**3).sum().backward()
+    (steps.round(x) ** 3).sum().backward()
     with torch.no_grad():
         steps.relative -= 1e-3 * steps.relative.grad
-    torch.testing.assert_close(steps().detach(), start - 1e-3 * free.grad / math.sqrt(12 * 3))
+    move = free.grad / math.sqrt(2 * 3)
+    limit = start * y.grad.norm(dim=1, keepdim=True) / x.norm(dim=1, keepdim=True)
+    assert (move.abs() > limit).tolist() == [[False], [True]]
+    torch.testing.assert_close(steps().detach(), start - 1e-3 * move.clamp(-limit, limit))
+
+
+def test_the_limit_of_an_activation_does_not_depend_on_the_batch():
+    x = torch.randn(1, 5, generator=torch.Generator().manual_seed(0)) * 9
+    moves = []
+    for batch in (x, x.repeat(8, 1)):
+        steps = StepSizes(torch.tensor(0.1), shared=5, low=-3, high=3)
+        (steps.round(batch) ** 2).sum(1).mean().backward()
+        moves.append(steps.relative.grad)
+    torch.testing.assert_close(*moves)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_steps_of_many_codes_do_not_run_away(optimizer):
+    module = aware(bits=8)
+    first = {name: module.step_sizes(name) for name in ("conv1.weight", "conv2.weight", "relu1", "fc2.weight", "fc2")}
+    fit(module, data(), optimizer=optimizer, **OPTIONS)
+    for name, start in first.items():
+        moved = module.step_sizes(name) / start
+        assert moved.min() > 0.4
+        assert moved.max() < 2.5
 
 
 @given(st.floats(-50, 50, width=32), st.floats(-50, 50, width=32))

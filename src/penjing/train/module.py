@@ -157,7 +157,7 @@ class TrainableGraph(nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Inputs (N, ...) in, outputs (N, ...) out; a tuple when the graph has several outputs."""
-        values = {name: self._operand(name) for name in self._graph.constants}
+        values = {name: self._constant_operand(name) for name in self._graph.constants}
         for name, value in zip(self._graph.inputs, inputs, strict=True):
             self._keep(values, name, value)
         for node, over in zip(self._graph.nodes, self._last_reads, strict=True):
@@ -175,17 +175,21 @@ class TrainableGraph(nn.Module):
             if name in watch.names:
                 watch.values[name] = values[name]
 
-    def _operand(self, name: str) -> torch.Tensor:
-        """What nodes read for a constant; there to be overridden."""
+    def _operands(self, node: Node, values: Mapping[str, torch.Tensor]) -> list[torch.Tensor | None]:
+        """What a node computes with, absent inputs included; there to be overridden, like the two below."""
+        return [values[name] if name else None for name in node.inputs]
+
+    def _constant_operand(self, name: str) -> torch.Tensor:
+        """What nodes read for a constant."""
         return self.constant(name)
 
     def _activation(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        """What nodes read for a value that was computed; there to be overridden."""
+        """What nodes read for a value that was computed."""
         return value
 
     def _results(self, node: Node, values: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         assert isinstance(node.op, Operator)
-        operands = [values[name] if name else None for name in node.inputs]
+        operands = self._operands(node, values)
         if isinstance(node.op, BatchNorm) and self.training and self.batch_norm == "train":
             x, gamma, beta, mean, var = operands
             assert x is not None

@@ -5,8 +5,8 @@
     x^ = s (clamp(rne(x / s) + z, 0, 255) - z),   one s per activation, z such that zero is a code
 
 Activations are rounded where the program rounds them and nowhere else (`rounded_values`). Their z stays what
-calibration made it, and a range grows and shrinks about zero by its s. Gradients are those of learned step size
-quantization (`fake_quantize`). Weights that are zero stay zero. Biases are int32 on the device and left as floats here.
+calibration made it, and a range grows and shrinks about zero by its s. Biases are rounded to multiples of s_x s_w.
+Gradients are those of learned step size quantization (`fake_quantize`). Weights that are zero stay zero.
 """
 
 import math
@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 from penjing.core.errors import InvalidInput, QuantizationError
-from penjing.ir.graph import Graph
+from penjing.ir.graph import Graph, Node
 from penjing.ir.grid import on_grid
 from penjing.ir.types import Constant, Encoding
 from penjing.ops.operator import Operator
-from penjing.train.fake_quantize import StepSizes, codes, fake_quantize
+from penjing.train.fake_quantize import StepSizes, fake_quantize
 from penjing.train.module import BatchNormMode, TrainableGraph, layer_weights
 from penjing.train.rounded_values import rounded_values
 
@@ -49,69 +49,94 @@ class QuantizedGraph(TrainableGraph):
         super().__init__(graph, keep_zeros=keep_zeros, batch_norm=batch_norm)
         self._initial = dict(ranges)
         rounded = rounded_values(graph)
-        self._step_of = rounded.learned
+        self._step_of, self._source = rounded.learned, rounded.source
         self._fixed = {name: activation_step(*range_) for name, range_ in rounded.fixed.items()}
         self._zero_points: dict[str, int] = {}
         self._tops = {name: 2 ** (n - 1) - 1 for name, n in _bits(layer_weights(graph), bits).items()}
         self._axes = {name: _scale_axis(graph, name) for name in self._tops}
-        self._operands = _operands(graph)
+        self._like_activations = _like_activations(graph)
         self._step_keys: dict[str, str] = {}
         self.steps = nn.ModuleDict()
         for name, top in self._tops.items():
             start = _first_weight_steps(graph.constants[name], self._axes[name], top)
             shared = graph.constants[name].array.size // start.size
-            self._add_steps(name, torch.from_numpy(start), shared, top)
+            steps = StepSizes(torch.from_numpy(start), shared=shared, low=-top, high=top)
+            self._add_steps(name, steps)
         for name in dict.fromkeys(rounded.learned.values()):
             if name not in ranges:
                 raise QuantizationError(f"%{name} was not calibrated", hint="calibrate this very graph")
-            step, self._zero_points[name] = activation_step(*ranges[name])
+            step, zero = activation_step(*ranges[name])
             features = math.prod(graph.types[name].bounds[1:])
-            self._add_steps(name, torch.tensor(step), features, TOP_ACTIVATION)
+            high = max(TOP_ACTIVATION - zero, 1)
+            self._zero_points[name] = zero
+            self._add_steps(name, StepSizes(torch.tensor(step), shared=features, low=-zero, high=high))
 
-    def _add_steps(self, name: str, start: torch.Tensor, shared: int, top: int) -> None:
+    def _add_steps(self, name: str, steps: StepSizes) -> None:
         self._step_keys[name] = f"s{len(self._step_keys)}"
-        self.steps[self._step_keys[name]] = StepSizes(start, shared, top)
+        self.steps[self._step_keys[name]] = steps
+
+    def _steps(self, name: str) -> StepSizes:
+        steps = self.steps[self._step_keys[name]]
+        assert isinstance(steps, StepSizes)
+        return steps
 
     def step_sizes(self, name: str) -> torch.Tensor:
         """The present steps of a weight (broadcasting against it) or of an activation (a scalar)."""
-        steps: torch.Tensor = self.steps[self._step_keys[name]]()
-        return steps
+        return self._steps(name)().detach()
 
     @property
     def ranges(self) -> dict[str, _Range]:
         """Activation -> (low, high) as learned, for `Ranges`; those that are never rounded keep what was given."""
         learned = {}
         for name, zero_point in self._zero_points.items():
-            step = float(self.step_sizes(name).detach())
+            step = float(self.step_sizes(name))
             learned[name] = (-zero_point * step, (TOP_ACTIVATION - zero_point) * step)
         return self._initial | learned
 
     def to_graph(self) -> Graph:
         """As `TrainableGraph.to_graph`, with every weight of a layer on its grid."""
         graph = super().to_graph()
-        for name, top in self._tops.items():
-            steps = self.step_sizes(name).detach()
-            whole = codes(self.constant(name).detach(), steps, -top, top).cpu().numpy().astype(np.int8)
-            scales = steps.reshape(-1).cpu().numpy()
-            graph.set_constant(name, on_grid(whole, scales, self._axes[name], graph.constants[name].encoding))
+        for name in self._tops:
+            codes = self._steps(name).codes(self.constant(name)).detach().cpu().numpy().astype(np.int8)
+            scales = self.step_sizes(name).reshape(-1).cpu().numpy()
+            graph.set_constant(name, on_grid(codes, scales, self._axes[name], graph.constants[name].encoding))
         return graph
 
-    def _operand(self, name: str) -> torch.Tensor:
+    def _constant_operand(self, name: str) -> torch.Tensor:
         value = self.constant(name)
         if name in self._tops:
-            return fake_quantize(value, self.step_sizes(name), -self._tops[name], self._tops[name])
-        if name in self._operands:
-            step, zero_point = activation_step(float(value.detach().min()), float(value.detach().max()))
+            return self._steps(name).round(value)
+        if name in self._like_activations:
+            step, zero_point = _step_of_constant(value)
             return _round_activation(value, torch.tensor(step, device=value.device), zero_point)
         return value
+
+    def _operands(self, node: Node, values: Mapping[str, torch.Tensor]) -> list[torch.Tensor | None]:
+        operands = super()._operands(node, values)
+        assert isinstance(node.op, Operator)
+        position = node.op.bias_input
+        if position is None or len(operands) <= position or node.op.weight_input is None:
+            return operands
+        bias, weight = operands[position], node.inputs[node.op.weight_input]
+        if bias is not None and weight in self._tops and node.inputs[position] in self._graph.constants:
+            steps = self._input_step(node.inputs[0]) * self.step_sizes(weight).reshape(-1).double()
+            operands[position] = _round_bias(bias, steps)
+        return operands
+
+    def _input_step(self, name: str) -> float:
+        source = self._source[name]
+        if source in self._graph.constants:
+            return float(_step_of_constant(self.constant(source))[0])
+        if source in self._fixed:
+            return float(self._fixed[source][0])
+        return float(self.step_sizes(self._step_of[source]))
 
     def _activation(self, name: str, value: torch.Tensor) -> torch.Tensor:
         if name in self._fixed:
             step, zero_point = self._fixed[name]
             return _round_activation(value, torch.tensor(step, device=value.device), zero_point)
         if name in self._step_of:
-            owner = self._step_of[name]
-            return _round_activation(value, self.step_sizes(owner), self._zero_points[owner])
+            return self._steps(self._step_of[name]).round(value)
         return value
 
 
@@ -148,6 +173,17 @@ def activation_step(low: float, high: float) -> tuple[np.float32, int]:
     return scale, min(max(round(-low / float(scale)), 0), TOP_ACTIVATION)
 
 
+def _step_of_constant(value: torch.Tensor) -> tuple[np.float32, int]:
+    return activation_step(float(value.detach().min()), float(value.detach().max()))
+
+
+def _round_bias(bias: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """To multiples of `steps`, float64 (n,), which groups of a transposed convolution share; straight through."""
+    each = steps.repeat(len(bias) // len(steps))
+    rounded = (bias.detach() / each).round() * each
+    return bias + (rounded.to(bias.dtype) - bias).detach()
+
+
 def _round_activation(value: torch.Tensor, step: torch.Tensor, zero_point: int) -> torch.Tensor:
     return fake_quantize(value, step, -zero_point, TOP_ACTIVATION - zero_point)
 
@@ -180,7 +216,7 @@ def _scale_axis(graph: Graph, name: str) -> int | None:
     return axes.pop()
 
 
-def _operands(graph: Graph) -> set[str]:
+def _like_activations(graph: Graph) -> set[str]:
     """Float constants that take part like activations: neither weight nor bias nor parameter of any node."""
     names = set()
     for node in graph.nodes:

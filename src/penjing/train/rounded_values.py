@@ -20,10 +20,12 @@ class RoundedValues:
     Attributes:
         learned: value that is rounded -> the value whose calibrated range its codes cover, often itself.
         fixed: value that is rounded -> (low, high), known from its operator.
+        source: value -> the rounded value or the constant whose codes it carries; those in between have none.
     """
 
     learned: dict[str, str]
     fixed: dict[str, tuple[float, float]]
+    source: dict[str, str]
 
 
 def rounded_values(graph: Graph) -> RoundedValues:
@@ -31,17 +33,22 @@ def rounded_values(graph: Graph) -> RoundedValues:
     passed = between_roundings(graph)
     learned = {name: name for name in graph.inputs}
     fixed: dict[str, tuple[float, float]] = {}
+    source = {name: name for name in (*graph.inputs, *graph.constants)}
     for node in graph.nodes:
         assert isinstance(node.op, Operator)
         for name in node.outputs:
             if name in passed:
                 continue
-            if node.op.quant_rule is QuantRule.OWN:
-                learned[name] = name
-            elif node.op.quant_rule is QuantRule.FIXED:
-                fixed[name] = node.op.fixed_range()
+            source[name] = name
+            match node.op.quant_rule:
+                case QuantRule.OWN:
+                    learned[name] = name
+                case QuantRule.FIXED:
+                    fixed[name] = node.op.fixed_range()
+                case QuantRule.SAME:
+                    source[name] = source[node.inputs[0]]
     _share_with_concat(graph, learned)
-    return RoundedValues(learned, fixed)
+    return RoundedValues(learned, fixed, source)
 
 
 def between_roundings(graph: Graph) -> set[str]:
