@@ -269,10 +269,15 @@ def test_branches_that_stay_open_for_long_are_learned_layer_by_layer():
     assert [block.weights for block in blocks] == [(f"layer{i}.weight",) for i in range(9)]
 
 
-@pytest.mark.parametrize("bits", [1, 9, {"head.weight": 1}, {"nothing": 4}, {"head.bias": 4}])
+@pytest.mark.parametrize("bits", [1, 9, 4.5, {"head.weight": 1}, {"nothing": 4}, {"head.bias": 4}])
 def test_bits_and_layers_that_there_are_not_are_refused(bits):
     with pytest.raises(InvalidInput):
         reconstruct(residual(), inputs(residual(), 4), bits=bits)
+
+
+def test_a_granularity_that_there_is_not_is_refused():
+    with pytest.raises(InvalidInput, match="granularity"):
+        reconstruct(residual(), inputs(residual(), 4), granularity="channel")
 
 
 @pytest.mark.parametrize(
