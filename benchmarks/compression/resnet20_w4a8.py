@@ -89,6 +89,7 @@ def main() -> None:
         "dataset": dataset.name,
         "n": tested,
         "settings": {"bits": BITS, "samples": samples, "seed": SEED, **dataclasses.asdict(tuning)},
+        "threads": torch.get_num_threads(),
         "reconstruction_s": round(known.seconds, 1),
         "forms": forms,
     }
