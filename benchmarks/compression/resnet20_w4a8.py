@@ -8,6 +8,7 @@ works; its figures say little.
 
 import argparse
 import dataclasses
+import io
 import sys
 import time
 from pathlib import Path
@@ -42,7 +43,7 @@ SAMPLES = 1024
 RANGE_SAMPLES = 512
 BATCH = 32
 SEED = 0
-TUNING = Tuning(steps=600)
+TUNING = Tuning()
 NOTES = (
     "w4a8: all weights, first and last layer too, in codes -7..7 with one scale per output channel; activations u8",
     f"{SAMPLES} images of the training part (seed {SEED}) without labels; ranges (mse) from the first {RANGE_SAMPLES}",
@@ -63,7 +64,6 @@ def main() -> None:
     graph = api.clean(api.capture(module, torch.zeros(2, 3, 32, 32), name="resnet20"))
     inputs = calibration(dataset, samples)
     ranges = calibrate(graph, _batches(inputs))
-    started = time.monotonic()
     known = Known(graph, tuning, samples)
     learned = reconstruct(
         graph,
@@ -76,7 +76,6 @@ def main() -> None:
         known=known.constants,
         found=known.keep,
     )
-    seconds = time.monotonic() - started
     x, y = dataset.test_x[:tested], dataset.test_y[:tested]
     print("measuring in floats and in integers", flush=True)
     right = {"float": correct(lambda part: predict(module, dataset.normalise(part)), x, y)}
@@ -90,8 +89,8 @@ def main() -> None:
         "dataset": dataset.name,
         "n": tested,
         "settings": {"bits": BITS, "samples": samples, "seed": SEED, **dataclasses.asdict(tuning)},
-        "blocks_known_before": known.before,
-        "reconstruction_s": round(seconds, 1),
+        "threads": torch.get_num_threads(),
+        "reconstruction_s": round(known.seconds, 1),
         "forms": forms,
     }
     print(table(("ResNet-20 on " + dataset.name, "accuracy (95 %)", "drop in points (95 %)", "p"), _rows(forms)))
@@ -124,7 +123,7 @@ def tray(graph: Graph, inputs: np.ndarray) -> bytes:
 class Known:
     """Constants of the blocks that are done, in one file that belongs to these settings and this network.
 
-    `before` counts those that an earlier run has left.
+    `seconds` is how long they took, those of an earlier run included.
     """
 
     def __init__(self, graph: Graph, tuning: Tuning, samples: int) -> None:
@@ -132,13 +131,17 @@ class Known:
             f"{print_graph(graph)} {tuning} {samples} {SEED} {BITS} {torch.get_num_threads()} {torch.__version__}"
         )
         self._path = knobs.cache_dir() / "compression" / f"resnet20-w4a8-{digest_bytes(identity.encode())[:16]}.npz"
-        self.constants = self._read() if self._path.is_file() else {}
-        self.before = len(self.constants)
+        self.constants: dict[str, Constant] = {}
+        self.seconds, self._last = 0.0, time.monotonic()
+        if self._path.is_file():
+            self._read()
 
     def keep(self, found: dict[str, Constant]) -> None:
         """Write the file anew, with `found` in it."""
         self.constants |= found
-        arrays = {}
+        now = time.monotonic()
+        self.seconds, self._last = self.seconds + now - self._last, now
+        arrays = {"seconds": np.asarray(self.seconds)}
         for name, constant in self.constants.items():
             arrays[f"array {name}"] = constant.array
             if constant.quant is not None:
@@ -146,22 +149,19 @@ class Known:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         files.write_atomically(self._path, _npz(arrays), force=True)
 
-    def _read(self) -> dict[str, Constant]:
+    def _read(self) -> None:
         with np.load(self._path, allow_pickle=False) as held:
             arrays = dict(held)
-        constants = {}
+        self.seconds = float(arrays["seconds"])
         for key, array in arrays.items():
             kind, _, name = key.partition(" ")
             scales = arrays.get(f"scales {name}")
             if kind == "array":
                 quant = None if scales is None else Quant(tuple(map(float, scales)), 0, 0)
-                constants[name] = Constant(array, quant=quant)
-        return constants
+                self.constants[name] = Constant(array, quant=quant)
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()

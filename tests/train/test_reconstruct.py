@@ -25,7 +25,7 @@ from penjing.train.blocks import find_blocks
 from penjing.train.reconstruct import BlockProgress, reconstruct
 from penjing.train.rounding import LearnedRounding
 
-FEW = Tuning(steps=80, batch_size=16, rounding_rate=0.1, bias_rate=3e-2)
+FEW = Tuning(steps=80, batch_size=16, rounding_rate=0.1, bias_rate=3e-2, drop=0.5)
 
 
 def residual(seed: int = 0) -> Graph:
@@ -133,7 +133,7 @@ def test_the_integer_program_computes_with_these_codes():
 def test_the_same_seed_gives_the_same_graph_and_another_seed_another():
     graph = residual()
     once, again, other = (
-        print_graph(reconstruct(graph, inputs(graph, 32), bits=3, tuning=Tuning(steps=20), seed=seed))
+        print_graph(reconstruct(graph, inputs(graph, 32), bits=3, tuning=Tuning(steps=20, drop=0.5), seed=seed))
         for seed in (3, 3, 4)
     )
     assert once == again
@@ -269,10 +269,15 @@ def test_branches_that_stay_open_for_long_are_learned_layer_by_layer():
     assert [block.weights for block in blocks] == [(f"layer{i}.weight",) for i in range(9)]
 
 
-@pytest.mark.parametrize("bits", [1, 9, {"head.weight": 1}, {"nothing": 4}, {"head.bias": 4}])
+@pytest.mark.parametrize("bits", [1, 9, 4.5, {"head.weight": 1}, {"nothing": 4}, {"head.bias": 4}])
 def test_bits_and_layers_that_there_are_not_are_refused(bits):
     with pytest.raises(InvalidInput):
         reconstruct(residual(), inputs(residual(), 4), bits=bits)
+
+
+def test_a_granularity_that_there_is_not_is_refused():
+    with pytest.raises(InvalidInput, match="granularity"):
+        reconstruct(residual(), inputs(residual(), 4), granularity="channel")
 
 
 @pytest.mark.parametrize(

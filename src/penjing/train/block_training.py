@@ -28,7 +28,8 @@ class Tuning:
     Attributes:
         steps: per block.
         batch_size: samples per step.
-        drop: the probability that an activation is that of the float network, 0 (none) to 1, in steps of 1/256.
+        drop: the probability that an activation is that of the float network, 0 to 1, in steps of 1/256. NOTE: the 0.5
+            of QDrop is for activations of few bits; with 8, blocks of ResNet-20 came out 5 to 7 % worse than with 0.
         rounding_rate: Adam's learning rate of the roundings.
         scale_rate: of the logarithms of the scales; 0 keeps the scales of least squared error.
         bias_rate: of the biases, in units of the block's root-mean-square output; 0 keeps the biases.
@@ -40,7 +41,7 @@ class Tuning:
 
     steps: int = 600
     batch_size: int = 32
-    drop: float = 0.5
+    drop: float = 0.0
     rounding_rate: float = 5e-2
     scale_rate: float = 1e-3
     bias_rate: float = 5e-3

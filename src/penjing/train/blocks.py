@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 
+from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ops.add import Add
 from penjing.ops.operator import Operator, QuantRule
@@ -41,16 +42,17 @@ class Block:
 
 
 def find_blocks(graph: Graph, granularity: Granularity = "block") -> list[Block]:
-    """The blocks of a float graph that hold a layer; nodes after the last layer are in none."""
-    parts = _between_cuts(graph)
-    if granularity == "layer":
-        parts = [part for one in parts for part in _layers_apart(graph, one)]
-    else:
-        parts = [
-            part
-            for one in parts
-            for part in (_layers_apart(graph, one) if len(_weights(graph, one)) > MOST_LAYERS else [one])
-        ]
+    """The blocks of a float graph that hold a layer; nodes after the last layer are in none.
+
+    Raises:
+        InvalidInput: there is no such granularity.
+    """
+    if granularity not in ("block", "layer"):
+        raise InvalidInput(f"there is no granularity {granularity!r}", hint="choose block or layer")
+    most = MOST_LAYERS if granularity == "block" else 0
+    parts = list[list[Node]]()
+    for part in _between_cuts(graph):
+        parts += _layers_apart(graph, part) if len(_weights(graph, part)) > most else [part]
     blocks, waiting = [], list[Node]()
     for i, part in enumerate(parts):
         waiting += part

@@ -81,7 +81,7 @@ def reconstruct(
     floats = _inputs(graph, data)
     codes = {name: network.coded(name, value) for name, value in floats.items()}
     for i, block in enumerate(blocks):
-        floats_after = _run(block.nodes, floats, network.original, lambda _, value: value)
+        floats_after = _run(block, floats, network.original, lambda _, value: value)
         _check_finite(block, floats_after)
         training = network.training(block, (floats, codes, floats_after), tuning, (seed, i))
         if training is not None:
@@ -92,7 +92,7 @@ def reconstruct(
             network.set(result)
             if found is not None:
                 found(result)
-        codes = _run(block.nodes, codes, network.present, network.coded)
+        codes = _run(block, codes, network.present, network.coded)
         needed = {name for later in blocks[i + 1 :] for node in later.nodes for name in node.inputs}
         floats = {name: value for name, value in floats_after.items() if name in needed}
         codes = {name: value for name, value in codes.items() if name in needed}
@@ -160,14 +160,14 @@ class _Network:
         return found
 
 
-def _run(nodes: tuple[Node, ...], values: Values, constants: Values, change: Coded) -> Values:
-    """`values` and all that `nodes` make of them, for all samples."""
-    made: dict[str, list[torch.Tensor]] = {name: [] for node in nodes for name in node.outputs}
+def _run(block: Block, values: Values, constants: Values, change: Coded) -> Values:
+    """`values` and all that leaves the block, for all samples."""
+    made: dict[str, list[torch.Tensor]] = {name: [] for name in block.leaving}
     total = len(next(iter(values.values())))
     with torch.no_grad():
         for start in range(0, total, SAMPLES_AT_ONCE):
             part = {name: value[start : start + SAMPLES_AT_ONCE] for name, value in values.items()}
-            results = run_nodes(nodes, {**constants, **part}, change)
+            results = run_nodes(block.nodes, {**constants, **part}, change)
             for name, found in made.items():
                 found.append(results[name])
     return {**values, **{name: torch.cat(found) for name, found in made.items()}}
@@ -200,7 +200,7 @@ def _widths(graph: Graph, bits: int | Mapping[str, int]) -> dict[str, int]:
     for name, width in widths.items():
         if name not in weights:
             raise InvalidInput(f"there is no layer with a weight called {name!r}", where="bits")
-        if not 2 <= width <= 8:
+        if width not in range(2, 9):
             raise InvalidInput(f"weights take 2 to 8 bits, not {width}", where=name)
         if not np.isfinite(graph.constants[name].array).all():
             raise QuantizationError("a weight holds NaN or infinity", where=name, hint="the training has diverged")
