@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from penjing.compress.quantize.grid import grid_codes, on_grid
 
 from penjing.bundle import pack_tensors
 from penjing.compress.layer_inputs import LayerInputs, collect_layer_inputs
 from penjing.compress.prune.prune_magnitude import PruneMagnitude, prunable_weights
 from penjing.compress.quantize.affine_map import symmetric_per_channel
-from penjing.compress.quantize.grid import grid_codes, on_grid
 from penjing.compress.quantize.round_for_size import RoundForSize, entropy_bits, rounded
 from penjing.core.entropy import code_bits, counts_cost
 from penjing.core.errors import CalibrationError, InvalidInput, QuantizationError

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from penjing.compress.layer_inputs import LayerInputs
 from penjing.compress.prune.prune_magnitude import prunable_weights
 from penjing.compress.quantize.affine_map import symmetric_per_channel
-from penjing.compress.quantize.grid import TOP_CODE, grid_codes, on_grid
 from penjing.core.entropy import code_bits
 from penjing.core.errors import CalibrationError, InvalidInput, QuantizationError
 from penjing.ir.graph import Graph
+from penjing.ir.grid import TOP_CODE, grid_codes, on_grid
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ops.operator import Operator
 
@@ -56,7 +56,8 @@ class RoundForSize(Pass):
         if not 2 <= self.bits <= 8:
             raise InvalidInput(f"weights take 2 to 8 bits, not {self.bits}")
         graph = graph.copy()
-        changed, declined = [], []
+        changed: list[Remark] = []
+        declined: list[Remark] = []
         axes = _weight_axes(graph)
         for name in prunable_weights(graph):
             remark, moved = self._round(graph, name, axes[name])
@@ -67,7 +68,8 @@ class RoundForSize(Pass):
         constant = graph.constants[name]
         if constant.quant is None:
             nearest, scales = symmetric_per_channel(constant.array, self.bits, axis)
-            top, along = 2 ** (self.bits - 1) - 1, axis
+            top = 2 ** (self.bits - 1) - 1
+            along: int | None = axis
         else:
             nearest, scales = grid_codes(constant), constant.quant.scale_array()
             top, along = TOP_CODE, constant.quant.axis
