@@ -1,6 +1,5 @@
 """The steps of `penjing apply` and of the verbs that are recipes of one step; checks come before all work."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,13 +186,13 @@ def _calibration(
 
 def _follow(shown: Phases) -> Progress:
     """Phases of a recipe as phases of the command."""
-    at: Sequence[str] = [""]
+    at = ""
 
     def progress(what: str, done: int, total: int | None) -> None:
         nonlocal at
-        if [what] != at or not done:
+        if what != at or not done:
             shown.start(what, total=total)
-            at = [what]
+            at = what
         if done:
             shown.reached(done, total)
 

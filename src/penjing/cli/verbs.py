@@ -211,7 +211,7 @@ def _pruning(pattern: str, ratio: float | None, scope: str, compensate: bool) ->
         kept = {"n": int(n_of_m[1]), "m": int(n_of_m[2])}
         return ("prune-obs", {"pattern": {"n-of-m": kept}}) if compensate else ("prune-n-of-m", kept)
     if ratio is None:
-        raise InvalidInput(f"how much goes is needed for the pattern {pattern}", where="--ratio", hint="0.5 is half")
+        raise InvalidInput(f"the pattern {pattern} needs a ratio: how much goes", where="--ratio", hint="0.5 is half")
     if pattern == "channels":
         without = {} if compensate else {"inputs": None}
         return "prune-channels", {"ratio": ratio, "scope": "group" if scope == "layer" else scope, **without}
