@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import penjing
+from penjing.bundle import strict_json
 from penjing.compress.prune.prune_magnitude import PruneMagnitude
 from penjing.compress.quantize.affine_map import symmetric_per_channel
 from penjing.core.errors import CalibrationError, CorruptBundle, InvalidInput, PruningError
 from penjing.ir.graph import Graph
-from penjing.ir.grid import on_grid
+from penjing.ir.grid import grid_codes, on_grid
 from penjing.ir.text import print_graph
 from penjing.ir.types import Constant
 from penjing.ops.batch_norm import BatchNorm
@@ -156,7 +157,9 @@ def test_a_record_reads_back_and_no_other_text_does():
     record = quietly(PruneMagnitude(0.5), data=data_for(network(), tested=8)).record
     text = dump_record(record)
     assert parse_record(text, "here") == record
-    for other in (b"", b"{}", text[:-1], text.replace(b'"format": 1', b'"format": 2'), text.replace(b"  ", b" ")):
+    document = strict_json.parse(text)
+    newer, more = strict_json.dump(document | {"format": 2}), strict_json.dump(document | {"more": 1})
+    for other in (b"", b"{}", text[:-1], b" " + text, newer, more):
         with pytest.raises(CorruptBundle):
             parse_record(other, "here")
 
@@ -261,6 +264,55 @@ def test_fine_tuning_wins_back_accuracy_keeps_zeros_and_resumes(tmp_path):
     assert tuned.effect.realised.accuracy.value > 0.9
     assert tuned.changed[0].startswith("all weights: mean loss of each epoch")
     assert whole.record.steps[2].effect.realised.accuracy.value > 0.85
+
+
+def test_weights_can_be_weighed_by_what_layers_read_or_by_gradients():
+    net = Network()
+    graph = net.done(net.linear(net.input(64), 32, out="fc"))
+    rng = np.random.default_rng(0)
+    toy = Toy(64)
+    toy.train_x = rng.normal(size=(64, 64)).astype(np.float32) * np.repeat([0.01, 1.0], 32).astype(np.float32)
+    toy.train_y = rng.integers(0, 32, 64)
+    data = Data((toy.train_x,), toy)
+    kept = {
+        by: quietly(step("prune-n-of-m", m=64, per_layer={"fc.weight": 8}, importance=by), graph=graph, data=data)
+        for by in (None, "hessian", "taylor")
+    }
+    weights = {by: applied.graph.constants["fc.weight"].array for by, applied in kept.items()}
+    assert {int(np.count_nonzero(weight)) for weight in weights.values()} == {32 * 8}
+    faint = {by: int(np.count_nonzero(weight[:, :32])) for by, weight in weights.items()}
+    assert faint["hessian"] == faint["taylor"] == 0
+    assert faint[None] > 50
+    with pytest.raises(InvalidInput, match="samples to train on"):
+        quietly(step("prune-n-of-m", importance="taylor"), graph=graph, data=Data((toy.train_x,)))
+    with pytest.raises(CalibrationError):
+        quietly(step("prune-n-of-m", importance="hessian"), graph=graph, data=Data(training=toy))
+
+
+@pytest.mark.parametrize("name", ["qat", "reconstruct"])
+def test_codes_that_are_trained_are_those_that_quantization_takes(name):
+    net = Network()
+    graph = net.done(net.linear(net.input(6), 2, out="fc"))
+    toy = Toy(128)
+    options = {"epochs": 2, "batch_size": 16} if name == "qat" else {"steps": 20}
+    data = Data((toy.train_x[:64], toy.train_x[64:]), toy)
+    coded, quantized = quietly(step(name, bits=3, **options), QUANTIZE, graph=graph, data=data).record.steps
+    assert coded.changed
+    assert "in 3 bits" in quantized.changed[0]
+    only_coded = quietly(step(name, bits=3, **options), graph=graph, data=data).graph.constants["fc.weight"]
+    assert set(np.unique(grid_codes(only_coded))) <= set(range(-3, 4))
+
+
+def test_quantization_takes_the_ranges_that_training_learned():
+    net = Network()
+    graph = net.done(net.linear(net.input(6), 2, out="fc"))
+    toy = Toy(128)
+    train = step("qat", epochs=3, batch_size=16, learning_rate=0.05)
+    data = Data((toy.train_x,), toy)
+    learned = quietly(train, QUANTIZE, graph=graph, data=data).graph.types["fc"].quant
+    coded = quietly(train, graph=graph, data=data).graph
+    seen = quietly(QUANTIZE, graph=coded, data=data).graph.types["fc"].quant
+    assert learned != seen
 
 
 def test_a_student_learns_from_the_network_that_the_recipe_was_given_or_from_another():

@@ -108,7 +108,7 @@ def make(request: Request, recipe: Recipe, shown: Phases) -> Made:
 def _checked(request: Request, recipe: Recipe) -> Path | None:
     """What needs no model: order, data, output, compiler, folder of checkpoints."""
     check_order(recipe)
-    if not is_graph(request.model) or any(one.needs_training for one in recipe.steps):
+    if not is_graph(request.model) or any(one.needs_torch for one in recipe.steps):
         require_torch()
     for place, one in zip(recipe.places, recipe.steps, strict=True):
         if one.needs_training and request.train is None:

@@ -68,13 +68,14 @@ def apply_recipe(
     seen = given = see(graph, wanted, say)
     record = before or Record(FORMAT, given.effect, ())
     first: Graph | None = None
-    original = graph
+    original, ranges = graph, None
     for place, one in _with_cleaning(recipe, graph):
         first = graph if first is None and one.phase is not Phase.CLEAN else first
         file = checkpoint / f"{_file_name(place, one)}.checkpoint" if checkpoint and one.needs_training else None
-        ran = _run(one, place, graph, Work(data, say, file, first, original))
+        ran = _run(one, place, graph, Work(data, say, file, first, original, ranges))
         graph, implied = ran.graph, place.startswith(_IMPLIED)
         original = graph if one.phase < Phase.CODES else original
+        ranges = ran.ranges or (None if ran.log.changed else ranges)
         if ran.log.changed or not implied:
             after = see(graph, wanted, say) if ran.log.changed else seen
             record = record.then((_step_record(one, ran, seen, after),))
@@ -124,7 +125,7 @@ def _rehearse(recipe: Recipe, graph: Graph) -> None:
     if True not in long:
         return
     for place, one in _with_cleaning(recipe, graph):
-        if isinstance(one, PassStep) and not one.needs_calibration:
+        if isinstance(one, PassStep) and not (one.needs_calibration or one.needs_training):
             graph = _run(one, place, graph, Work(Data(), lambda what, done, total: None)).graph
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from penjing.core.errors import InvalidInput, PenjingError
 from penjing.ir.passes import Pass
+from penjing.recipe.code_trainings import CODE_TRAININGS
 from penjing.recipe.document import MAX_BYTES, Item, read_document, shown, write_document
 from penjing.recipe.options import Option, fields_of, item_of, read_options
 from penjing.recipe.step import (
@@ -91,7 +92,7 @@ class StepKind:
 
 def step_kinds() -> dict[str, StepKind]:
     """Name -> every step there is: passes, trainings, quantization."""
-    own: tuple[type[PlainStep], ...] = (*TRAININGS, Quantize)
+    own: tuple[type[PlainStep], ...] = (*TRAININGS, *CODE_TRAININGS, Quantize)
     kinds = [StepKind(cls.name, cls, fields_of(cls), _summary(cls)) for cls in own]
     kinds += [StepKind(name, cls, plain_options(cls), _summary(cls)) for name, cls in pass_kinds().items()]
     return {kind.name: kind for kind in sorted(kinds, key=lambda kind: kind.name)}

@@ -2,7 +2,8 @@
 
 A pass says by the type of a field what it needs (`ranges: Ranges`), and here is found who makes it: `_COMMON`, by type;
 a function `collect_...(graph, batches, progress)` in the pass's own file that returns this type; or `_NAMED`, where
-neither is enough. A field that has a default is filled in where there is calibration data.
+neither is enough. A field that has a default is filled in where there is calibration data; one in `CHOSEN` only where
+the recipe names what by (`importance: taylor`).
 """
 
 import collections.abc
@@ -14,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from penjing.compress.layer_inputs import LayerInputs, collect_layer_inputs
+from penjing.compress.prune.hessian_importance import hessian_importance
 from penjing.compress.quantize.bias_drift import measured_drift
 from penjing.compress.quantize.calibrate import Batch, Ranges, calibrate
 from penjing.compress.structure.remove_layers import removal_effects
@@ -29,12 +31,14 @@ class Seen:
     Attributes:
         graph: as the pass will meet it.
         batches: typical inputs.
+        data: all that there is.
         original: the network before codes of weights were chosen.
         tell: to be called with the number of samples seen so far.
     """
 
     graph: Graph
     batches: Sequence[Batch]
+    data: Data
     original: Graph
     tell: Callable[[int], None]
 
@@ -57,13 +61,14 @@ class Statistics:
         """The statistics of `graph`."""
         total = data.calibration_samples
         progress(self.what, 0, total)
-        return self.make(Seen(graph, data.calibration, original, lambda done: progress(self.what, done, total)))
+        return self.make(Seen(graph, data.calibration, data, original, lambda done: progress(self.what, done, total)))
 
 
 def _inputs(seen: Seen) -> dict[str, LayerInputs]:
     return collect_layer_inputs(seen.graph, seen.batches, seen.tell)
 
 
+_TAYLOR_BATCHES = 64  # of 64 samples: what ranks weights needs no whole data set
 _COMMON: tuple[tuple[Any, Statistics], ...] = (
     (Ranges, Statistics("calibrating activations", lambda s: calibrate(s.graph, s.batches, progress=s.tell))),
     (dict[str, LayerInputs], Statistics("collecting what layers read", _inputs)),
@@ -77,6 +82,23 @@ _NAMED = {
         "measuring shifted means", lambda s: measured_drift(s.original, s.graph, s.batches)
     ),
 }
+
+
+def _taylor(seen: Seen) -> dict[str, Any]:
+    from penjing.train.importance import taylor_importance
+
+    assert seen.data.training is not None
+    return taylor_importance(seen.graph, seen.data.training, batches=_TAYLOR_BATCHES)
+
+
+# field -> what can be chosen for it by name; None keeps the pass's own way
+CHOSEN = {
+    "importance": {
+        "hessian": Statistics("weighing weights", lambda s: hessian_importance(s.graph, _inputs(s))),
+        "taylor": Statistics("weighing weights by gradients", _taylor),
+    }
+}
+FROM_TRAINING_DATA = ("taylor",)
 
 
 def statistics_for(name: str, field: str, kind: Any, module: ModuleType) -> Statistics | None:

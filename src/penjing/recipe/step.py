@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import penjing.compress
-from penjing.compress.quantize.calibrate import calibrate
+from penjing.compress.quantize.calibrate import Ranges, calibrate
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.core.errors import InvalidInput
@@ -24,7 +24,7 @@ from penjing.ir.graph import Graph
 from penjing.ir.passes import Pass, PassLog, run_passes
 from penjing.recipe.data import Data, Progress
 from penjing.recipe.options import Option, fields_of, is_plain, plain_value
-from penjing.recipe.statistics import Statistics, statistics_for
+from penjing.recipe.statistics import CHOSEN, FROM_TRAINING_DATA, Statistics, statistics_for
 
 
 class Phase(IntEnum):
@@ -41,10 +41,11 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True)
 class Ran:
-    """What a step made of a graph, and what it says of it."""
+    """What a step made of a graph, what it says of it, and ranges of activations where it has learned them."""
 
     graph: Graph
     log: PassLog
+    ranges: Ranges | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Work:
         checkpoint: the file for an unfinished training's state.
         first: the network that the recipe was given, cleaned; a teacher.
         original: the network before codes of weights were chosen.
+        ranges: of activations, where a step before has learned them.
     """
 
     data: Data
@@ -64,6 +66,7 @@ class Work:
     checkpoint: Path | None = None
     first: Graph | None = None
     original: Graph | None = None
+    ranges: Ranges | None = None
 
 
 class Step:
@@ -77,6 +80,11 @@ class Step:
     def needs_calibration(self) -> bool:
         """Whether it cannot run without calibration data."""
         return False
+
+    @property
+    def needs_torch(self) -> bool:
+        """Whether it trains, with labels or without."""
+        return self.needs_training
 
     def options(self) -> dict[str, Any]:
         """The options that are not at their defaults, as plain values."""
@@ -106,8 +114,17 @@ class PassStep(Step):
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether a field that has no default holds statistics."""
-        return any(needed and name not in self.given for name, (_, needed) in statistics_of(self.kind).items())
+        """Whether a field that has no default holds statistics, or one was chosen that needs them."""
+        needed = any(needed and name not in self.given for name, (_, needed) in statistics_of(self.kind).items())
+        return needed or any(value not in FROM_TRAINING_DATA for value in self._chosen().values())
+
+    @property
+    def needs_training(self) -> bool:  # type: ignore[override]
+        """Whether a field was chosen to be made by gradients."""
+        return any(value in FROM_TRAINING_DATA for value in self._chosen().values())
+
+    def _chosen(self) -> dict[str, str]:
+        return {name: value for name, value in self.given.items() if name in CHOSEN and isinstance(value, str)}
 
     def options(self) -> dict[str, Any]:
         """Those given, where they differ from the defaults."""
@@ -116,13 +133,16 @@ class PassStep(Step):
 
     def run(self, graph: Graph, work: Work) -> Ran:
         """Make the statistics that it needs from the graph as it is now, then run it."""
+        chosen = {name: CHOSEN[name][value] for name, value in self._chosen().items()}
         made = {
+            name: one.of(graph, work.original or graph, work.data, work.progress) for name, one in chosen.items()
+        } | {
             name: one.of(graph, work.original or graph, work.data, work.progress)
             for name, (one, _) in statistics_of(self.kind).items()
             if name not in self.given and one.unless not in self.given and work.data.calibration_samples
         }
         work.progress(self.name, 0, None)
-        graph, (log,) = run_passes(graph, [self.kind(**self.given, **made)])
+        graph, (log,) = run_passes(graph, [self.kind(**({**self.given, **made}))])
         return Ran(graph, log)
 
 
@@ -157,7 +177,10 @@ class Quantize(PlainStep):
         return True
 
     def run(self, graph: Graph, work: Work) -> Ran:
-        """Calibrate the graph as it is now, then quantize it."""
+        """Calibrate the graph as it is now, unless its ranges were learned, then quantize it."""
+        if work.ranges is not None:
+            graph, (log,) = run_passes(graph, [QuantizeStatic(work.ranges)])
+            return Ran(graph, log)
         what, total = "calibrating activations", work.data.calibration_samples
         work.progress(what, 0, total)
         ranges = calibrate(graph, work.data.calibration, self.observer, lambda done: work.progress(what, done, total))
@@ -189,7 +212,10 @@ def plain_options(kind: type[Pass]) -> tuple[Option, ...]:
     filled = statistics_of(kind)
     options = []
     for option in fields_of(kind):
-        if option.name not in filled:
+        if option.name in CHOSEN and not is_plain(option.kind):
+            named: Any = Literal[tuple(CHOSEN[option.name])]
+            options.append(Option(option.name, named | None, option.default, option.help))
+        elif option.name not in filled:
             options += [option] if is_plain(option.kind) else []
         elif is_plain(option.kind):
             options.append(Option(option.name, option.kind, AUTO, option.help))

@@ -9,11 +9,13 @@ from penjing.ir.passes import PassLog, Remark
 from penjing.recipe.step import Phase, PlainStep, Ran, Work
 
 if TYPE_CHECKING:
+    from penjing.train.fit import FitResult
+    from penjing.train.module import TrainableGraph
     from penjing.train.training import Loss, Progress
 
 
 @dataclass(frozen=True)
-class _Training(PlainStep):
+class Training(PlainStep):
     """What trainings have in common.
 
     Attributes:
@@ -46,14 +48,20 @@ class _Training(PlainStep):
 
     def run(self, graph: Graph, work: Work) -> Ran:
         """Train on `work.data.training`."""
-        from penjing.train.augment import crop_and_flip
-        from penjing.train.fit import fit
         from penjing.train.module import trainable
 
-        assert work.data.training is not None
         module = trainable(graph)
+        result = self.fit(module, work)
+        return Ran(module.to_graph(), training_log(self.name, result.losses))
+
+    def fit(self, module: "TrainableGraph", work: Work) -> "FitResult":
+        """Train `module` in place."""
+        from penjing.train.augment import crop_and_flip
+        from penjing.train.fit import fit
+
+        assert work.data.training is not None
         work.progress(self.name, 0, None)
-        result = fit(
+        return fit(
             module,
             work.data.training,
             epochs=self.epochs,
@@ -69,7 +77,6 @@ class _Training(PlainStep):
             progress=told(self.name, work),
             checkpoint=work.checkpoint,
         )
-        return Ran(module.to_graph(), training_log(self.name, result.losses))
 
     def _loss(self, work: Work) -> "Loss":
         from penjing.train.fit import cross_entropy
@@ -78,14 +85,14 @@ class _Training(PlainStep):
 
 
 @dataclass(frozen=True)
-class FineTune(_Training):
+class FineTune(Training):
     """Train all weights further; zeros stay zero."""
 
     name = "fine-tune"
 
 
 @dataclass(frozen=True)
-class Distil(_Training):
+class Distil(Training):
     """Train on what a teacher answers, and on the labels: by default the network as the recipe was given it.
 
     Attributes:
