@@ -30,7 +30,7 @@ class Reconstruct(PlainStep):
     phase = Phase.CODES
     bits: int = 4
     granularity: Literal["block", "layer"] = "block"
-    steps: int = 1000
+    steps: int = 600
     batch_size: int = 32
     seed: int = 0
 
