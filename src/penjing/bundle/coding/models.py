@@ -85,7 +85,7 @@ class Model:
         return bytes((*ends, _SYMMETRIC * self.symmetric + _NO_ZERO * self.no_zero, *self.knots))
 
 
-def read_model(data: bytes, at: int) -> tuple[Model, int]:
+def read_model(data: bytes | memoryview, at: int) -> tuple[Model, int]:
     """The model whose bytes begin at `at`, and where they end.
 
     Raises:
