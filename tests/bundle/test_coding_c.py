@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -153,8 +154,9 @@ def test_the_decoder_in_c_never_steps_outside_its_memory(packs, hostile, expecte
 def test_no_compiler_warns_about_the_decoder(require, tmp_path):
     for name in ("pj_decode.c", "pj_decode.h"):
         (tmp_path / name).write_text(FOLDER.joinpath(name).read_text())
-    for command in ([str(require("gcc"))], [sys.executable, "-m", "ziglang", "cc"]):
-        done = subprocess.run([*command, *STRICT, "-O2", "-c", "pj_decode.c", "-o", "out.o"], cwd=tmp_path,
+    commands = [str(require("gcc"))], [sys.executable, "-m", "ziglang", "cc"]
+    for command, optimize in product(commands, ("-O1", "-O3")):
+        done = subprocess.run([*command, *STRICT, optimize, "-c", "pj_decode.c", "-o", "out.o"], cwd=tmp_path,
                               capture_output=True, text=True, check=False)  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
 

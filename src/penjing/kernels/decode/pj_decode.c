@@ -186,13 +186,14 @@ static void pj_read_model(struct pj_reader *r, struct pj_model *m) {
     if (flags > 4 || lo > hi || (flags & 2 && lo == 0 && hi == 0)) r->bad = 1;
     if (r->bad) return;
     n = flags == 4 ? pj_listed(r, lo, hi, position) : pj_positions(lo, hi, flags, position);
-    for (v = 0; v < n; v++) knot[v] = (uint8_t)pj_byte(r);
+    for (v = 0; v < n && v < PJ_SYMBOLS; v++) knot[v] = (uint8_t)pj_byte(r);
     if (r->bad) return;
     for (v = 0; v < 256; v++) {
         const int symbol = v - 128, at = flags & 1 && symbol < 0 ? -symbol : symbol;
         m->start[v] = 0;
         if (symbol < lo || symbol > hi || (flags & 2 && symbol == 0)) continue;
-        for (k = 0; k < n - 2 && position[k + 1] <= at; k++) continue;
+        if (flags & 1) k = 0; /* elsewhere `at` ascends */
+        while (k < n - 2 && position[k + 1] <= at) k++;
         if (flags == 4 && at != position[k] && at != position[n - 1]) continue;
         symbols++;
         if (n < 2) {
