@@ -151,7 +151,7 @@ class Layout:
     def present(self, codes: NDArray[np.int8]) -> NDArray[np.bool_]:
         """(unit rows, units in a row) which units hold a code that is not zero."""
         height, width = UNITS[self.form.units]
-        return (codes.reshape(self.unit_rows, height, -1, width) != 0).any(axis=(1, 3))
+        return np.asarray((codes.reshape(self.unit_rows, height, -1, width) != 0).any(axis=(1, 3)))
 
     def windows(self, present: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(unit rows, windows) how many units are taken in each window, and the rank of which."""

@@ -92,7 +92,7 @@ class Model:
         return np.packbits(occurs, bitorder="little").tobytes()
 
 
-def read_model(data: bytes, at: int) -> tuple[Model, int]:
+def read_model(data: bytes | memoryview, at: int) -> tuple[Model, int]:
     """The model whose bytes begin at `at`, and where they end.
 
     Raises:

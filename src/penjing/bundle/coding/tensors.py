@@ -253,8 +253,9 @@ def _read_codes(head: _Head, decoder: Decoder) -> list[NDArray[np.int8]]:
     for layout in layouts:
         if layout.form.units:
             end = at + layout.unit_rows * len(layout.window_lengths)
-            places.append(layout.places(layout.units_of(masks[at:end].reshape(layout.unit_rows, -1))))
-            per_code_row.append(np.count_nonzero(places[-1], axis=1))
+            taken_places = layout.places(layout.units_of(masks[at:end].reshape(layout.unit_rows, -1)))
+            places.append(taken_places)
+            per_code_row.append(np.count_nonzero(taken_places, axis=1))
             at = end
         else:
             places.append(None)

@@ -25,7 +25,7 @@ def choices() -> NDArray[np.int64]:
 def _masks() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """All masks by number of bits, then size; where each number begins; the rank of each mask."""
     masks = np.arange(1 << LONGEST)
-    taken = sum(masks >> i & 1 for i in range(LONGEST))
+    taken = np.stack([masks >> i & 1 for i in range(LONGEST)]).sum(axis=0)
     order = np.argsort(taken, kind="stable")
     first = np.searchsorted(taken[order], np.arange(LONGEST + 1))
     ranks = np.empty_like(order)
@@ -41,7 +41,8 @@ def ranks_of(masks: NDArray[np.int64]) -> NDArray[np.int64]:
 def masks_of(taken: NDArray[np.int64], ranks: NDArray[np.int64]) -> NDArray[np.int64]:
     """The mask of `taken` bits with each rank."""
     order, first, _ = _masks()
-    return order[first[taken] + ranks]
+    masks: NDArray[np.int64] = order[first[taken] + ranks]
+    return masks
 
 
 def window_lengths(units: int, run: int, window: int) -> NDArray[np.int64]:

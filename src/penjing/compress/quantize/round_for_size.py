@@ -56,7 +56,8 @@ class RoundForSize(Pass):
         if not 2 <= self.bits <= 8:
             raise InvalidInput(f"weights take 2 to 8 bits, not {self.bits}")
         graph = graph.copy()
-        changed, declined = [], []
+        changed: list[Remark] = []
+        declined: list[Remark] = []
         axes = _weight_axes(graph)
         for name in prunable_weights(graph):
             remark, moved = self._round(graph, name, axes[name])
@@ -67,7 +68,8 @@ class RoundForSize(Pass):
         constant = graph.constants[name]
         if constant.quant is None:
             nearest, scales = symmetric_per_channel(constant.array, self.bits, axis)
-            top, along = 2 ** (self.bits - 1) - 1, axis
+            top = 2 ** (self.bits - 1) - 1
+            along: int | None = axis
         else:
             nearest, scales = grid_codes(constant), constant.quant.scale_array()
             top, along = TOP_CODE, constant.quant.axis
