@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from penjing.bundle import Limits, OutputSpec, Tray
+from penjing.bundle.coding import models, tensors
+from penjing.bundle.manifest_rules import ADDRESS_DIGITS
 from penjing.bundle.names import MAX_LINE
 from penjing.bundle.pack import pack_tray, save_tray
+from penjing.bundle.program_text import MAX_TEXT_BYTES
 from penjing.bundle.schema import Accuracy, InputSpec, Manifest, TargetBuild, Variant
 from penjing.bundle.strict_json import MAX_DEPTH, MAX_VALUES
 from penjing.bundle.tray import read_tray
@@ -27,8 +30,20 @@ def test_the_program_of_the_specification_reads_our_trays(spec, parts, tmp_path)
     save_tray(pack_tray(parts), tmp_path / "model.tray")
     program = re.search(r"```python\n(.*?)```", spec, re.DOTALL)[1]
     output = subprocess.check_output([sys.executable, "-c", program], cwd=tmp_path, text=True)
-    assert "conv.bias [4] (1, 1, 1, 1)" in output
-    assert "conv.weight [4, 1, 3, 3]" in output
+    assert "program w8a8\n" in output
+    assert "conv.bias s32 [4]\n" in output
+    assert "conv.weight s8 [4, 1, 3, 3]\n" in output
+
+
+def test_the_numbers_of_a_pack_are_those_of_the_coder(spec):
+    flat = " ".join(spec.split())
+    assert ", ".join(map(str, models.EXP2)) in flat
+    assert ", ".join(map(str, models.GRID)) in flat
+    assert f"u16, 1 to {tensors.MAX_LANES}. All tensors together have at most {tensors.BYTES_PER_LANE} bytes" in flat
+    assert f"u8, at most {tensors.MAX_MODELS};" in flat
+    assert f"k <= {models.MOST_LISTED}" in flat
+    assert f"of at most {MAX_TEXT_BYTES >> 20} MiB of UTF-8 text" in flat
+    assert f"the first {ADDRESS_DIGITS} digits of its `sha256`" in flat
 
 
 @pytest.mark.parametrize("record", [Manifest, InputSpec, OutputSpec, Variant, TargetBuild, Accuracy])

@@ -44,7 +44,7 @@ def _clustered(counts: np.ndarray, most: int) -> tuple[list[Model], NDArray[np.i
     for count in _TRIED:
         if count > min(most, max(len(seen), 1)):
             break
-        found = _partition(seen, count)
+        found = min((_partition(seen, count, order) for order in _orders(seen)), key=lambda part: part[0])
         if best is not None and found[0] >= best[0]:
             break
         best = found
@@ -56,11 +56,16 @@ def _clustered(counts: np.ndarray, most: int) -> tuple[list[Model], NDArray[np.i
     return models, numbers
 
 
-def _partition(seen: NDArray[np.float64], count: int) -> tuple[int, list[NDArray[np.bool_]]]:
-    """Total cost, and which rows of `seen` are in each of at most `count` parts."""
+def _orders(seen: NDArray[np.float64]) -> Sequence[NDArray[np.int64]]:
+    """Orders in which neighbours may be alike: of their magnitude, and as they come, layer by layer."""
     magnitude = seen @ np.abs(np.arange(SYMBOLS) + LOWEST) * 256 // np.maximum(seen.sum(axis=1), 1)
+    return np.argsort(magnitude, kind="stable"), np.arange(len(seen))
+
+
+def _partition(seen: NDArray[np.float64], count: int, order: NDArray[np.int64]) -> tuple[int, list[NDArray[np.bool_]]]:
+    """Total cost, and which rows of `seen` are in each of at most `count` parts, which begin as pieces of `order`."""
     number = np.empty(len(seen), np.int64)
-    number[np.argsort(magnitude, kind="stable")] = np.arange(len(seen)) * count // max(len(seen), 1)
+    number[order] = np.arange(len(seen)) * count // max(len(seen), 1)
     for last in (*[False] * (_ROUNDS if count > 1 else 0), True):
         parts = [number == i for i in range(count)]
         parts = [part for part in parts if part.any()] or [np.zeros(len(seen), np.bool_)]

@@ -3,7 +3,8 @@
     byte 0    lo + 128     the symbols are lo..hi, within -128..127
     byte 1    hi + 128
     byte 2    1: symmetric, -v is as likely as v     2: zero does not occur     4 alone: listed
-    listed    their number, then the symbols between lo and hi that occur, + 128, ascending
+    listed    the number of symbols that occur between lo and hi, then these symbols + 128, ascending; where they are
+              more than 30, a bit for each symbol between lo and hi instead, set where it occurs, the lowest bit first
     then      a byte q for each knot; none where there is only one symbol
 
 A knot says that its symbol has the weight 2^(-q/8). Knots lie at 0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96 and
@@ -33,7 +34,7 @@ GRID = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 EXP2 = (1073741824, 1028218693, 984625594, 942880699, 902905651, 864625413, 827968132, 792865000,
         759250125, 727060411, 696235434, 666717336, 638450708, 611382493, 585461881, 560640218)  # fmt: skip
 _SYMMETRIC, _NO_ZERO, _LISTED = 1, 2, 4
-MOST_LISTED = 30  # between lo and hi
+MOST_LISTED = 30  # between lo and hi; more are told by bits
 _MOST_SHIFT = 29  # no weight is 0
 _REFINEMENTS = (-1, 1, -3, 3)
 _SWEEPS = 2
@@ -81,8 +82,14 @@ class Model:
         """The bytes of the table above."""
         ends = self.lo - LOWEST, self.hi - LOWEST
         if self.listed:
-            return bytes((*ends, _LISTED, len(self.listed), *(v - LOWEST for v in self.listed), *self.knots))
+            return bytes((*ends, _LISTED, len(self.listed), *self._list(), *self.knots))
         return bytes((*ends, _SYMMETRIC * self.symmetric + _NO_ZERO * self.no_zero, *self.knots))
+
+    def _list(self) -> bytes:
+        if len(self.listed) <= MOST_LISTED:
+            return bytes(v - LOWEST for v in self.listed)
+        occurs = np.isin(np.arange(self.lo + 1, self.hi), self.listed)
+        return np.packbits(occurs, bitorder="little").tobytes()
 
 
 def read_model(data: bytes | memoryview, at: int) -> tuple[Model, int]:
@@ -107,12 +114,17 @@ def read_model(data: bytes | memoryview, at: int) -> tuple[Model, int]:
 
 def _read_listed(data: bytes | memoryview, at: int, lo: int, hi: int) -> tuple[Model, int]:
     inner = data[at + 3] if at + 3 < len(data) else 0
-    knots = at + 4 + inner
+    by_bits = inner > MOST_LISTED
+    knots = at + 4 + (max(hi - lo + 6, 0) // 8 if by_bits else inner)
     end = knots + inner + 2
-    if end > len(data) or not 1 <= inner <= MOST_LISTED:
+    if end > len(data) or inner < 1:
         raise ModelFault("a list of symbols is cut short")
-    listed = tuple(byte + LOWEST for byte in data[at + 4 : knots])
-    if any(a >= b for a, b in pairwise((lo, *listed, hi))):
+    if by_bits:
+        occurs = np.unpackbits(np.frombuffer(data[at + 4 : knots], np.uint8), bitorder="little")
+        listed = tuple(lo + 1 + int(i) for i in np.flatnonzero(occurs))
+    else:
+        listed = tuple(byte + LOWEST for byte in data[at + 4 : knots])
+    if len(listed) != inner or any(a >= b for a, b in pairwise((lo, *listed, hi))):
         raise ModelFault("a list of symbols does not ascend")
     return Model(lo, hi, False, False, tuple(data[knots:end]), listed), end
 
@@ -126,9 +138,9 @@ def fitted(counts: np.ndarray, *, refine: bool = False) -> Model:
     no_zero = bool(counts[-LOWEST] == 0) and lo < 0 < hi
     kinds = (False, True) if lo < 0 < hi else (False,)
     tried = [_fitted(counts, Model(lo, hi, symmetric, no_zero, ()), refine) for symmetric in kinds]
-    if 3 <= present.size <= MOST_LISTED + 2:
+    if present.size >= 3:
         listed = tuple(int(v) + LOWEST for v in present[1:-1])
-        tried.append(_fitted(counts, Model(lo, hi, False, False, (), listed), refine))
+        tried.append(_fitted(counts, Model(lo, hi, False, False, (), listed), refine=False))
     return min(tried, key=lambda model: cost(model, counts))
 
 

@@ -25,7 +25,7 @@ def choices() -> NDArray[np.int64]:
 def _masks() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """All masks by number of bits, then size; where each number begins; the rank of each mask."""
     masks = np.arange(1 << LONGEST)
-    taken = np.sum([masks >> i & 1 for i in range(LONGEST)], axis=0, dtype=np.int64)
+    taken = np.stack([masks >> i & 1 for i in range(LONGEST)]).sum(axis=0)
     order = np.argsort(taken, kind="stable")
     first = np.searchsorted(taken[order], np.arange(LONGEST + 1))
     ranks = np.empty_like(order)

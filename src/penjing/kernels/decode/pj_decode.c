@@ -9,6 +9,8 @@
 
 #define PJ_BUCKETS (1 << PJ_DECODE_BUCKET_BITS)
 #define PJ_LONGEST_WINDOW 16
+#define PJ_SYMBOLS 256
+#define PJ_MOST_LISTED 30
 #define PJ_MOST_LANES 16384
 #define PJ_BYTES_PER_LANE 16384
 #define PJ_UNITS_AT_ONCE 64
@@ -124,7 +126,7 @@ static void pj_next(struct pj_reader *r, struct pj_tensor *t, uint32_t align, ui
 }
 
 /* Where the knots of a model lie, ascending: symbols, or magnitudes where it is symmetric. Their number. */
-static int pj_positions(int lo, int hi, uint32_t flags, int *position) {
+static int pj_positions(int lo, int hi, uint32_t flags, int16_t *position) {
     static const uint8_t grid[15] = {0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128};
     const int no_zero = (flags & 2) != 0;
     int i, n = 0;
@@ -132,34 +134,41 @@ static int pj_positions(int lo, int hi, uint32_t flags, int *position) {
     if (flags & 1) {
         const int top = -lo > hi ? (lo > 0 ? hi : -lo) : (hi < 0 ? -lo : hi);
         for (i = no_zero; i < 15 && grid[i] < top; i++) position[n++] = grid[i];
-        position[n++] = top;
+        position[n++] = (int16_t)top;
         return n;
     }
-    position[n++] = lo;
+    position[n++] = (int16_t)lo;
     for (i = -14; i < 15; i++) {
         const int p = i < 0 ? -grid[-i] : grid[i];
-        if (p > lo && p < hi && !(no_zero && p == 0)) position[n++] = p;
+        if (p > lo && p < hi && !(no_zero && p == 0)) position[n++] = (int16_t)p;
     }
-    position[n++] = hi;
+    position[n++] = (int16_t)hi;
     return n;
 }
 
 /* The symbols that a model lists, its ends included; their number. */
-static int pj_listed(struct pj_reader *r, int lo, int hi, int *position) {
+static int pj_listed(struct pj_reader *r, int lo, int hi, int16_t *position) {
     const int inner = (int)pj_byte(r);
-    int i;
-    if (inner < 1 || inner > 30) r->bad = 1;
-    position[0] = lo;
-    for (i = 1; i <= inner && !r->bad; i++) {
-        position[i] = (int)pj_byte(r) - 128;
-        if (position[i] <= position[i - 1]) r->bad = 1;
+    int n = 1, i;
+    if (inner < 1 || lo >= hi) r->bad = 1;
+    position[0] = (int16_t)lo;
+    for (i = 0; inner <= PJ_MOST_LISTED && i < inner && !r->bad; i++) {
+        position[n++] = (int16_t)((int)pj_byte(r) - 128);
+        if (position[n - 1] <= position[n - 2]) r->bad = 1;
     }
-    if (r->bad || hi <= position[inner]) {
-        r->bad = 1;
-        return 0;
+    for (i = lo + 1; inner > PJ_MOST_LISTED && i < hi && !r->bad; i += 8) {
+        uint32_t bits = pj_byte(r);
+        int v;
+        for (v = i; bits; v++, bits >>= 1) {
+            if (!(bits & 1)) continue;
+            if (v < hi) position[n++] = (int16_t)v;
+            else r->bad = 1;
+        }
     }
-    position[inner + 1] = hi;
-    return inner + 2;
+    if (n != inner + 1 || hi <= position[n - 1]) r->bad = 1;
+    if (r->bad) return 0;
+    position[n++] = (int16_t)hi;
+    return n;
 }
 
 static void pj_read_model(struct pj_reader *r, struct pj_model *m) {
@@ -169,19 +178,22 @@ static void pj_read_model(struct pj_reader *r, struct pj_model *m) {
                                       638450708,  611382493,  585461881, 560640218};
     const int lo = (int)pj_byte(r) - 128, hi = (int)pj_byte(r) - 128;
     const uint32_t flags = pj_byte(r);
-    int position[32], knot[32], n, v, k = 0, best = 0;
+    int16_t position[PJ_SYMBOLS];
+    uint8_t knot[PJ_SYMBOLS];
+    int n, v, k = 0, best = 0;
     uint32_t symbols = 0, given = 0;
     uint64_t total = 0;
     if (flags > 4 || lo > hi || (flags & 2 && lo == 0 && hi == 0)) r->bad = 1;
     if (r->bad) return;
     n = flags == 4 ? pj_listed(r, lo, hi, position) : pj_positions(lo, hi, flags, position);
-    for (v = 0; v < n; v++) knot[v] = (int)pj_byte(r);
+    for (v = 0; v < n && v < PJ_SYMBOLS; v++) knot[v] = (uint8_t)pj_byte(r);
     if (r->bad) return;
     for (v = 0; v < 256; v++) {
         const int symbol = v - 128, at = flags & 1 && symbol < 0 ? -symbol : symbol;
         m->start[v] = 0;
         if (symbol < lo || symbol > hi || (flags & 2 && symbol == 0)) continue;
-        for (k = 0; k < n - 2 && position[k + 1] <= at; k++) continue;
+        if (flags & 1) k = 0; /* elsewhere `at` ascends */
+        while (k < n - 2 && position[k + 1] <= at) k++;
         if (flags == 4 && at != position[k] && at != position[n - 1]) continue;
         symbols++;
         if (n < 2) {
@@ -242,7 +254,8 @@ static int pj_open(const uint8_t *data, size_t bytes, uint32_t align, struct pj_
     for (i = 0; i < pack->n_models && !r.bad; i++) {
         const int lo = (int)pj_byte(&r) - 128, hi = (int)pj_byte(&r) - 128;
         const uint32_t flags = pj_byte(&r);
-        int position[32], n = flags == 4 ? pj_listed(&r, lo, hi, position) : pj_positions(lo, hi, flags, position);
+        int16_t position[PJ_SYMBOLS];
+        int n = flags == 4 ? pj_listed(&r, lo, hi, position) : pj_positions(lo, hi, flags, position);
         for (; n > 0 && !r.bad; n--) pj_byte(&r);
     }
     pack->stream = r.at;
