@@ -23,15 +23,6 @@ STEPS = SAMPLES // BATCH
 OPTIONS = {"epochs": 3, "batch_size": BATCH, "learning_rate": 0.05}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Layers this small only wait for each other on several threads, and for seconds on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @dataclass(frozen=True, eq=False)
 class Blobs:
     """Images of 1x6x6 whose class is the row that is bright."""

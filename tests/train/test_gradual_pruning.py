@@ -33,7 +33,7 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
 
 def by_magnitude(weights, density):
-    return global_ratio_masks(weights, max(0.0, round(1 - density, 9)))
+    return global_ratio_masks(weights, 1 - density)
 
 
 def weights_of(graph: Graph) -> np.ndarray:

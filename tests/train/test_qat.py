@@ -32,14 +32,6 @@ from penjing.train.qat import QuantizedGraph, activation_step, least_squares_ste
 OPTIONS = {"epochs": 4, "batch_size": 16, "learning_rate": 0.01}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def cnn() -> Graph:
     """With a residual, a pool, an operand that is a constant, and two linear layers."""
     net = Network()

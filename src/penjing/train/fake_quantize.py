@@ -6,8 +6,8 @@ Backwards, x gets the gradient of x^ wherever low <= v <= high and 0 elsewhere (
 
     d x^ / d s  =  q - v inside,    low or high outside                                             (equation 3)
 
-times g = 1 / sqrt(n high), n being how many values share the step (section 2.2). (Esser et al., "Learned Step Size
-Quantization", 2020.)
+times g = 1 / sqrt(n max(-low, high)), n being how many values share the step (section 2.2). (Esser et al., "Learned
+Step Size Quantization", 2020.)
 
 g is chosen there so that a step moves about as fast, relative to its size, as the values that share it: the ratio
 
@@ -40,7 +40,7 @@ class StepSizes(nn.Module):
         start: s_0, float32, of a shape that broadcasts against what is rounded.
         shared: n above; of activations, those of one sample.
         low: the lowest code, 0 or less.
-        high: the highest code, above 0.
+        high: the highest code, 0 or more.
 
     Raises:
         QuantizationError: a step to start from is not a positive number.
@@ -55,7 +55,7 @@ class StepSizes(nn.Module):
         self.register_buffer("start", start.clone())
         self.relative = nn.Parameter(torch.ones_like(start))
         self.low, self.high = low, high
-        self._gradient = _Gradient(1 / math.sqrt(shared * high), shared)
+        self._gradient = _Gradient(1 / math.sqrt(shared * max(-low, high)), shared)
 
     def forward(self) -> torch.Tensor:
         """The present steps."""

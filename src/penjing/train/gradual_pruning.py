@@ -98,7 +98,8 @@ class GradualPruning:
             return
         graph = _graph(module)
         weights = {name: graph.constant(name).detach().cpu().numpy() for name in graph.maskable()}
-        for name, keep in self._masks_for(weights, 1 - self.sparsity_at(step)).items():
+        density = round(1 - self.sparsity_at(step), 12)  # so that 1 - density is the sparsity as it was written
+        for name, keep in self._masks_for(weights, density).items():
             before = graph.mask(name) if name in weights else np.ones_like(keep)
             graph.set_mask(name, keep & before if keep.shape == before.shape else keep)
             if not graph.mask(name).any():

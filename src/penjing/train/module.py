@@ -151,9 +151,10 @@ class TrainableGraph(nn.Module):
 
     def batch_norms(self) -> list[Node]:
         """The batch norms that were not folded and whose statistics are constants."""
-        known = self._graph.constants
-        norms = [node for node in self._graph.nodes if isinstance(node.op, BatchNorm)]
-        return [node for node in norms if all(name in known for name in node.inputs[3:5])]
+        return [node for node in self._graph.nodes if self._has_statistics(node)]
+
+    def _has_statistics(self, node: Node) -> bool:
+        return isinstance(node.op, BatchNorm) and all(name in self._graph.constants for name in node.inputs[3:5])
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Inputs (N, ...) in, outputs (N, ...) out; a tuple when the graph has several outputs."""
@@ -190,7 +191,8 @@ class TrainableGraph(nn.Module):
     def _results(self, node: Node, values: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         assert isinstance(node.op, Operator)
         operands = self._operands(node, values)
-        if isinstance(node.op, BatchNorm) and self.training and self.batch_norm == "train":
+        if self.training and self.batch_norm == "train" and self._has_statistics(node):
+            assert isinstance(node.op, BatchNorm)
             x, gamma, beta, mean, var = operands
             assert x is not None
             return (F.batch_norm(x, mean, var, gamma, beta, training=True, momentum=MOMENTUM, eps=node.op.eps),)

@@ -67,9 +67,9 @@ class QuantizedGraph(TrainableGraph):
                 raise QuantizationError(f"%{name} was not calibrated", hint="calibrate this very graph")
             step, zero = activation_step(*ranges[name])
             features = math.prod(graph.types[name].bounds[1:])
-            high = max(TOP_ACTIVATION - zero, 1)
             self._zero_points[name] = zero
-            self._add_steps(name, StepSizes(torch.tensor(step), shared=features, low=-zero, high=high))
+            steps = StepSizes(torch.tensor(step), shared=features, low=-zero, high=TOP_ACTIVATION - zero)
+            self._add_steps(name, steps)
 
     def _add_steps(self, name: str, steps: StepSizes) -> None:
         self._step_keys[name] = f"s{len(self._step_keys)}"
