@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import compression_tables
 import performance_tables as tables
 import sparse_tables
 
@@ -21,11 +22,20 @@ from penjing.core.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "limits.md", ROOT / "docs" / "performance.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "docs" / "compression.md",
+    ROOT / "docs" / "limits.md",
+    ROOT / "docs" / "performance.md",
+)
 
 _PLACE = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 _NOT_MEASURED = "Not measured in this checkout yet: `python benchmarks/{command}` does it.\n"
-_COMMANDS = {"models-avx2": "models.py --isa avx2 --output docs/results/models-avx2.json"}
+_COMMANDS = {
+    "models-avx2": "models.py --isa avx2 --output docs/results/models-avx2.json",
+    "compression/resnet20_blocks": "compression/resnet20_n_of_m.py --form blocks --density 0.2 "
+    "--output docs/results/compression/resnet20_blocks.json",
+}
 
 
 def accuracy(record: dict[str, Any]) -> Iterator[str]:
@@ -58,6 +68,14 @@ FIGURES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "sparse": ("sparse", sparse_tables.sparse),
     "sparse-peers": ("sparse", sparse_tables.sparse_peers),
     "sparse-line": ("sparse", sparse_tables.sparse_line),
+    "small-mnist": ("compression/mnist", compression_tables.mnist),
+    "four-bits": ("compression/resnet20_w4a8", compression_tables.four_bits),
+    "zeros-trained": ("compression/resnet20_n_of_m", compression_tables.trained_forms),
+    "blocks-trained": ("compression/resnet20_blocks", compression_tables.trained_forms),
+    "channels-trained": ("compression/resnet20_channels", compression_tables.trained_forms),
+    "photographs": ("compression/efficientnet_lite0", compression_tables.photographs),
+    "quantizers": ("compression/peers", compression_tables.peers),
+    "coding": ("compression/coding", compression_tables.coding),
 }
 
 

@@ -1,0 +1,90 @@
+"""Tables of docs/results/compression/*.json, as lines of Markdown."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def mnist(record: dict[str, Any]) -> Iterator[str]:
+    """Whole files of MNIST networks."""
+    yield (
+        "| Network | Bar | Whole file, bytes | Times smaller | With the library here | Weights alone "
+        "| Error (95 % interval) | Baseline's error |"
+    )
+    yield "|---|---|---:|---:|---:|---:|---:|---:|"
+    for r in record["results"]:
+        e, bar = r["error"], r["bar"]
+        limit = "no significant loss" if bar["error_percent"] is None else f"<= {bar['error_percent']} % error"
+        yield (
+            f"| {r['network']} | {bar['ratio']:g}x, {limit} | {r['file_bytes']:,} | **{r['ratio']:.0f}x** "
+            f"| {r['file_with_library_bytes']:,} | {r['packed_weights_bytes']:,} ({r['weights_ratio']:.0f}x) "
+            f"| {_percent(e['value'])} ({_percent(e['low'])} .. {_percent(e['high'])}) "
+            f"| {_percent(r['baseline_error'])} (p = {r['drop']['p_value']:.2g}) |"
+        )
+
+
+def four_bits(record: dict[str, Any]) -> Iterator[str]:
+    """ResNet-20 with 4-bit weights."""
+    yield f"| ResNet-20, {record['results']['n']:,} test images | Accuracy (95 % interval) | Lost, in points (95 %) |"
+    yield "|---|---:|---:|"
+    for name, r in record["results"]["forms"].items():
+        a = r["accuracy"]
+        lost = "" if name == "float" else _drop(r["drop"])
+        yield f"| {name} | {_percent(a['value'])} ({_percent(a['low'])} .. {_percent(a['high'])}) | {lost} |"
+
+
+def trained_forms(record: dict[str, Any]) -> Iterator[str]:
+    """A pruned network against its own dense form."""
+    result = record["results"]
+    yield (
+        f"| ResNet-20, {result['images']:,} test images, {result['epochs']} epochs | Accuracy | Lost, in points (95 %) "
+        "| Time of a call | Times as fast | MACs |"
+    )
+    yield "|---|---:|---:|---:|---:|---:|"
+    for r in result["rows"]:
+        faster = r["faster"] if "faster" in r else 1 / r["time_ratio"]
+        yield (
+            f"| {r['form']} | {_percent(r['accuracy']['accuracy'])} | {_drop(r['drop'])} | {r['median_us']:.1f} us "
+            f"| {faster:.2f} | {r['macs'] / 1e6:.1f} M |"
+        )
+
+
+def photographs(record: dict[str, Any]) -> Iterator[str]:
+    """Agreement of EfficientNet-Lite0 with its float form."""
+    yield "| EfficientNet-Lite0 | Same class as in floats (95 %) | Right class | In floats |"
+    yield "|---|---:|---:|---:|"
+    for r in record["results"]:
+        yield (
+            f"| w8a8, {r['observer']} ranges, {r['n']} photographs | {_percent(r['agreement'])} "
+            f"({_percent(r['low'])} .. {_percent(r['high'])}) | {_percent(r['accuracy'])} "
+            f"| {_percent(r['float_accuracy'])} |"
+        )
+
+
+def peers(record: dict[str, Any]) -> Iterator[str]:
+    """Other quantizers on ResNet-20."""
+    yield "| Tool | Form | Accuracy | Lost, in points (95 %) |"
+    yield "|---|---|---:|---:|"
+    for r in record["results"]:
+        if "failed" in r:
+            yield f"| {r['tool']} | {r['form']} | not to be had | {r['failed']} |"
+        else:
+            yield f"| {r['tool']} | {r['form']} | {_percent(r['accuracy'])} | {_drop(r['drop'])} |"
+
+
+def coding(record: dict[str, Any]) -> Iterator[str]:
+    """Bits a weight on disk, and the speed of decoding."""
+    yield "| Weights of ResNet-20 | Zeros | zstd -19, bits a weight | Coded | Smaller | Decoded in C | In numpy |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    for r in record["results"]:
+        yield (
+            f"| {r['form']} | {100 * r['zeros']:.0f} % | {r['zstd_bits']:.2f} | {r['bits']:.2f} "
+            f"| {100 * r['smaller']:.1f} % | {r['c_mb_per_s']:.0f} MB/s | {r['numpy_mb_per_s']:.0f} MB/s |"
+        )
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _drop(d: Mapping[str, float]) -> str:
+    return f"{100 * d['value']:+.2f} ({100 * d['low']:+.2f} .. {100 * d['high']:+.2f})"
