@@ -1,7 +1,7 @@
 """ResNet-20 with 4-bit weights, without labels: learned rounding against rounding to nearest, in the integer program.
 
 Writes docs/results/compression/resnet20_w4a8.json and prints a table. Needs PENJING_DATA with CIFAR-10 (JPEG) and the
-trained ResNet-20; takes some ten minutes on one core. Blocks that are done are kept in the folder `compression` of
+trained ResNet-20; takes three to seven minutes on a core. Blocks that are done are kept in the folder `compression` of
 PENJING_CACHE, so that the same command goes on where it was cut short. `--quick` shows in half a minute that all of it
 works; its figures say little.
 """
