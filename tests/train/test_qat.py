@@ -168,6 +168,26 @@ def test_rounding_is_half_to_even_and_limited():
     assert fake_quantize(x.bfloat16(), torch.tensor(1.0), -3, 3).dtype is torch.bfloat16
 
 
+@pytest.mark.parametrize("layout", ["rows", "channels last", "a slice"])
+def test_large_activations_are_rounded_alike_in_every_layout(layout):
+    whole = torch.randn(3, 40, 36, 34, generator=torch.Generator().manual_seed(0))  # several pieces and a rest
+    x = {
+        "rows": whole,
+        "channels last": whole.contiguous(memory_format=torch.channels_last),
+        "a slice": torch.cat([whole, whole], 1)[:, :40],
+    }[layout].requires_grad_()
+    s = torch.tensor(0.25, requires_grad=True)
+    y = fake_quantize(x, s, -3, 6)
+    assert torch.equal(y, (whole / 0.25).round().clamp(-3, 6) * 0.25)
+    pulls = torch.randn(whole.shape, generator=torch.Generator().manual_seed(1))
+    (y * pulls).sum().backward()
+    v = whole.double() / 0.25
+    inside = (v >= -3) & (v <= 6)
+    assert torch.equal(x.grad, pulls * inside)
+    want = (torch.where(inside, v.round() - v, v.clamp(-3, 6)) * pulls).sum()
+    assert s.grad.item() == pytest.approx(want.item(), rel=1e-3)
+
+
 @given(st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=9), st.floats(0.125, 2, width=32))
 def test_gradients_are_those_of_learned_step_sizes(values, step):
     x = torch.tensor(values, requires_grad=True)

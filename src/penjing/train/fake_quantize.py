@@ -22,6 +22,7 @@ then moves as the paper has it, and under Adam, whose step does not depend on th
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ from torch import nn
 
 from penjing.core.errors import QuantizationError
 
+_PIECE = 2**15  # values rounded at a time: their float32 and what is made of them stay in the cache
 LEAST = 2.0**-6  # of p: a step stays positive whatever the learning rate
 
 
@@ -110,33 +112,57 @@ class _FakeQuantize(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, steps: torch.Tensor, low: int, high: int, of_steps: _Gradient
     ) -> torch.Tensor:
+        x = _dense(x)
         ctx.save_for_backward(x, steps)
         ctx.limits, ctx.of_steps = (low, high), of_steps
-        return _codes(x, steps, low, high).mul_(steps).to(x.dtype)
+        rounded = torch.empty_like(x)
+        for part, place in _pieces(steps, x, rounded):
+            place.copy_(_codes(part, steps, low, high).mul_(steps))
+        return rounded
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None, None, None]:
         x, steps = ctx.saved_tensors
         low, high = ctx.limits
-        (gradient,) = gradients
-        v = x.float() / steps
-        inside = gradient * ((v >= low) & (v <= high))
+        gradient = torch.empty_like(x).copy_(gradients[0])  # of the layout of x, whatever it comes in
+        inside = torch.empty_like(x)
+        slope, of_x, size = (torch.zeros_like(steps) for _ in range(3))
+        for x_part, gradient_part, place in _pieces(steps, x, gradient, inside):
+            v, g = x_part.float() / steps, gradient_part.float()
+            limited = v.clamp(low, high)
+            passed = g * (limited == v)
+            place.copy_(passed)
+            if ctx.needs_input_grad[1]:
+                of_x += g.square().sum_to_size(steps.shape)
+                size += v.square().sum_to_size(steps.shape)
+                slope += limited.round_().mul_(g).sub_(v.mul_(passed)).sum_to_size(steps.shape)
         if not ctx.needs_input_grad[1]:
             return inside, None, None, None, None
-        of_steps = (v.round().clamp_(low, high) * gradient).sub_(v.mul_(inside)).sum_to_size(steps.shape)
-        of_steps = of_steps * ctx.of_steps.scale
+        of_steps = slope * ctx.of_steps.scale
         if ctx.of_steps.shared is not None:
             samples = x.numel() / (steps.numel() * ctx.of_steps.shared)
-            slope = _norm(gradient, steps) / _norm(x, steps).clamp_min(torch.finfo(torch.float32).tiny)
-            limit = samples * steps * slope
+            limit = samples * of_x.sqrt() / size.sqrt().clamp_min(torch.finfo(torch.float32).tiny)
             of_steps = of_steps.clamp(-limit, limit)
         return inside, of_steps, None, None, None
 
 
+def _dense(x: torch.Tensor) -> torch.Tensor:
+    return x if x.is_contiguous() or _is_channels_last(x) else x.contiguous()
+
+
+def _is_channels_last(x: torch.Tensor) -> bool:
+    return x.ndim == 4 and bool(x.is_contiguous(memory_format=torch.channels_last))
+
+
+def _pieces(steps: torch.Tensor, *tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Dense tensors of one layout, cut alike: whole where steps broadcast, else into pieces that stay in the cache."""
+    if steps.ndim:
+        yield tensors
+        return
+    flat = [(x.permute(0, 2, 3, 1) if _is_channels_last(x) else x).reshape(-1) for x in tensors]
+    for start in range(0, flat[0].numel(), _PIECE):
+        yield tuple(x[start : start + _PIECE] for x in flat)
+
+
 def _codes(x: torch.Tensor, steps: torch.Tensor, low: int, high: int) -> torch.Tensor:
     return (x.float() / steps).round_().clamp_(low, high)
-
-
-def _norm(x: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    """Of the values that share each step."""
-    return x.float().square().sum_to_size(steps.shape).sqrt()
