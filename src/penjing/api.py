@@ -20,8 +20,9 @@ from penjing.bundle.coding.generated import generated
 from penjing.bundle.golden import Golden
 from penjing.bundle.pack import LibraryParts, TrayParts, VariantParts, pack_tray, save_tray
 from penjing.bundle.schema import Accuracy, InputSpec, OutputSpec
+from penjing.compress.observe import Batch
 from penjing.compress.prune.prune_magnitude import PruneMagnitude
-from penjing.compress.quantize.calibrate import Batch, calibrate
+from penjing.compress.quantize.calibrate import calibrate
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm

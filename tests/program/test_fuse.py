@@ -8,10 +8,11 @@ from penjing.ir.graph import Graph, Node
 from penjing.ops.add import Add, Sub
 from penjing.ops.conv2d import Conv2d, QConv2d
 from penjing.ops.evaluate import evaluate
+from penjing.ops.fusion import fuse
 from penjing.ops.pool2d import MaxPool2d
 from penjing.ops.relu import Relu, Relu6
 from penjing.program.interpret import interpret
-from penjing.program.lower import fuse, lower
+from penjing.program.lower import lower
 from penjing.testing.networks import Network, batches
 
 

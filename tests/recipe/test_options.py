@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from penjing.compress.layer_inputs import LayerInputs
-from penjing.compress.quantize.calibrate import Batch, Ranges
+from penjing.compress.observe import Batch
+from penjing.compress.quantize.calibrate import Ranges
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph
 from penjing.ir.passes import Pass, PassResult, Remark

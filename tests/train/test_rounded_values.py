@@ -7,13 +7,13 @@ from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.ir.graph import Graph
 from penjing.ops.add import Add
 from penjing.ops.concat import Concat
+from penjing.ops.fusion import between_roundings, fuse
 from penjing.ops.pool2d import MaxPool2d
 from penjing.ops.relu import Relu
 from penjing.ops.sigmoid import Sigmoid
-from penjing.program.lower import fuse
 from penjing.testing.networks import Network
 from penjing.testing.random_graphs import RandomGraph, float_graphs
-from penjing.train.rounded_values import between_roundings, rounded_values
+from penjing.train.rounded_values import rounded_values
 
 
 @given(float_graphs())

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penjing.compress.quantize.calibrate import Batch
+from penjing.compress.observe import Batch, observe
 from penjing.core.errors import CalibrationError
 from penjing.ir.graph import Graph, Node
-from penjing.ops.evaluate import evaluate
 from penjing.ops.operator import Operator
 
 _Float64 = NDArray[np.float64]
@@ -62,15 +61,7 @@ def collect_layer_inputs(
         for node in readers.get(name, ()):
             _add(sums, graph, node, array)
 
-    samples = 0
-    for batch in batches:
-        inputs = batch if isinstance(batch, tuple) else (batch,)
-        evaluate(graph, *inputs, watch=watch)
-        samples += len(inputs[0])
-        if progress is not None:
-            progress(samples)
-    if not samples:
-        raise CalibrationError("the calibration set is empty", hint="give at least one batch; 100 to 500 samples do")
+    observe(graph, batches, watch, progress)
     return {name: LayerInputs(gram / rows, mean / rows, rows) for name, (gram, mean, rows) in sums.items()}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from penjing.compress.quantize.calibrate import Batch
+from penjing.compress.observe import Batch
 from penjing.ir.graph import Graph
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penjing.compress.quantize.calibrate import Batch, calibrate
+from penjing.compress.observe import Batch
+from penjing.compress.quantize.calibrate import calibrate
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
 from penjing.core.errors import PenjingError, ToolchainError

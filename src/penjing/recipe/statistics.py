@@ -15,9 +15,10 @@ from types import ModuleType
 from typing import Any
 
 from penjing.compress.layer_inputs import LayerInputs, collect_layer_inputs
+from penjing.compress.observe import Batch
 from penjing.compress.prune.hessian_importance import hessian_importance
 from penjing.compress.quantize.bias_drift import measured_drift
-from penjing.compress.quantize.calibrate import Batch, Ranges, calibrate
+from penjing.compress.quantize.calibrate import Ranges, calibrate
 from penjing.compress.structure.remove_layers import removal_effects
 from penjing.compress.structure.residual_blocks import block_effects
 from penjing.ir.graph import Graph

@@ -15,7 +15,7 @@ import torch
 
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
-from penjing.ops.add import Add
+from penjing.ops.fusion import between_roundings
 from penjing.ops.operator import Operator, QuantRule
 
 Granularity = Literal["block", "layer"]
@@ -64,19 +64,10 @@ def find_blocks(graph: Graph, granularity: Granularity = "block") -> list[Block]
 
 
 def computed_codes(graph: Graph) -> set[str]:
-    """Values that integer code holds in 8 bits: all but those that a layer or an addition clamps or adds in passing."""
-    users, producers, sinks = graph.users(), graph.producers(), graph.sinks()
-    found = set(graph.inputs)
-    for name, node in producers.items():
-        assert isinstance(node.op, Operator)
-        if node.op.quant_rule is not QuantRule.OWN:
-            continue
-        reader = users[name][0] if len(users[name]) == 1 and name not in sinks else None
-        is_clamped = reader is not None and isinstance(reader.op, Operator) and reader.op.clamp_range() is not None
-        is_added = reader is not None and isinstance(reader.op, Add) and node.op.weight_input is not None
-        if not (is_clamped or is_added):
-            found.add(name)
-    return found
+    """Values that integer code computes in 8 bits: all but those that another operator clamps or adds in passing."""
+    passed = between_roundings(graph)
+    own = (n for n in graph.nodes if isinstance(n.op, Operator) and n.op.quant_rule is QuantRule.OWN)
+    return {*graph.inputs, *(name for node in own for name in node.outputs if name not in passed)}
 
 
 def run_nodes(

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from penjing.compress.quantize.calibrate import Batch
+from penjing.compress.observe import Batch
 from penjing.compress.quantize.layers import check_names, layers
 from penjing.core.errors import CalibrationError, InvalidGraph, InvalidInput
 from penjing.ir.graph import Graph, Node

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from penjing.compress.observe import Batch, observe
 from penjing.compress.quantize.observers import Observer, ObserverKind, make_observer
-from penjing.core.errors import CalibrationError
 from penjing.ir.graph import Graph
-from penjing.ops.evaluate import evaluate
 from penjing.ops.operator import Operator, QuantRule
-
-Batch = np.ndarray | tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -49,15 +46,7 @@ def calibrate(
         if name in observers:
             observers[name].update(array)
 
-    samples = 0
-    for batch in batches:
-        inputs = batch if isinstance(batch, tuple) else (batch,)
-        evaluate(graph, *inputs, watch=watch)
-        samples += len(inputs[0])
-        if progress is not None:
-            progress(samples)
-    if not samples:
-        raise CalibrationError("the calibration set is empty", hint="give at least one batch; 100 to 500 samples do")
+    samples = observe(graph, batches, watch, progress)
     return Ranges({name: seen.range() for name, seen in observers.items()}, samples)
 
 

@@ -17,6 +17,7 @@ from penjing.ir.graph import Graph, Node
 from penjing.ir.grid import grid_codes, round_to_grid
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant, DType, Names, Quant
+from penjing.ops.fusion import computed_for_concat
 from penjing.ops.operator import Operator, QuantRule
 
 # leaves room for the sum of products: at most 2^30 of the 2^31 - 1 may be bias
@@ -37,7 +38,8 @@ class QuantizeStatic(Pass):
         """A graph in stage `compressed`; float constants that operators read as they are stay."""
         graph = graph.copy()
         quants = self._activations(graph)
-        _share_with_concat(graph, quants)
+        for name, joined in computed_for_concat(graph).items():
+            quants[name] = quants[joined]
         for name, quant in quants.items():
             graph.types[name] = graph.types[name].with_quant(quant)
         changed = _Constants(graph).quantize()
@@ -74,20 +76,6 @@ def _quant(low: float, high: float) -> Quant:
 def _operand_quant(array: np.ndarray) -> Quant:
     """Of a constant that takes part like an activation."""
     return _quant(float(array.min()), float(array.max()))
-
-
-def _share_with_concat(graph: Graph, quants: dict[str, Quant]) -> None:
-    """What only a concat reads is computed in the concat's codes at once, which saves a table."""
-    users, producers = graph.users(), graph.producers()
-    for node in reversed(graph.nodes):
-        if node.op.name != "concat":
-            continue
-        for name in node.inputs:
-            maker = producers.get(name)
-            if maker is None or len(users[name]) > 1 or name in graph.outputs:
-                continue
-            if isinstance(maker.op, Operator) and maker.op.quant_rule is QuantRule.OWN:
-                quants[name] = quants[node.output]
 
 
 class _Constants:

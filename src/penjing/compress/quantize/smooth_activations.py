@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penjing.compress.quantize.calibrate import Batch
+from penjing.compress.observe import Batch, observe
 from penjing.compress.quantize.channel_scaling import (
     Reader,
     channel_axis,
@@ -36,7 +36,6 @@ from penjing.compress.quantize.layers import check_finite, check_names
 from penjing.core.errors import CalibrationError, InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
-from penjing.ops.evaluate import evaluate
 from penjing.ops.operator import Operator
 
 _Float64 = NDArray[np.float64]
@@ -70,15 +69,7 @@ def collect_channel_peaks(
                 raise CalibrationError("NaN or infinity in what a layer reads", where=str(node))
             peaks[weight_of(node)] = np.maximum(seen, peaks.get(weight_of(node), 0.0))
 
-    samples = 0
-    for batch in batches:
-        inputs = batch if isinstance(batch, tuple) else (batch,)
-        evaluate(graph, *inputs, watch=watch)
-        samples += len(inputs[0])
-        if progress is not None:
-            progress(samples)
-    if not samples:
-        raise CalibrationError("the calibration set is empty", hint="give at least one batch; 100 to 500 samples do")
+    observe(graph, batches, watch, progress)
     return peaks
 
 

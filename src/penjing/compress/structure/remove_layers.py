@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from penjing.compress.layer_inputs import LayerInputs
-from penjing.compress.quantize.calibrate import Batch
+from penjing.compress.observe import Batch
 from penjing.compress.structure.layers import check_names, least_harmful, readers_of_weights
 from penjing.compress.structure.linear_map import (
     LinearMap,

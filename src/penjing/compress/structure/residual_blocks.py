@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penjing.compress.quantize.calibrate import Batch
+from penjing.compress.observe import Batch, observe
 from penjing.core.errors import CalibrationError
 from penjing.ir.graph import Graph, Node
 from penjing.ops.add import Add
-from penjing.ops.evaluate import evaluate
 from penjing.ops.operator import Operator
 
 
@@ -69,15 +68,7 @@ def block_effects(
         if name in squares:
             squares[name] += float(np.square(array, dtype=np.float64).sum())
 
-    samples = 0
-    for batch in batches:
-        inputs = batch if isinstance(batch, tuple) else (batch,)
-        evaluate(graph, *inputs, watch=watch)
-        samples += len(inputs[0])
-        if progress is not None:
-            progress(samples)
-    if not samples:
-        raise CalibrationError("the calibration set is empty", hint="give at least one batch; 100 to 500 samples do")
+    observe(graph, batches, watch, progress)
     if not np.isfinite(list(squares.values())).all():
         raise CalibrationError("NaN or infinity in a residual block", where=f"graph {graph.name}")
     tiny = np.finfo(np.float64).tiny
