@@ -48,6 +48,7 @@ from penjing.train.distil import Distillation
 from penjing.train.fit import Progress, evaluate, fit
 from penjing.train.gradual_pruning import GradualPruning
 from penjing.train.module import trainable
+from penjing.train.precision import Precision
 from penjing.train.qat import quantization_aware
 from penjing.zoo import catalog, data
 from penjing.zoo.data import Dataset
@@ -66,6 +67,7 @@ class Plan:
         density: share of weights that stay.
         bits: of their codes.
         dense_epochs, prune_epochs, code_epochs: of the three trainings.
+        precision: of all trainings.
         bar: the ratio asked for, and the highest error in percent (None: no significant loss).
     """
 
@@ -75,13 +77,14 @@ class Plan:
     dense_epochs: int
     prune_epochs: int
     code_epochs: int
+    precision: Precision
     bar: tuple[float, float | None]
 
 
 PLANS = (
-    Plan("lenet300", 0.02, 4, 20, 30, 10, (64, 1.6)),
-    Plan("lenet5", 0.01, 4, 8, 14, 5, (160, 0.9)),
-    Plan("edgecnn", 0.02, 4, 6, 12, 5, (60, None)),
+    Plan("lenet300", 0.02, 4, 20, 30, 10, "float32", (64, 1.6)),
+    Plan("lenet5", 0.01, 4, 8, 14, 5, "bfloat16", (160, 0.9)),
+    Plan("edgecnn", 0.02, 4, 6, 12, 5, "bfloat16", (60, None)),
 )
 NOTES = (
     "errors: the compiled integer program on all 10,000 test images; drops are paired with the baseline",
@@ -241,6 +244,7 @@ class _Run:
             optimizer="adam",
             schedule="one-cycle",
             augment=SHIFT,
+            precision=self.plan.precision,
             progress=told,
             checkpoint=self.folder / f"{step}-{epochs}-{self.plan.density}-{self.plan.bits}.checkpoint",
             **options,
