@@ -125,7 +125,7 @@ def quantize(
     Args:
         graph: a float graph.
         batches: calibration inputs, float32 (N, ...), normalised as in training.
-        observer: how ranges are chosen: 'min-max' or 'mse'.
+        observer: how ranges are chosen: 'min-max', 'mse', 'percentile' or 'entropy'.
         progress: called with the number of calibration samples seen so far.
     """
     cleaned = clean(graph)

@@ -27,6 +27,8 @@ class ObserverName(StrEnum):
 
     MSE = "mse"
     MIN_MAX = "min-max"
+    PERCENTILE = "percentile"
+    ENTROPY = "entropy"
 
 
 TrayPath = Annotated[Path, typer.Argument(metavar="TRAY", help="The .tray file.", show_default=False)]

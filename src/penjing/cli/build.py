@@ -53,7 +53,11 @@ def build(
     ] = 512,
     observer: Annotated[
         ObserverName,
-        typer.Option(metavar="mse|min-max", help="How ranges of activations are chosen.", rich_help_panel=_SMALLER),
+        typer.Option(
+            metavar="mse|min-max|percentile|entropy",
+            help="How ranges of activations are chosen.",
+            rich_help_panel=_SMALLER,
+        ),
     ] = ObserverName.MSE,
     prune: Annotated[
         float | None,
