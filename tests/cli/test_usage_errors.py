@@ -3,7 +3,7 @@
 import pytest
 
 WRONG = {
-    "no such command": (("prune",), "No such command 'prune'", "penjing"),
+    "no such command": (("trim",), "No such command 'trim'", "penjing"),
     "no such option": (("inspect", "a.tray", "--colour"), "No such option: --colour", "penjing inspect"),
     "a missing argument": (("run",), "Missing argument 'TRAY'", "penjing run"),
     "no samples": (("build", "net.py:TinyNet", "--samples", "0"), "'--samples'", "penjing build"),

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from penjing.compress.quantize.grid import grid_codes, on_grid
 
 from penjing.bundle import pack_tensors
 from penjing.compress.layer_inputs import LayerInputs, collect_layer_inputs
@@ -14,6 +13,7 @@ from penjing.compress.quantize.round_for_size import RoundForSize, entropy_bits,
 from penjing.core.entropy import code_bits, counts_cost
 from penjing.core.errors import CalibrationError, InvalidInput, QuantizationError
 from penjing.ir.graph import Graph
+from penjing.ir.grid import grid_codes, on_grid
 from penjing.ir.passes import run_passes
 from penjing.ops.conv_transpose2d import ConvTranspose2d
 from penjing.testing.networks import Network, batches

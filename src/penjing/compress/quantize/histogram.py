@@ -54,10 +54,10 @@ class Histogram:
         self.at_low += int(np.count_nonzero(values == np.float32(self.low)))
         self.at_high += int(np.count_nonzero(values == np.float32(self.high)))
         self.zeros += values.size - int(np.count_nonzero(values))
-        per_width = np.float32(2.0**-self.exponent)
+        per_width = 2.0**-self.exponent
         for start in range(0, values.size, _BLOCK):
-            # Exact: a power of two moves only the exponent, and |k| <= 2**24.
-            bins = np.floor(values[start : start + _BLOCK] * per_width).astype(np.intp)
+            # Exact: a power of two moves only the exponent, which float64 has room for, and |k| <= 2**24.
+            bins = np.floor(values[start : start + _BLOCK].astype(np.float64) * per_width).astype(np.intp)
             bins -= self.first
             self.counts += np.bincount(bins, minlength=self.counts.size)
 
