@@ -22,10 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from _record import RESULTS, load_average, parser, table, write_record
 from penjing import api
 from penjing.bundle.tray import read_tray
+from penjing.compress.layer_inputs import collect_layer_inputs
 from penjing.compress.quantize.calibrate import calibrate
+from penjing.compress.quantize.gptq import Gptq
 from penjing.core import files, knobs
 from penjing.core.digests import digest_bytes
 from penjing.ir.graph import Graph
+from penjing.ir.passes import run_passes
 from penjing.ir.text import print_graph
 from penjing.ir.types import Constant, Quant
 from penjing.measure.correct import correct
@@ -48,7 +51,8 @@ NOTES = (
     "w4a8: all weights, first and last layer too, in codes -7..7 with one scale per output channel; activations u8",
     f"{SAMPLES} images of the training part (seed {SEED}) without labels; ranges (mse) from the first {RANGE_SAMPLES}",
     "measured in the compiled integer program on the whole test part; float is the network that was given, in torch",
-    "nearest: scales of least squared error; reconstructed: roundings, scales and biases learned block by block",
+    "nearest: scales of least squared error; GPTQ: codes that make up for one another's errors, in seconds",
+    "reconstructed: roundings, scales and biases learned block by block",
     "the drop is paired: both networks see the same images; its interval is Newcombe's, p is McNemar's, exact",
     "CIFAR-10 (JPEG) is CIFAR-10 re-encoded with loss: its figures lie some points under the literature's",
 )
@@ -79,10 +83,16 @@ def main() -> None:
     x, y = dataset.test_x[:tested], dataset.test_y[:tested]
     print("measuring in floats and in integers", flush=True)
     right = {"float": correct(lambda part: predict(module, dataset.normalise(part)), x, y)}
-    for name, changed in (("w8a8", graph), ("w4a8 nearest", nearest(graph)), ("w4a8 reconstructed", learned)):
+    forms = {
+        "w8a8": graph,
+        "w4a8 nearest": nearest(graph),
+        "w4a8 GPTQ": run_passes(graph, [Gptq(collect_layer_inputs(graph, _batches(inputs)), bits=BITS)])[0],
+        "w4a8 reconstructed": learned,
+    }
+    for name, changed in forms.items():
         model = from_tray(read_tray(tray(changed, inputs)), engine="library")
         right[name] = correct(lambda part, model=model: model.run(dataset.normalise(part)), x, y)
-    forms = {name: _measured(right["float"], found) for name, found in right.items()}
+    rows = {name: _measured(right["float"], found) for name, found in right.items()}
     results = {
         "network": "ResNet-20",
         "weights": weights.FILES["resnet20"],
@@ -91,9 +101,9 @@ def main() -> None:
         "settings": {"bits": BITS, "samples": samples, "seed": SEED, **dataclasses.asdict(tuning)},
         "threads": torch.get_num_threads(),
         "reconstruction_s": round(known.seconds, 1),
-        "forms": forms,
+        "forms": rows,
     }
-    print(table(("ResNet-20 on " + dataset.name, "accuracy (95 %)", "drop in points (95 %)", "p"), _rows(forms)))
+    print(table(("ResNet-20 on " + dataset.name, "accuracy (95 %)", "drop in points (95 %)", "p"), _rows(rows)))
     write_record(options.output, "compression/resnet20_w4a8", results, NOTES, load, "--quick" if options.quick else "")
 
 
