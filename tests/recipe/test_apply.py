@@ -1,6 +1,8 @@
 """Recipes at work: what comes out, what the record says of it, and what is refused before any work."""
 
 import warnings
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from penjing.compress.quantize.affine_map import symmetric_per_channel
 from penjing.core.errors import CalibrationError, CorruptBundle, InvalidInput, PruningError
 from penjing.ir.graph import Graph
 from penjing.ir.grid import grid_codes, on_grid
+from penjing.ir.passes import PassLog, Remark
 from penjing.ir.text import print_graph
 from penjing.ir.types import Constant
 from penjing.ops.batch_norm import BatchNorm
@@ -21,7 +24,7 @@ from penjing.recipe.data import Data, Labelled
 from penjing.recipe.predict import coded_bytes, predict
 from penjing.recipe.recipe import Recipe, parse_recipe, step
 from penjing.recipe.record import dump_record, parse_record
-from penjing.recipe.step import Quantize
+from penjing.recipe.step import Phase, PlainStep, Quantize, Ran
 from penjing.recipe.trainings import Distil, FineTune
 from penjing.testing.networks import Network, batches
 
@@ -333,3 +336,27 @@ def test_a_student_learns_from_the_network_that_the_recipe_was_given_or_from_ano
     other.set_constant("fc.weight", Constant(-graph.constants["fc.weight"].array))
     by_other = quietly(taught, graph=graph, data=Data(training=toy, teacher=other)).graph
     assert distance(by_other, other) < 0.5 * distance(graph, other)
+
+
+@dataclass(frozen=True)
+class Doubled(PlainStep):
+    """Stands for a training: it moves weights, and remembers who its teacher would have been."""
+
+    name = "doubled"
+    phase = Phase.RECOVER
+    teachers: ClassVar[list[Graph]] = []
+
+    def run(self, graph, work):
+        self.teachers.append(work.first)
+        graph = graph.copy()
+        graph.set_constant("fc.weight", Constant(2 * graph.constants["fc.weight"].array))
+        return Ran(graph, PassLog(self.name, (Remark("fc.weight", "twice as large"),), ()))
+
+
+def test_the_teacher_is_the_network_as_trained_before_anything_was_taken_away():
+    graph = network()
+    Doubled.teachers.clear()
+    quietly(Doubled(), PruneMagnitude(0.5), Doubled(), graph=graph)
+    first, second = (teacher.constants["fc.weight"].array for teacher in Doubled.teachers)
+    np.testing.assert_array_equal(first, graph.constants["fc.weight"].array)
+    np.testing.assert_array_equal(second, 2 * graph.constants["fc.weight"].array)

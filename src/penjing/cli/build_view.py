@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from penjing.bundle.tray import read_tray
 from penjing.cli.accuracy import interval_text
 from penjing.cli.build_steps import Built
 from penjing.cli.output import quoted, say, show, show_facts, suggest
@@ -17,11 +18,13 @@ from penjing.vector.tiles import Tile
 def as_dict(built: Built) -> dict[str, Any]:
     """For JSON."""
     variant = built.parts.variants["default"]
+    manifest = read_tray(built.tray).manifest
     return {
         "tray": str(built.path),
         "bytes": len(built.tray),
         "float_parameter_bytes": 4 * built.original.parameters(),
         "weights_bytes": variant.weights_bytes,
+        "stored_weights_bytes": manifest.members[manifest.variants["default"].weights].bytes,
         "arena_bytes": variant.arena_bytes,
         "macs": variant.macs,
         "libraries": {name: made["default"].flash_bytes for name, made in built.parts.libraries.items()},
@@ -35,7 +38,8 @@ def show_build(built: Built) -> None:
     """Sizes and accuracy, and what to do next."""
     found = as_dict(built)
     smaller = ratio_text(found["float_parameter_bytes"], found["weights_bytes"])
-    rows = [("weights", f"{bytes_text(found['weights_bytes'])}, {smaller} than in float")]
+    stored = bytes_text(found["stored_weights_bytes"])
+    rows = [("weights", f"{bytes_text(found['weights_bytes'])}, {smaller} than in float; {stored} in the tray")]
     for name, size in found["libraries"].items():
         arena = bytes_text(found["library_arena_bytes"][name])
         rows.append(("library", f"{name}, {bytes_text(size)}, {arena} of working memory"))

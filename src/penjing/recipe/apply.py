@@ -67,13 +67,14 @@ def apply_recipe(
     wanted = Wanted(data, latency)
     seen = given = see(graph, wanted, say)
     record = before or Record(FORMAT, given.effect, ())
-    first: Graph | None = None
+    first, whole = graph, True
     original, ranges = graph, None
     for place, one in _with_cleaning(recipe, graph):
-        first = graph if first is None and one.phase is not Phase.CLEAN else first
         file = checkpoint / f"{_file_name(place, one)}.checkpoint" if checkpoint and one.needs_training else None
         ran = _run(one, place, graph, Work(data, say, file, first, original, ranges))
         graph, implied = ran.graph, place.startswith(_IMPLIED)
+        whole = whole and one.phase in (Phase.CLEAN, Phase.RECOVER)
+        first = graph if whole else first
         original = graph if one.phase < Phase.CODES else original
         ranges = ran.ranges or (None if ran.log.changed else ranges)
         if ran.log.changed or not implied:

@@ -56,7 +56,7 @@ class Work:
         data: what there is.
         progress: whom to tell.
         checkpoint: the file for an unfinished training's state.
-        first: the network that the recipe was given, cleaned; a teacher.
+        first: the network before the first step that takes something away; a teacher.
         original: the network before codes of weights were chosen.
         ranges: of activations, where a step before has learned them.
     """

@@ -93,7 +93,8 @@ class FineTune(Training):
 
 @dataclass(frozen=True)
 class Distil(Training):
-    """Train on what a teacher answers, and on the labels: by default the network as the recipe was given it.
+    """Train on what a teacher answers, and on the labels: by default the network before the first step
+    that takes something away.
 
     Attributes:
         temperature: at least 1; how much the teacher's wrong answers count among one another.
