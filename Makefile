@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCHMARKS ?= $(sort $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)))
-COMPRESSION := $(sort $(wildcard benchmarks/compression/*.py))
+COMPRESSION := $(sort $(filter-out benchmarks/compression/_%,$(wildcard benchmarks/compression/*.py)))
 ARGS ?=
 
 # Data sets of tests and benchmarks (MNIST, ...): the caller's folder, else the one beside the checkout where there is one.
@@ -21,7 +21,7 @@ endif
 .PHONY: help setup demo test test-quick lint format bench bench-compress wheel clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## make .venv with penjing and every tool in it
 	@echo "ready: $(BIN)/penjing --help"
@@ -52,7 +52,7 @@ bench: $(STAMP) ## run each benchmarks/*.py (one: make bench BENCHMARKS=benchmar
 	@test -n "$(BENCHMARKS)" || { echo "there is no benchmarks/*.py in this checkout" >&2; exit 1; }
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file $(ARGS); done
 
-bench-compress: $(STAMP) ## measure every compression target and write docs/compression.md (hours; goes on where it was cut short)
+bench-compress: $(STAMP) ## measure all of benchmarks/compression and write docs/compression.md: hours, resumable
 	@set -e; for file in $(COMPRESSION); do echo "== $$file"; $(BIN)/python $$file $(ARGS); done
 	$(BIN)/python benchmarks/compression/resnet20_n_of_m.py --form blocks --density 0.2 \
 	    --output docs/results/compression/resnet20_blocks.json $(ARGS)
