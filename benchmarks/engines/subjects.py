@@ -188,4 +188,5 @@ def _converted(engine: str, folder: Path, output: Path) -> dict[str, str]:
             said = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
             return {"*": f"the converter failed: {said[0]}"}
     found: dict[str, str] = json.loads(report.read_text())
-    return found
+    # records are published: a reason names files, not folders of this machine
+    return {file: reason.replace(f"{output}/", "").replace(f"{folder}/", "") for file, reason in found.items()}
