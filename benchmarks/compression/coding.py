@@ -33,11 +33,11 @@ from _record import load_average, parser, table, write_record
 from penjing import api
 from penjing.bundle import pack_tensors, read_pack
 from penjing.compress.layer_inputs import collect_layer_inputs
-from penjing.compress.prune.prune_magnitude import prunable_weights
 from penjing.compress.quantize.round_for_size import RoundForSize, entropy_bits
 from penjing.ir.graph import Graph
 from penjing.ir.passes import run_passes
 from penjing.ir.types import Constant
+from penjing.ops.layers import float_weights
 from penjing.toolchain import compile_library, host_target
 from penjing.zoo import catalog, data, weights
 
@@ -100,8 +100,8 @@ def forms(graph: Graph) -> dict[str, Weights]:
     ):
         for bits in (8, 4):
             made[f"{title}, {bits} bit"] = lambda w, prune=prune, bits=bits: rounded(prune(w), bits)
-    float_weights = in_layout(prunable_weights(graph))
-    return {title: {name: make(w) for name, w in float_weights.items()} for title, make in made.items()}
+    floats = in_layout(float_weights(graph))
+    return {title: {name: make(w) for name, w in floats.items()} for title, make in made.items()}
 
 
 def in_layout(found: Mapping[str, np.ndarray]) -> Weights:
@@ -111,13 +111,13 @@ def in_layout(found: Mapping[str, np.ndarray]) -> Weights:
 
 def grid_weights(graph: Graph) -> Weights:
     """The codes of a graph whose weights lie on a grid."""
-    return {name: grid_codes(graph.constants[name]) for name in prunable_weights(graph)}
+    return {name: grid_codes(graph.constants[name]) for name in float_weights(graph)}
 
 
 def with_weights(graph: Graph, change: Callable[[np.ndarray], np.ndarray]) -> Graph:
     """The graph with changed weights."""
     changed = graph.copy()
-    for name, w in prunable_weights(graph).items():
+    for name, w in float_weights(graph).items():
         changed.set_constant(name, Constant(change(w).astype(np.float32)))
     return changed
 

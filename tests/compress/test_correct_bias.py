@@ -124,7 +124,7 @@ def test_a_bias_that_two_layers_share_is_corrected_for_each_alone():
     graph = net.done(net.node(Linear(), a, net.weight("b", 4, 4), shared, out="yb"))
     got = corrected(graph, {"a": np.ones(4)})
     np.testing.assert_array_equal(got.constants["shared"].array, graph.constants["shared"].array)
-    np.testing.assert_allclose(got.constants["ya.corrected"].array, graph.constants["shared"].array - 1)
+    np.testing.assert_allclose(got.constants["ya.bias"].array, graph.constants["shared"].array - 1)
 
 
 def test_a_shared_weight_an_unknown_drift_and_none_are_left_alone_with_a_reason():

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from penjing.compress.prune.prune_magnitude import PruneMagnitude, prunable_weights
+from penjing.compress.prune.prune_magnitude import PruneMagnitude
 from penjing.core.errors import PruningError
 from penjing.ir.graph import Graph
 from penjing.ir.passes import Remark, run_passes
@@ -15,6 +15,7 @@ from penjing.ops.add import Add
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.conv1d import Conv1d
 from penjing.ops.conv_transpose2d import ConvTranspose2d
+from penjing.ops.layers import float_weights
 from penjing.ops.linear import Linear
 from penjing.ops.mul import Mul
 from penjing.testing.networks import Network, edge_cnn
@@ -75,7 +76,7 @@ def test_biases_and_other_constants_are_left_alone():
     names = [net.constant(name, np.full(4, 1e-9)) for name in ("gamma", "beta", "mean")]
     norm = net.node(BatchNorm(), net.conv(x, 4, out="conv"), *names, net.constant("var", np.ones(4)), out="bn")
     graph = net.done(net.node(Mul(), norm, net.constant("factor", np.full((4, 1, 1), 1e-9)), out="y"))
-    assert set(prunable_weights(graph)) == {"conv.weight"}
+    assert set(float_weights(graph)) == {"conv.weight"}
     got, _ = prune(graph, ratio=0.5)
     for name in graph.constants:
         if name != "conv.weight":

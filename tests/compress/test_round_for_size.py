@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from penjing.bundle import pack_tensors
 from penjing.compress.layer_inputs import LayerInputs, collect_layer_inputs
-from penjing.compress.prune.prune_magnitude import PruneMagnitude, prunable_weights
+from penjing.compress.prune.prune_magnitude import PruneMagnitude
 from penjing.compress.quantize.affine_map import symmetric_per_channel
 from penjing.compress.quantize.round_for_size import RoundForSize, entropy_bits, rounded
 from penjing.core.entropy import code_bits, counts_cost
@@ -16,6 +16,7 @@ from penjing.ir.graph import Graph
 from penjing.ir.grid import grid_codes, on_grid
 from penjing.ir.passes import run_passes
 from penjing.ops.conv_transpose2d import ConvTranspose2d
+from penjing.ops.layers import float_weights
 from penjing.testing.networks import Network, batches
 
 
@@ -27,7 +28,7 @@ def network() -> Graph:
 
 def codes_after(strength: float, **options) -> dict[str, np.ndarray]:
     graph, _ = run_passes(network(), [RoundForSize(strength, **options)])
-    return {name: grid_codes(graph.constants[name]) for name in prunable_weights(graph)}
+    return {name: grid_codes(graph.constants[name]) for name in float_weights(graph)}
 
 
 def size(codes: dict[str, np.ndarray]) -> int:
@@ -37,12 +38,12 @@ def size(codes: dict[str, np.ndarray]) -> int:
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_strength_0_is_rounding_to_nearest(bits):
     for name, codes in codes_after(0.0, bits=bits).items():
-        np.testing.assert_array_equal(codes, symmetric_per_channel(prunable_weights(network())[name], bits)[0])
+        np.testing.assert_array_equal(codes, symmetric_per_channel(float_weights(network())[name], bits)[0])
 
 
 def test_more_strength_makes_smaller_packs_and_larger_errors():
     sizes, errors = [], []
-    weights = prunable_weights(network())
+    weights = float_weights(network())
     for strength in (0.0, 0.2, 1.0, 3.0):
         graph, _ = run_passes(network(), [RoundForSize(strength, bits=5)])
         sizes.append(size({name: grid_codes(graph.constants[name]) for name in weights}))
@@ -73,7 +74,7 @@ def test_what_is_minimised_never_exceeds_that_of_nearest_codes(seed, strength, t
 def test_zeros_stay_zero():
     graph, _ = run_passes(network(), [PruneMagnitude(ratio=0.7), RoundForSize(0.05, bits=4)])
     before, _ = run_passes(network(), [PruneMagnitude(ratio=0.7)])
-    for name, weight in prunable_weights(before).items():
+    for name, weight in float_weights(before).items():
         assert not graph.constants[name].array[weight == 0].any()
 
 
@@ -96,7 +97,7 @@ def test_inputs_that_matter_keep_their_weights():
     gram = loud["fc.weight"].gram.copy()
     gram[:, :512, :512] *= 100
     loud["fc.weight"] = LayerInputs(gram, loud["fc.weight"].mean, loud["fc.weight"].rows)
-    weight = prunable_weights(graph)["fc.weight"]
+    weight = float_weights(graph)["fc.weight"]
     after, _ = run_passes(graph, [RoundForSize(0.3, bits=4, statistics=loud)])
     error = np.square(after.constants["fc.weight"].array - weight)
     assert 4 * error[:, :512].mean() < error[:, 512:].mean()
@@ -123,7 +124,7 @@ def test_the_original_stays_and_every_layer_gets_a_remark():
     before = {name: constant.array for name, constant in graph.constants.items()}
     result = RoundForSize(0.1).run(graph)
     assert all(graph.constants[name].array is array for name, array in before.items())
-    assert [remark.where for remark in result.changed] == list(prunable_weights(graph))
+    assert [remark.where for remark in result.changed] == list(float_weights(graph))
     again = RoundForSize(0.0).run(result.graph)
     assert [remark.text for remark in again.declined] == ["no cheaper code is near enough"] * 3
 

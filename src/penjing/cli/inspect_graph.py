@@ -13,9 +13,9 @@ from penjing.cli.recipe_view import show_steps
 from penjing.ir.graph import Graph
 from penjing.ir.types import Constant
 from penjing.measure.sizes import bytes_text
-from penjing.ops.operator import Operator
+from penjing.ops.layers import layer_nodes
 from penjing.recipe.graph_file import SavedGraph
-from penjing.recipe.predict import layers, predict
+from penjing.recipe.predict import predict
 
 
 def facts(path: Path, saved: SavedGraph) -> dict[str, Any]:
@@ -39,11 +39,10 @@ def facts(path: Path, saved: SavedGraph) -> dict[str, Any]:
 def layer_rows(graph: Graph) -> list[dict[str, Any]]:
     """Every layer: its weight, shape, share of zeros, multiply-accumulates, and the form of its numbers."""
     rows = []
-    for node, name in layers(graph):
-        assert isinstance(node.op, Operator)
+    for name, node, op in layer_nodes(graph):
         constant = graph.constants[name]
         zeros = 1 - np.count_nonzero(constant.array) / max(constant.array.size, 1)
-        macs = node.op.cost(graph.input_types(node), graph.output_types(node)).macs
+        macs = op.cost(graph.input_types(node), graph.output_types(node)).macs
         row = {"name": name, "op": node.op.name, "shape": list(constant.array.shape), "zeros": zeros, "macs": macs}
         rows.append(row | {"numbers": _numbers(constant)})
     return rows

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from penjing.compress.observe import Batch, observe
 from penjing.core.errors import CalibrationError
-from penjing.ir.graph import Graph, Node
-from penjing.ops.operator import Operator
+from penjing.ir.graph import Graph
+from penjing.ops.layers import LayerNode, layer_nodes
 
 _Float64 = NDArray[np.float64]
 
@@ -51,34 +51,22 @@ def collect_layer_inputs(
         CalibrationError: no batches, or NaN or infinity in an activation.
         InvalidInput: a batch does not fit the graph's inputs.
     """
-    layers = _layers(graph)
-    readers: dict[str, list[Node]] = {}
-    for node in layers:
-        readers.setdefault(node.inputs[0], []).append(node)
+    readers: dict[str, list[LayerNode]] = {}
+    for layer in layer_nodes(graph):
+        readers.setdefault(layer.node.inputs[0], []).append(layer)
     sums: dict[str, tuple[_Float64, _Float64, int]] = {}
 
     def watch(name: str, array: np.ndarray) -> None:
-        for node in readers.get(name, ()):
-            _add(sums, graph, node, array)
+        for layer in readers.get(name, ()):
+            _add(sums, graph, layer, array)
 
     observe(graph, batches, watch, progress)
     return {name: LayerInputs(gram / rows, mean / rows, rows) for name, (gram, mean, rows) in sums.items()}
 
 
-def _layers(graph: Graph) -> list[Node]:
-    return [
-        node
-        for node in graph.nodes
-        if isinstance(node.op, Operator)
-        and node.op.weight_input is not None
-        and node.inputs[node.op.weight_input] in graph.constants
-    ]
-
-
-def _add(sums: dict[str, tuple[_Float64, _Float64, int]], graph: Graph, node: Node, x: np.ndarray) -> None:
-    assert isinstance(node.op, Operator) and node.op.weight_input is not None
-    weight = node.inputs[node.op.weight_input]
-    operands = node.op.weight_operands(x, graph.constants[weight].array)
+def _add(sums: dict[str, tuple[_Float64, _Float64, int]], graph: Graph, layer: LayerNode, x: np.ndarray) -> None:
+    weight, node, op = layer
+    operands = op.weight_operands(x, graph.constants[weight].array)
     if operands is None:
         return
     if not np.isfinite(operands).all():

@@ -147,6 +147,11 @@ class Graph:
             if state.update == old:
                 self.states[name] = State(state.type, new, state.initial)
 
+    def replace_node(self, old: Node, *new: Node) -> None:
+        """Put nodes in the place of one; types of values that they do not share with it are the caller's to set."""
+        at = next(i for i, node in enumerate(self.nodes) if node is old)
+        self.nodes[at : at + 1] = new
+
     def remove_nodes(self, gone: list[Node]) -> None:
         """Remove nodes and the types of their outputs."""
         dead = {id(node) for node in gone}

@@ -5,14 +5,13 @@ whose codes c have the shares p(c), n * sum of -p(c) log2 p(c) bits (Shannon, "A
 1948, section 6).
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from penjing.compress.quantize.affine_map import symmetric_per_channel
-from penjing.ir.graph import Graph, Node
+from penjing.ir.graph import Graph
 from penjing.ir.grid import grid_codes
 from penjing.ir.types import Constant
+from penjing.ops.layers import weight_of
 from penjing.ops.operator import Operator
 from penjing.recipe.record import Predicted
 
@@ -27,11 +26,12 @@ def predict(graph: Graph) -> Predicted:
     for node in graph.nodes:
         assert isinstance(node.op, Operator)
         work = node.op.cost(graph.input_types(node), graph.output_types(node)).macs
-        name = weight_of(graph, node)
+        name = weight_of(node)
+        constant = graph.constants.get(name)
         macs += work
-        if name is not None and name not in codes:
-            codes[name] = _codes(graph.constants[name], node.op.weight_axis)
-        effective += work * (1.0 if name is None else _share_of_work(graph.constants[name]))
+        if constant is not None and name not in codes:
+            codes[name] = _codes(constant, node.op.weight_axis)
+        effective += work * (1.0 if constant is None else _share_of_work(constant))
     others = [constant.array for name, constant in graph.constants.items() if name not in codes]
     plain = sum(array.size * (_OTHER_BYTES if array.dtype == np.float32 else array.itemsize) for array in others)
     arrays = [graph.constants[name].array for name in codes]
@@ -45,22 +45,6 @@ def predict(graph: Graph) -> Predicted:
         macs=macs,
         effective_macs=round(effective),
     )
-
-
-def layers(graph: Graph) -> Iterator[tuple[Node, str]]:
-    """Every layer with the name of its constant weight."""
-    for node in graph.nodes:
-        name = weight_of(graph, node)
-        if name is not None:
-            yield node, name
-
-
-def weight_of(graph: Graph, node: Node) -> str | None:
-    """The name of a node's constant weight, where it has one."""
-    if not isinstance(node.op, Operator) or node.op.weight_input is None:
-        return None
-    name = node.inputs[node.op.weight_input]
-    return name if name in graph.constants else None
 
 
 def coded_bytes(codes: np.ndarray) -> int:

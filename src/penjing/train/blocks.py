@@ -16,6 +16,7 @@ import torch
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ops.fusion import between_roundings
+from penjing.ops.layers import layer_nodes
 from penjing.ops.operator import Operator, QuantRule
 
 Granularity = Literal["block", "layer"]
@@ -115,8 +116,7 @@ def _is_clamp_of(graph: Graph, part: list[Node], before: list[Node]) -> bool:
 
 
 def _weights(graph: Graph, nodes: Iterable[Node]) -> list[str]:
-    names = (n.inputs[n.op.weight_input] for n in nodes if isinstance(n.op, Operator) and n.op.weight_input is not None)
-    return list(dict.fromkeys(name for name in names if name in graph.constants))
+    return list(dict.fromkeys(layer.weight for layer in layer_nodes(graph, nodes)))
 
 
 def _block(graph: Graph, nodes: list[Node]) -> Block:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph
 from penjing.ir.types import Constant
+from penjing.ops.layers import float_weights
 from penjing.train.fit import cross_entropy
-from penjing.train.module import layer_weights, trainable
+from penjing.train.module import trainable
 from penjing.train.samples import Samples, TrainingData
 from penjing.train.training import Loss
 
@@ -44,7 +45,7 @@ def taylor_importance(
     if batch_size < 1 or (batches is not None and batches < 1):
         raise InvalidInput(f"cannot take {batches} batches of {batch_size} samples", where="batches, batch_size")
     samples = Samples.of(data)
-    dense, names = graph.copy(), layer_weights(graph)
+    dense, names = graph.copy(), float_weights(graph)
     for name in names:  # each weight for itself, whatever values it shares with others
         dense.set_constant(name, Constant(graph.constants[name].array))
     module = trainable(dense, keep_zeros=False, only=names).eval()

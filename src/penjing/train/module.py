@@ -17,6 +17,7 @@ from penjing.core.errors import InvalidGraph, InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Constant, Encoding
 from penjing.ops.batch_norm import BatchNorm
+from penjing.ops.layers import float_weights
 from penjing.ops.operator import Operator
 
 BatchNormMode = Literal["frozen", "train"]
@@ -82,7 +83,7 @@ class TrainableGraph(nn.Module):
             else:
                 self._register(name, constant, requires_grad=name in trained)
         if keep_zeros:
-            for name in layer_weights(graph):
+            for name in float_weights(graph):
                 zero = (self._parameter(name) == 0).detach()
                 if zero.any():
                     self._register_mask(name, ~zero)
@@ -102,7 +103,7 @@ class TrainableGraph(nn.Module):
     def maskable(self) -> list[str]:
         """Weights of layers that can be masked one by one: all but those that share values by a codebook."""
         known = self._graph.constants
-        return [name for name in layer_weights(self._graph) if known[name].encoding is not Encoding.CODEBOOK]
+        return [name for name in float_weights(self._graph) if known[name].encoding is not Encoding.CODEBOOK]
 
     def mask(self, name: str) -> np.ndarray:
         """Where the weight `name` may be other than zero: a bool array of its shape."""
@@ -218,17 +219,6 @@ def trainable(
 ) -> TrainableGraph:
     """`graph` as a torch module; `to_graph()` on it gives the trained graph. Options as in `TrainableGraph`."""
     return TrainableGraph(graph, keep_zeros=keep_zeros, batch_norm=batch_norm, only=only)
-
-
-def layer_weights(graph: Graph) -> list[str]:
-    """Names of the float constants that convolutions and linear layers multiply by, each once."""
-    names = [
-        node.inputs[node.op.weight_input]
-        for node in graph.nodes
-        if isinstance(node.op, Operator) and node.op.weight_input is not None
-    ]
-    known = graph.constants
-    return [name for name in dict.fromkeys(names) if name in known and known[name].array.dtype == np.float32]
 
 
 def _packed(tensor: torch.Tensor) -> torch.Tensor:

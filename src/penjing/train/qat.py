@@ -20,9 +20,10 @@ from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph, Node
 from penjing.ir.grid import on_grid
 from penjing.ir.types import Constant, Encoding
+from penjing.ops.layers import float_weights, layer_nodes
 from penjing.ops.operator import Operator
 from penjing.train.fake_quantize import StepSizes, fake_quantize
-from penjing.train.module import BatchNormMode, TrainableGraph, layer_weights
+from penjing.train.module import BatchNormMode, TrainableGraph
 from penjing.train.rounded_values import rounded_values
 
 TOP_ACTIVATION = 255
@@ -52,7 +53,7 @@ class QuantizedGraph(TrainableGraph):
         self._step_of, self._source = rounded.learned, rounded.source
         self._fixed = {name: activation_step(*range_) for name, range_ in rounded.fixed.items()}
         self._zero_points: dict[str, int] = {}
-        self._tops = {name: 2 ** (n - 1) - 1 for name, n in _bits(layer_weights(graph), bits).items()}
+        self._tops = {name: 2 ** (n - 1) - 1 for name, n in _bits(list(float_weights(graph)), bits).items()}
         self._axes = {name: _scale_axis(graph, name) for name in self._tops}
         self._like_activations = _like_activations(graph)
         self._step_keys: dict[str, str] = {}
@@ -204,13 +205,7 @@ def _scale_axis(graph: Graph, name: str) -> int | None:
     constant = graph.constants[name]
     if constant.encoding is Encoding.CODEBOOK or (constant.quant is not None and constant.quant.axis is None):
         return None
-    axes = {
-        node.op.weight_axis
-        for node in graph.nodes
-        if isinstance(node.op, Operator)
-        and node.op.weight_input is not None
-        and node.inputs[node.op.weight_input] == name
-    }
+    axes = {layer.op.weight_axis for layer in layer_nodes(graph) if layer.weight == name}
     if len(axes) > 1:
         raise QuantizationError(f"weight {name} is read along different axes", hint="give each layer its own copy")
     return axes.pop()

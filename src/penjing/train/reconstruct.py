@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from penjing.core.errors import CalibrationError, InvalidGraph, InvalidInput, QuantizationError
-from penjing.ir.graph import Graph, Node
+from penjing.ir.graph import Graph
 from penjing.ir.inputs import named_inputs
 from penjing.ir.types import Constant
-from penjing.ops.operator import Operator
+from penjing.ops.layers import layer_nodes
 from penjing.train.block_training import SAMPLES_AT_ONCE, BlockSamples, BlockTraining, Coded, Tuning
 from penjing.train.blocks import Block, Granularity, Values, computed_codes, find_blocks, run_nodes
 from penjing.train.rounding import FakeQuant, LearnedRounding
@@ -124,7 +124,7 @@ class _Network:
         self, block: Block, values: tuple[Values, Values, Values], tuning: Tuning, seed: tuple[int, int]
     ) -> BlockTraining | None:
         """Of the weights that still wait for their codes; None when none does."""
-        axes = {name: op.weight_axis for _, op, name in _layers(self.graph, block.nodes)}
+        axes = {name: op.weight_axis for name, _, op in layer_nodes(self.graph, block.nodes)}
         names = [name for name in block.weights if name in self._pending]
         if not names:
             return None
@@ -151,7 +151,7 @@ class _Network:
     def _biases(self, block: Block, rounding: Mapping[str, LearnedRounding]) -> list[str]:
         """Those of layers with a learned weight that no other node reads."""
         users, found = self.graph.users(), []
-        for node, op, weight in _layers(self.graph, block.nodes):
+        for weight, node, op in layer_nodes(self.graph, block.nodes):
             if op.bias_input is None or len(node.inputs) <= op.bias_input or weight not in rounding:
                 continue
             name = node.inputs[op.bias_input]
@@ -181,21 +181,11 @@ def _check_finite(block: Block, values: Values) -> None:
             )
 
 
-def _layers(graph: Graph, nodes: Iterable[Node]) -> list[tuple[Node, Operator, str]]:
-    """Nodes that multiply by a constant, with their operator and the name of the constant."""
-    found = []
-    for node in nodes:
-        op = node.op
-        if isinstance(op, Operator) and op.weight_input is not None and node.inputs[op.weight_input] in graph.constants:
-            found.append((node, op, node.inputs[op.weight_input]))
-    return found
-
-
 def _widths(graph: Graph, bits: int | Mapping[str, int]) -> dict[str, int]:
     """Name of a weight that is to get codes -> their bits."""
     if graph.stage not in ("imported", "cleaned") or graph.states:
         raise InvalidGraph("only a float graph without states can be reconstructed", where=f"graph {graph.name}")
-    weights = [weight for _, _, weight in _layers(graph, graph.nodes)]
+    weights = [layer.weight for layer in layer_nodes(graph)]
     widths = dict(bits) if isinstance(bits, Mapping) else dict.fromkeys(weights, bits)
     for name, width in widths.items():
         if name not in weights:

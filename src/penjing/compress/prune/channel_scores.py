@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 
 from penjing.compress.layer_inputs import LayerInputs
 from penjing.compress.prune.dependency_groups import ChannelGroup, Indices, Place, dependency_groups
-from penjing.compress.prune.prune_magnitude import prunable_weights
 from penjing.core.errors import PruningError
 from penjing.ir.graph import Graph
-from penjing.ops.operator import Operator
+from penjing.ops.layers import bias_of, float_weights, layer_nodes
 
 Scores = Mapping[Place, NDArray[np.float64]]
 
@@ -39,7 +38,7 @@ INPUT_AXIS = 1  # of the weights of convolutions and linear layers
 
 def magnitude_scores(graph: Graph) -> Scores:
     """Squared norms of the slices of all weights, 1 on average along each axis."""
-    return sliced_scores({name: np.square(w, dtype=np.float64) for name, w in prunable_weights(graph).items()})
+    return sliced_scores({name: np.square(w, dtype=np.float64) for name, w in float_weights(graph).items()})
 
 
 def sliced_scores(importance: Mapping[str, np.ndarray]) -> Scores:
@@ -67,7 +66,7 @@ def removal_scores(graph: Graph, inputs: Mapping[str, LayerInputs]) -> Scores:
     """
     groups = dependency_groups(graph).groups
     scores = {}
-    for name, w in prunable_weights(graph).items():
+    for name, w in float_weights(graph).items():
         units = [group.slices[name, INPUT_AXIS] for group in groups if (name, INPUT_AXIS) in group.slices]
         if units and name in inputs and is_summed(w, inputs[name]):
             scores[name, INPUT_AXIS] = _removal(w, moments(graph, name, inputs[name]), units)
@@ -88,12 +87,8 @@ def moments(graph: Graph, name: str, seen: LayerInputs) -> _Float64:
 
 def biases_of(graph: Graph, name: str) -> list[str]:
     """Of every layer that has this weight, the name of its constant bias, or ''."""
-    found = []
-    for node in graph.nodes:
-        if isinstance(node.op, Operator) and name in node.inputs and node.op.bias_input is not None:
-            bias = node.inputs[node.op.bias_input] if len(node.inputs) > node.op.bias_input else ""
-            found.append(bias if bias in graph.constants else "")
-    return found
+    biases = [bias_of(layer.node) for layer in layer_nodes(graph) if layer.weight == name]
+    return [bias if bias in graph.constants else "" for bias in biases]
 
 
 def group_scores(group: ChannelGroup, scores: Scores) -> _Float64 | None:

@@ -15,9 +15,9 @@ import numpy as np
 from penjing.compress.layer_inputs import LayerInputs
 from penjing.compress.prune.channel_scores import INPUT_AXIS, biases_of, damped, is_summed, moments
 from penjing.compress.prune.dependency_groups import Indices, Place
-from penjing.compress.prune.prune_magnitude import prunable_weights
 from penjing.ir.graph import Graph
 from penjing.ir.types import Constant
+from penjing.ops.layers import float_weights
 
 
 def compensate_channels(graph: Graph, removed: Mapping[Place, Indices], inputs: Mapping[str, LayerInputs]) -> Graph:
@@ -26,7 +26,7 @@ def compensate_channels(graph: Graph, removed: Mapping[Place, Indices], inputs: 
     Layers in groups, and those without inputs, keep their weights.
     """
     graph = graph.copy()
-    for name, w in prunable_weights(graph).items():
+    for name, w in float_weights(graph).items():
         gone = removed.get((name, INPUT_AXIS))
         if gone is None or name not in inputs or not is_summed(w, inputs[name]):
             continue

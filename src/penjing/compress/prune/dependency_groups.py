@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Dim, Names
 from penjing.ops.coupling import FREE, Coupling, Port, Tie
+from penjing.ops.layers import layer_nodes
 from penjing.ops.operator import Operator
 
 # A value and one of its axes.
@@ -211,13 +212,9 @@ def _by_place(slices: _Slices, signature: tuple[tuple[int, int], ...], units: In
 
 def _names(graph: Graph) -> tuple[list[Place], list[str]]:
     """Weights with their axis of output channels, and all constants, in the order of the nodes that read them."""
-    weights = [
-        (node.inputs[node.op.weight_input], node.op.weight_axis)
-        for node in graph.nodes
-        if isinstance(node.op, Operator) and node.op.weight_input is not None
-    ]
+    weights = dict.fromkeys((layer.weight, layer.op.weight_axis) for layer in layer_nodes(graph))
     read = [name for node in graph.nodes for name in node.inputs if name in graph.constants]
-    return list(dict.fromkeys(place for place in weights if place[0] in graph.constants)), list(dict.fromkeys(read))
+    return list(weights), list(dict.fromkeys(read))
 
 
 def _frozen_weights(slices: _Slices) -> dict[str, str]:

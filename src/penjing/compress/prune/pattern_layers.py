@@ -16,6 +16,7 @@ from penjing.core.errors import InvalidInput, PruningError
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Remark
 from penjing.ir.types import Constant
+from penjing.ops.layers import layer_nodes, weight_of
 from penjing.ops.operator import Operator
 
 _FEW_CHANNELS = 3
@@ -71,14 +72,11 @@ def pattern_layers(graph: Graph) -> dict[str, PatternLayer]:
         PruningError: there are none.
     """
     found: dict[str, PatternLayer] = {}
-    for node in graph.nodes:
-        if not isinstance(node.op, Operator) or node.op.weight_input is None:
+    for name, node, op in layer_nodes(graph):
+        constant = graph.constants[name]
+        if constant.array.dtype != np.float32:
             continue
-        name = node.inputs[node.op.weight_input]
-        constant = graph.constants.get(name)
-        if constant is None or constant.array.dtype != np.float32:
-            continue
-        macs = node.op.cost(graph.input_types(node), graph.output_types(node)).macs
+        macs = op.cost(graph.input_types(node), graph.output_types(node)).macs
         if name in found:
             found[name] = replace(found[name], macs=found[name].macs + macs)
             continue
@@ -164,13 +162,9 @@ def flattened_input(graph: Graph, node: Node) -> str | None:
         return None
     # an input of the graph stands as it was given, until a layer has read it
     maker = producers.get(flatten.inputs[0])
-    while maker is not None and not _has_weight(maker):
+    while maker is not None and not weight_of(maker):
         maker = producers.get(maker.inputs[0])
     return None if maker is None else flatten.inputs[0]
-
-
-def _has_weight(node: Node) -> bool:
-    return isinstance(node.op, Operator) and node.op.weight_input is not None
 
 
 def _impossible(node: Node, weight: np.ndarray) -> str | None:

@@ -15,7 +15,7 @@ from penjing.core.errors import PruningError
 from penjing.ir.graph import Graph
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant
-from penjing.ops.operator import Operator
+from penjing.ops.layers import float_weights
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PruneMagnitude(Pass):
         if (self.ratio is None) == (self.threshold is None):
             raise PruningError("pruning needs a ratio or a threshold, one of the two")
         graph = graph.copy()
-        tensors = prunable_weights(graph)
+        tensors = float_weights(graph)
         if not tensors:
             raise PruningError("no layer has a weight to prune", where=f"graph {graph.name}")
         masks = self._masks(tensors)
@@ -59,14 +59,3 @@ class PruneMagnitude(Pass):
         if self.scope == "global":
             return dict(global_ratio_masks(tensors, self.ratio))
         return {name: ratio_mask(array, self.ratio, name) for name, array in tensors.items()}
-
-
-def prunable_weights(graph: Graph) -> dict[str, np.ndarray]:
-    """Constant name -> float weight, of every convolution and linear layer."""
-    weights = {}
-    for node in graph.nodes:
-        if isinstance(node.op, Operator) and node.op.weight_input is not None:
-            name = node.inputs[node.op.weight_input]
-            if name in graph.constants and graph.constants[name].array.dtype == np.float32:
-                weights[name] = graph.constants[name].array
-    return weights

@@ -8,7 +8,7 @@ Both are exact up to the rounding of one float sum. A constant channel stays whe
 its part of the sum is another one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,8 @@ from penjing.compress.prune.dependency_groups import ChannelGroup, dependency_gr
 from penjing.compress.prune.remove_slices import remove_slices, slices_of
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
-from penjing.ir.types import Constant, Names
 from penjing.ops.evaluate import evaluate
+from penjing.ops.layers import add_to_bias, bias_of, layer_nodes
 from penjing.ops.operator import Operator
 
 _Mask = NDArray[np.bool_]
@@ -85,7 +85,7 @@ class _Layers:
     @classmethod
     def of(cls, graph: Graph, group: ChannelGroup) -> "_Layers | None":
         """None where the channels do not simply go from some layers to others."""
-        weights = dict(_layers(graph))
+        weights = {layer.weight: layer.node for layer in layer_nodes(graph)}
         makers: dict[tuple[str, int], Node] = {}
         readers: dict[tuple[str, int], Node] = {}
         for place in group.slices:
@@ -95,7 +95,7 @@ class _Layers:
             node = weights.get(name)
             if node is None:
                 # a bias goes with its layer; any other constant could give a channel its value
-                if not any(name == _bias(maker) for maker in weights.values()):
+                if not any(name == bias_of(maker) for maker in weights.values()):
                     return None
                 continue
             if getattr(node.op, "groups", 1) != 1 or len(graph.users()[name]) > 1:
@@ -136,7 +136,7 @@ class _Layers:
                 continue
             w = graph.constants[place[0]].array.astype(np.float64)
             columns = w.reshape(*w.shape[:2], -1).sum(axis=2)[:, indices]
-            _add_to_bias(graph, node, columns @ x[:, 0].astype(np.float64))
+            add_to_bias(graph, node, columns @ x[:, 0].astype(np.float64))
 
     def _read(self, values: Mapping[str, np.ndarray], place: tuple[str, int], node: Node) -> np.ndarray:
         """(units, n, ...): what the reader sees of each unit, sample 0."""
@@ -144,19 +144,6 @@ class _Layers:
         channels = np.moveaxis(value, -1, 0) if node.op.name == "linear" else value
         read: np.ndarray = channels[self.group.slices[place]]
         return read
-
-
-def _layers(graph: Graph) -> Iterator[tuple[str, Node]]:
-    """(weight, node) of every layer."""
-    for node in graph.nodes:
-        if isinstance(node.op, Operator) and node.op.weight_input is not None:
-            yield node.inputs[node.op.weight_input], node
-
-
-def _bias(node: Node) -> str:
-    assert isinstance(node.op, Operator)
-    place = node.op.bias_input
-    return node.inputs[place] if place is not None and place < len(node.inputs) else ""
 
 
 def _values(graph: Graph) -> dict[str, np.ndarray]:
@@ -172,17 +159,3 @@ def _all_but_one(gone: _Mask) -> _Mask:
         gone = gone.copy()
         gone[0] = False
     return gone
-
-
-def _add_to_bias(graph: Graph, node: Node, more: np.ndarray) -> None:
-    assert isinstance(node.op, Operator) and node.op.bias_input is not None
-    name = _bias(node)
-    present = graph.constants[name].array.astype(np.float64) if name else np.zeros(len(more))
-    if name and len(graph.users()[name]) == 1:
-        graph.set_constant(name, Constant((present + more).astype(np.float32)))
-        return
-    fresh = Names(set(graph.types)).fresh(f"{node.output}.bias")
-    graph.add_constant(fresh, Constant((present + more).astype(np.float32)))
-    inputs = (*node.inputs[: node.op.bias_input], fresh, *node.inputs[node.op.bias_input + 1 :])
-    at = next(i for i, one in enumerate(graph.nodes) if one.outputs == node.outputs)
-    graph.nodes[at] = Node(node.op, inputs, node.outputs, node.source)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Constant, Names
+from penjing.ops.layers import weight_of
 from penjing.ops.mean import Mean
-from penjing.ops.operator import Operator
 from penjing.ops.pad import Pad
 
 _Float64 = NDArray[np.float64]
@@ -42,12 +42,6 @@ class Reader:
 def is_layer(node: Node) -> bool:
     """Whether it is a layer whose rows are output channels and whose columns are input channels."""
     return node.op.name in _LAYERS
-
-
-def weight_of(node: Node) -> str:
-    """Name of a layer's weight."""
-    assert isinstance(node.op, Operator) and node.op.weight_input is not None
-    return node.inputs[node.op.weight_input]
 
 
 def channel_axis(graph: Graph, node: Node) -> int:
@@ -157,7 +151,7 @@ def divide_vector(graph: Graph, node: Node, position: int, s: _Float64, fill: fl
     fresh = graph.add_constant(Names(set(graph.types)).fresh(f"{node.output}.scaled"), divided)
     inputs = (*node.inputs[:position], fresh, *node.inputs[position + 1 :])
     changed = Node(node.op, inputs, node.outputs, node.source)
-    graph.nodes[next(i for i, other in enumerate(graph.nodes) if other is node)] = changed
+    graph.replace_node(node, changed)
     return changed
 
 

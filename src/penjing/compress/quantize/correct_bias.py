@@ -16,7 +16,7 @@ from penjing.compress.quantize.layers import check_names, layers
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
-from penjing.ir.types import Constant, Names
+from penjing.ops.layers import add_to_bias, bias_of
 from penjing.ops.operator import Operator
 
 
@@ -58,15 +58,10 @@ class CorrectBias(Pass):
             return "its drift is not known"
         if len(nodes) > 1:
             return f"{len(nodes)} layers share it, each with a drift of its own"
-        bias = _bias(nodes[0])
+        bias = bias_of(nodes[0])
         if bias and bias not in graph.constants:
             return "its bias is computed"
         return "nothing moved" if not np.any(self.drift[name]) else None
-
-
-def _bias(node: Node) -> str:
-    assert isinstance(node.op, Operator) and node.op.bias_input is not None
-    return node.inputs[node.op.bias_input] if len(node.inputs) > node.op.bias_input else ""
 
 
 def _subtract(graph: Graph, node: Node, drift: NDArray[np.float64]) -> None:
@@ -74,10 +69,4 @@ def _subtract(graph: Graph, node: Node, drift: NDArray[np.float64]) -> None:
     channels = graph.types[node.output].bounds[-1 if node.op.name == "linear" else 1]
     if drift.shape != (channels,) or not np.isfinite(drift).all():
         raise InvalidInput(f"a drift of shape {drift.shape} for {channels} channels, or not finite", where=str(node))
-    bias = _bias(node)
-    before = graph.constants[bias].array.astype(np.float64) if bias else np.zeros(channels)
-    name = Names(set(graph.types)).fresh(f"{node.output}.corrected")
-    graph.add_constant(name, Constant((before - drift).astype(np.float32)))
-    inputs = (*node.inputs[: node.op.bias_input], name, *node.inputs[node.op.bias_input + 1 :])
-    at = next(i for i, other in enumerate(graph.nodes) if other is node)
-    graph.nodes[at] = Node(node.op, inputs, node.outputs, node.source)
+    add_to_bias(graph, node, -drift)

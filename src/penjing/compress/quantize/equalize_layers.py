@@ -36,13 +36,12 @@ from penjing.compress.quantize.channel_scaling import (
     norm_behind,
     norm_factors,
     reason_to_keep_rows,
-    weight_of,
 )
 from penjing.compress.quantize.layers import check_finite
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
-from penjing.ops.operator import Operator
+from penjing.ops.layers import weight_of
 
 _Float64 = NDArray[np.float64]
 _TINY = float(np.finfo(np.float32).tiny)
@@ -95,7 +94,7 @@ def _sources(graph: Graph) -> tuple[list[str], list[Remark]]:
     """Outputs of the layers whose channels can be scaled, and why others cannot."""
     outputs, declined = [], []
     for node in graph.nodes:
-        if not (isinstance(node.op, Operator) and node.op.weight_input is not None):
+        if not weight_of(node):
             continue
         reason = _reason_to_decline(graph, node)
         if reason is None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph, Node
+from penjing.ops.layers import layer_nodes
 from penjing.ops.operator import Operator
 
 
@@ -29,11 +30,9 @@ class Layer:
 def layers(graph: Graph) -> dict[str, Layer]:
     """Name of a weight -> its layer, in the order of the graph."""
     readers: dict[str, list[Node]] = {}
-    for node in graph.nodes:
-        if isinstance(node.op, Operator) and node.op.weight_input is not None:
-            name = node.inputs[node.op.weight_input]
-            if name in graph.constants and graph.constants[name].array.dtype == np.float32:
-                readers.setdefault(name, []).append(node)
+    for name, node, _ in layer_nodes(graph):
+        if graph.constants[name].array.dtype == np.float32:
+            readers.setdefault(name, []).append(node)
     found = {}
     for name, nodes in readers.items():
         axes = {node.op.weight_axis for node in nodes if isinstance(node.op, Operator)}

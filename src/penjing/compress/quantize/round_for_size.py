@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penjing.compress.layer_inputs import LayerInputs
-from penjing.compress.prune.prune_magnitude import prunable_weights
 from penjing.compress.quantize.affine_map import symmetric_per_channel
 from penjing.core.entropy import code_bits
 from penjing.core.errors import CalibrationError, InvalidInput, QuantizationError
 from penjing.ir.graph import Graph
 from penjing.ir.grid import TOP_CODE, grid_codes, on_grid
 from penjing.ir.passes import Pass, PassResult, Remark
-from penjing.ops.operator import Operator
+from penjing.ops.layers import float_weights, layer_nodes
 
 _ROUNDS = 6  # choosing and counting agree after three or four
 _LEAST_INPUT = 1e-3  # of the mean: an input that samples never excited may still matter
@@ -59,7 +58,7 @@ class RoundForSize(Pass):
         changed: list[Remark] = []
         declined: list[Remark] = []
         axes = _weight_axes(graph)
-        for name in prunable_weights(graph):
+        for name in float_weights(graph):
             remark, moved = self._round(graph, name, axes[name])
             (changed if moved else declined).append(remark)
         return PassResult(graph, tuple(changed), tuple(declined))
@@ -137,8 +136,4 @@ def entropy_bits(codes: np.ndarray) -> float:
 
 def _weight_axes(graph: Graph) -> dict[str, int]:
     """Name of each layer's weight -> its output-channel axis."""
-    return {
-        node.inputs[node.op.weight_input]: node.op.weight_axis
-        for node in graph.nodes
-        if isinstance(node.op, Operator) and node.op.weight_input is not None
-    }
+    return {layer.weight: layer.op.weight_axis for layer in layer_nodes(graph)}

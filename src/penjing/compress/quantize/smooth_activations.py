@@ -30,12 +30,12 @@ from penjing.compress.quantize.channel_scaling import (
     multiply_columns,
     norm_behind,
     reason_to_keep_rows,
-    weight_of,
 )
 from penjing.compress.quantize.layers import check_finite, check_names
 from penjing.core.errors import CalibrationError, InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
+from penjing.ops.layers import weight_of
 from penjing.ops.operator import Operator
 
 _Float64 = NDArray[np.float64]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penjing.compress.prune.prune_magnitude import prunable_weights
 from penjing.compress.share.codebook import MOST_ENTRIES, codes_of_entries
 from penjing.compress.structure.layers import check_finite
 from penjing.core.errors import QuantizationError
@@ -17,6 +16,7 @@ from penjing.ir.graph import Graph
 from penjing.ir.grid import on_grid
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Encoding
+from penjing.ops.layers import float_weights
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RoundCodebooks(Pass):
         """
         graph = graph.copy()
         changed, declined = [], []
-        for name, weight in prunable_weights(graph).items():
+        for name, weight in float_weights(graph).items():
             constant = graph.constants[name]
             if constant.encoding is not Encoding.CODEBOOK or constant.quant is not None:
                 reason = "not a codebook" if constant.quant is None else "on a grid already"

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penjing.compress.layer_inputs import LayerInputs
-from penjing.compress.prune.prune_magnitude import prunable_weights
 from penjing.compress.share.codebook import MOST_ENTRIES, codes_of_entries, fit_codebook, nearest
 from penjing.compress.structure.layers import check_finite, check_names, readers_of_weights
 from penjing.core.errors import CalibrationError, InvalidInput
@@ -27,6 +26,7 @@ from penjing.ir.graph import Graph
 from penjing.ir.grid import on_grid
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant, Encoding
+from penjing.ops.layers import float_weights
 from penjing.ops.operator import Operator
 
 _Float64 = NDArray[np.float64]
@@ -62,7 +62,7 @@ class ShareWeights(Pass):
         self._check(graph)
         graph = graph.copy()
         changed, declined = [], []
-        for name, weight in prunable_weights(graph).items():
+        for name, weight in float_weights(graph).items():
             entries = self.entries.get(name) if isinstance(self.entries, Mapping) else self.entries
             if entries is None:
                 continue

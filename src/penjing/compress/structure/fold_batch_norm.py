@@ -86,8 +86,7 @@ def _fold(graph: Graph, norm: Node, layer: Node) -> None:
     graph.add_constant(new_bias, Constant(((bias - mean) * a + beta).astype(np.float32)))
     inputs = [*layer.inputs[: layer.op.bias_input], new_bias, *layer.inputs[layer.op.bias_input + 1 :]]
     inputs[layer.op.weight_input] = new_weight
-    at = next(i for i, node in enumerate(graph.nodes) if node is layer)
-    graph.nodes[at] = Node(layer.op, tuple(inputs), layer.outputs, layer.source)
+    graph.replace_node(layer, Node(layer.op, tuple(inputs), layer.outputs, layer.source))
     graph.replace_value(norm.output, layer.output)
     graph.remove_nodes([next(node for node in graph.nodes if node.outputs == norm.outputs)])
 

@@ -6,20 +6,20 @@ from fractions import Fraction
 
 import numpy as np
 
-from penjing.compress.prune.prune_magnitude import prunable_weights
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
+from penjing.ops.layers import float_weights
 
 
 def readers_of_weights(graph: Graph) -> dict[str, list[Node]]:
     """Name of a weight -> the layers that have it, in order."""
     users = graph.users()
-    return {name: users[name] for name in prunable_weights(graph)}
+    return {name: users[name] for name in float_weights(graph)}
 
 
 def check_names(graph: Graph, names: Sequence[str]) -> None:
     """Raise InvalidInput for the first name that is no layer's weight."""
-    known = prunable_weights(graph)
+    known = float_weights(graph)
     for name in names:
         if name not in known:
             raise InvalidInput(

@@ -144,8 +144,7 @@ def bias_name(node: Node) -> str:
 
 def replace_node(graph: Graph, old: Node, new: Sequence[Node]) -> None:
     """Put nodes in the place of one; the last makes what the old one made."""
-    at = next(i for i, node in enumerate(graph.nodes) if node is old)
-    graph.nodes[at : at + 1] = new
+    graph.replace_node(old, *new)
     for node in new:
         types = node.op.infer(*graph.input_types(node))
         graph.types.update(zip(node.outputs, types, strict=True))

@@ -14,7 +14,7 @@ from penjing.compress.observe import Batch, observe
 from penjing.core.errors import CalibrationError
 from penjing.ir.graph import Graph, Node
 from penjing.ops.add import Add
-from penjing.ops.operator import Operator
+from penjing.ops.layers import weight_of
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _block(graph: Graph, node: Node) -> ResidualBlock | str:
     for shortcut, branch in ((a, b), (b, a)):
         needed = {shortcut, *_ancestors(graph, shortcut)}
         nodes = [n for n in _makers(graph, branch) if not needed.intersection(n.outputs)]
-        if any(_has_weight(n) for n in nodes):
+        if any(weight_of(n) for n in nodes):
             candidates.append((shortcut, branch, tuple(nodes), needed))
     if len(candidates) != 1:
         return "both operands hold layers" if candidates else "neither operand holds a layer"
@@ -111,10 +111,6 @@ def _outside_reader(graph: Graph, nodes: tuple[Node, ...], sum_: Node) -> str | 
             if id(user) not in inside:
                 return str(user)
     return None
-
-
-def _has_weight(node: Node) -> bool:
-    return isinstance(node.op, Operator) and node.op.weight_input is not None
 
 
 def _ancestors(graph: Graph, value: str) -> set[str]:
