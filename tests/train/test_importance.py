@@ -8,10 +8,7 @@ from penjing.core.errors import InvalidInput
 from penjing.ir.passes import run_passes
 from penjing.ir.types import Constant, Encoding
 from penjing.testing.networks import Network, edge_cnn
-
-torch = pytest.importorskip("torch")
-
-from penjing.train.importance import taylor_importance  # noqa: E402
+from penjing.train.importance import taylor_importance
 
 
 def data(n: int = 12, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:
