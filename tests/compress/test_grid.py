@@ -6,7 +6,7 @@ import pytest
 from penjing import api
 from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph
-from penjing.ir.grid import grid_codes, on_grid
+from penjing.ir.grid import grid_codes, least_squares_scales, on_grid
 from penjing.ir.types import Constant, Dim, Type
 from penjing.ops.linear import Linear
 
@@ -64,3 +64,19 @@ def test_scales_along_another_axis_are_refused():
     weight = on_grid(np.ones((3, 4), np.int8), np.ones(4), 1)
     with pytest.raises(QuantizationError, match="scales along axis 1"):
         api.quantize(layer(weight), [np.ones((1, 4), np.float32)])
+
+
+@pytest.mark.parametrize("top", [1, 7, 127])
+def test_scales_of_least_squared_error_are_no_worse_than_the_whole_range(top):
+    rows = np.random.default_rng(0).standard_t(3, size=(6, 50)).astype(np.float32)
+    rows[2] = 0
+
+    def error(steps):
+        return np.square(np.clip(np.rint(rows / steps), -top, top) * steps - rows).sum(axis=1)
+
+    steps = least_squares_scales(rows, top)[:, None]
+    assert (steps > 0).all() and steps.dtype == np.float32
+    whole = np.abs(rows).max(axis=1, keepdims=True) / top
+    assert (error(steps) <= error(np.where(whole > 0, whole, 1)) + 1e-6).all()
+    if top == 1:
+        assert error(steps).sum() < 0.6 * error(np.where(whole > 0, whole, 1)).sum()

@@ -12,11 +12,11 @@ from penjing.compress.quantize.observers import (
     EntropyObserver,
     MseObserver,
     PercentileObserver,
-    activation_parameters,
     make_observer,
 )
 from penjing.core import arithmetic
 from penjing.core.errors import CalibrationError, InvalidInput
+from penjing.ir.grid import activation_parameters
 
 KINDS = ["min-max", "mse", "percentile", "entropy"]
 

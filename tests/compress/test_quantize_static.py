@@ -7,11 +7,11 @@ import pytest
 
 from penjing.compress.quantize.affine_map import symmetric_per_channel
 from penjing.compress.quantize.calibrate import Ranges, calibrate
-from penjing.compress.quantize.observers import activation_parameters
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.core.arithmetic import dequantize, quantize
 from penjing.core.errors import QuantizationError, UnsupportedOp
 from penjing.ir.graph import Graph
+from penjing.ir.grid import activation_parameters
 from penjing.ir.passes import run_passes
 from penjing.ir.text import print_graph
 from penjing.ir.types import DType, Quant

@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penjing.compress.quantize.calibrate import Ranges, calibrate
-from penjing.compress.quantize.observers import activation_parameters
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.core.arithmetic import quantize
 from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph
-from penjing.ir.grid import grid_codes, on_grid
+from penjing.ir.grid import activation_parameters, grid_codes, on_grid
 from penjing.ir.passes import run_passes
 from penjing.ir.text import print_graph
 from penjing.ir.types import Constant, Encoding
@@ -27,7 +26,7 @@ from penjing.program.lower import lower
 from penjing.testing.networks import Network
 from penjing.train.fake_quantize import StepSizes, fake_quantize
 from penjing.train.fit import fit, predict
-from penjing.train.qat import QuantizedGraph, activation_step, least_squares_steps, quantization_aware
+from penjing.train.qat import QuantizedGraph, quantization_aware
 
 OPTIONS = {"epochs": 4, "batch_size": 16, "learning_rate": 0.01}
 
@@ -108,7 +107,7 @@ def test_ranges_give_quantize_static_the_very_steps_that_were_learned():
     moved = 0
     for name in ("x", "relu1", "relu2", "scaled", "mean", "relu3", "fc2"):
         assert types[name].quant.scale == np.float32(module.step_sizes(name))
-        moved += types[name].quant.scale != activation_step(*aware().ranges[name])[0]
+        moved += types[name].quant.scale != activation_parameters(*aware().ranges[name])[0]
     assert moved
 
 
@@ -236,28 +235,6 @@ def test_steps_of_many_codes_do_not_run_away(optimizer):
         moved = module.step_sizes(name) / start
         assert moved.min() > 0.4
         assert moved.max() < 2.5
-
-
-@given(st.floats(-50, 50, width=32), st.floats(-50, 50, width=32))
-def test_activation_steps_are_those_of_calibration(a, b):
-    low, high = min(a, b), max(a, b)
-    assert activation_step(low, high) == activation_parameters(low, high)
-
-
-@pytest.mark.parametrize("top", [1, 7, 127])
-def test_first_steps_round_no_worse_than_the_whole_range(top):
-    rows = np.random.default_rng(0).standard_t(3, size=(6, 50)).astype(np.float32)
-    rows[2] = 0
-
-    def error(steps):
-        return np.square(np.clip(np.rint(rows / steps), -top, top) * steps - rows).sum(axis=1)
-
-    steps = least_squares_steps(rows, top)
-    assert (steps > 0).all() and steps.dtype == np.float32
-    whole = np.abs(rows).max(axis=1, keepdims=True) / top
-    assert (error(steps) <= error(np.where(whole > 0, whole, 1)) + 1e-6).all()
-    if top == 1:
-        assert error(steps).sum() < 0.6 * error(np.where(whole > 0, whole, 1)).sum()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from torch import nn
 
 from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph, Node
-from penjing.ir.grid import on_grid
+from penjing.ir.grid import activation_parameters, least_squares_scales, on_grid
 from penjing.ir.types import Constant, Encoding
 from penjing.ops.layers import float_weights, layer_nodes
 from penjing.ops.operator import Operator
@@ -51,7 +51,7 @@ class QuantizedGraph(TrainableGraph):
         self._initial = dict(ranges)
         rounded = rounded_values(graph)
         self._step_of, self._source = rounded.learned, rounded.source
-        self._fixed = {name: activation_step(*range_) for name, range_ in rounded.fixed.items()}
+        self._fixed = {name: activation_parameters(*range_) for name, range_ in rounded.fixed.items()}
         self._zero_points: dict[str, int] = {}
         self._tops = {name: 2 ** (n - 1) - 1 for name, n in _bits(list(float_weights(graph)), bits).items()}
         self._axes = {name: _scale_axis(graph, name) for name in self._tops}
@@ -66,7 +66,7 @@ class QuantizedGraph(TrainableGraph):
         for name in dict.fromkeys(rounded.learned.values()):
             if name not in ranges:
                 raise QuantizationError(f"%{name} was not calibrated", hint="calibrate this very graph")
-            step, zero = activation_step(*ranges[name])
+            step, zero = activation_parameters(*ranges[name])
             features = math.prod(graph.types[name].bounds[1:])
             self._zero_points[name] = zero
             steps = StepSizes(torch.tensor(step), shared=features, low=-zero, high=TOP_ACTIVATION - zero)
@@ -165,17 +165,8 @@ def quantization_aware(
     return QuantizedGraph(graph, ranges, bits=bits, keep_zeros=keep_zeros, batch_norm=batch_norm)
 
 
-def activation_step(low: float, high: float) -> tuple[np.float32, int]:
-    """(scale, zero point) of 8-bit codes for low..high, widened to hold zero: those of `quantize-static`."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    if low == high:
-        return np.float32(1), 0
-    scale = np.float32(max((high - low) / TOP_ACTIVATION, _TINY))
-    return scale, min(max(round(-low / float(scale)), 0), TOP_ACTIVATION)
-
-
 def _step_of_constant(value: torch.Tensor) -> tuple[np.float32, int]:
-    return activation_step(float(value.detach().min()), float(value.detach().max()))
+    return activation_parameters(float(value.detach().min()), float(value.detach().max()))
 
 
 def _round_bias(bias: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
@@ -232,7 +223,7 @@ def _first_weight_steps(constant: Constant, axis: int | None, top: int) -> np.nd
     if constant.quant is not None:
         return np.broadcast_to(constant.quant.scale_array().reshape(_fitting(constant, array.ndim)), shape).copy()
     rows = array.reshape(1, -1) if axis is None else np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
-    return least_squares_steps(rows, top).reshape(shape)
+    return least_squares_scales(rows, top).reshape(shape)
 
 
 def _fitting(constant: Constant, rank: int) -> list[int]:
@@ -241,16 +232,3 @@ def _fitting(constant: Constant, rank: int) -> list[int]:
     if constant.quant.axis is not None:
         shape[constant.quant.axis] = len(constant.quant.scales)
     return shape
-
-
-def least_squares_steps(rows: np.ndarray, top: int) -> np.ndarray:
-    """Per row of (n, k), the step with the least squared error whose range is 10 %, 12 %, ... 100 % of the peak."""
-    peaks = np.abs(rows).max(axis=1, keepdims=True)
-    peaks = np.where(peaks > 0, peaks, np.float32(top))
-    best, least = peaks / top, np.full((len(rows), 1), np.inf)
-    for percent in range(100, 9, -2):
-        steps = np.maximum(peaks * np.float32(percent / 100 / top), np.float32(_TINY))
-        difference = np.clip(np.rint(rows / steps), -top, top) * steps - rows
-        error = np.square(difference, dtype=np.float64).sum(axis=1, keepdims=True)
-        best, least = np.where(error < least, steps, best), np.minimum(error, least)
-    return np.asarray(best, np.float32)

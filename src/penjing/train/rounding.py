@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from penjing.ir.grid import on_grid
+from penjing.ir.grid import activation_parameters, least_squares_scales, on_grid
 from penjing.ir.types import Constant
 
 ZETA, GAMMA = 1.1, -0.1
 _FIRST_BETA, _LAST_BETA = 8.0, 2.0
 _WARM_UP = 0.2  # of the steps, without penalty
-_SHARES = np.linspace(0.3, 1.0, 71, dtype=np.float32)  # of a channel's largest weight, as the end of its range
 
 
 class LearnedRounding(nn.Module):
@@ -39,7 +38,8 @@ class LearnedRounding(nn.Module):
         top = 2 ** (bits - 1) - 1
         self._axis = axis
         self._along = [-1 if i == axis else 1 for i in range(weight.ndim)]
-        self._scales = torch.from_numpy(least_squares_scales(weight, top, axis))
+        rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+        self._scales = torch.from_numpy(least_squares_scales(rows, top))
         ratio = torch.tensor(weight) / self._scales.reshape(self._along)
         # a weight beyond the range has the end code and the one before it as its candidates
         self._floor = torch.floor(ratio).clamp(-top, top - 1)
@@ -87,9 +87,8 @@ class FakeQuant:
     """
 
     def __init__(self, low: float, high: float) -> None:
-        low, high = min(low, 0.0), max(high, 0.0)
-        self._scale = (high - low) / 255 or 1.0
-        zero = round(-low / self._scale)
+        scale, zero = activation_parameters(low, high)
+        self._scale = float(scale)
         self._low, self._high = -zero * self._scale, (255 - zero) * self._scale
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -106,17 +105,3 @@ def penalty_beta(step: int, steps: int) -> float | None:
     if step < warm_up:
         return None
     return _FIRST_BETA + (_LAST_BETA - _FIRST_BETA) * (step - warm_up) / (steps - warm_up)
-
-
-def least_squares_scales(weight: np.ndarray, top: int, axis: int) -> np.ndarray:
-    """(channels,) float32: the scale of each with the least squared error, of codes -top..top; 1 for a zero channel."""
-    rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
-    peaks = np.abs(rows).max(axis=1)
-    full = np.where(peaks > 0, np.maximum(peaks / np.float32(top), np.finfo(np.float32).tiny), np.float32(1))
-    best, least = full, np.full(len(rows), np.inf)
-    for share in _SHARES:
-        scales = np.maximum(full * share, np.finfo(np.float32).tiny)
-        codes = np.clip(np.rint(rows / scales[:, None]), -top, top)
-        error = np.square(codes * scales[:, None] - rows, dtype=np.float64).sum(axis=1)
-        best, least = np.where(error < least, scales, best), np.minimum(error, least)
-    return np.where(peaks > 0, best, np.float32(1)).astype(np.float32)

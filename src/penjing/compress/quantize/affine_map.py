@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penjing.core.errors import InvalidInput, QuantizationError
+from penjing.ir.grid import least_squares_scales, peak_scales
 
 Overflow = Literal["saturate", "wrap"]
 Centre = Literal["range", "mean"]
@@ -240,8 +241,7 @@ def symmetric_per_channel(
     front = np.moveaxis(weights, axis, 0)
     rows = front.reshape(front.shape[0], -1)  # (channels, weights of a channel)
     top = 2 ** (bits - 1) - 1
-    peaks = np.abs(rows).max(axis=1)
-    scales = _channel_scales(peaks, top) if clip == "max" else _least_squares_scales(rows, peaks, top)
+    scales = peak_scales(np.abs(rows).max(axis=1), top) if clip == "max" else least_squares_scales(rows, top)
     codes = _round_symmetric(rows, scales, top).astype(np.int8)
     return np.ascontiguousarray(np.moveaxis(codes.reshape(front.shape), 0, axis)), scales
 
@@ -342,23 +342,6 @@ def _sieve(
     return sizes
 
 
-def _channel_scales(peaks: _Float32, top: int) -> _Float32:
-    scales = (peaks.astype(np.float64) / top).astype(np.float32)
-    return np.where(peaks == 0, np.float32(1), np.maximum(scales, _TINY)).astype(np.float32)
-
-
 def _round_symmetric(rows: _Float32, scales: _Float32, top: int) -> _Float32:
     codes = np.rint(rows / scales[:, None])
     return np.asarray(np.clip(codes, np.float32(-top), np.float32(top)))
-
-
-def _least_squares_scales(rows: _Float32, peaks: _Float32, top: int) -> _Float32:
-    """Per channel, the clip range with the least squared error among 5 %, 6 %, ... 100 % of the peak."""
-    best_scales, best_error = _channel_scales(peaks, top), np.full(len(rows), np.inf)
-    for percent in range(100, 4, -1):
-        scales = _channel_scales(peaks * np.float32(percent / 100), top)
-        difference = _round_symmetric(rows, scales, top) * scales[:, None] - rows
-        error = np.square(difference, dtype=np.float64).sum(axis=1)
-        better = error < best_error
-        best_scales, best_error = np.where(better, scales, best_scales), np.where(better, error, best_error)
-    return best_scales

@@ -47,7 +47,7 @@ class Observer(Protocol):
         ...
 
     def range(self) -> tuple[float, float]:
-        """(low, high) for `activation_parameters`.
+        """(low, high) for `penjing.ir.grid.activation_parameters`.
 
         Raises:
             CalibrationError: nothing was seen.
@@ -166,31 +166,6 @@ class EntropyObserver(_HistogramObserver):
 
     def _found(self, seen: Histogram) -> tuple[float, float]:
         return least_divergence(seen, self._levels)
-
-
-def activation_parameters(low: float, high: float, bits: int = 8) -> tuple[np.float32, int]:
-    """Scale and zero point of real = scale * (q - zero_point), codes 0..2**bits-1, for values in low..high.
-
-    The range is first widened to hold zero, and the zero point is rounded to an integer, so that real zero is a code
-    (padding and relu are then exact). That moves the ends by at most half a step. A value that was always the same,
-    v, gets the scale |v| / (2**bits - 1); one that was always zero gets scale 1. A scale is never less than the
-    smallest normal float32, because some CPUs treat smaller numbers as zero.
-
-    Raises:
-        CalibrationError: NaN, infinity or beyond float32, or low > high.
-        InvalidInput: `bits` outside 2..16.
-    """
-    if not 2 <= bits <= 16:
-        raise InvalidInput(f"activations take 2 to 16 bits, not {bits}")
-    limit = float(np.finfo(np.float32).max)
-    if not (abs(low) <= limit and abs(high) <= limit) or low > high:
-        raise CalibrationError(f"a range of activations cannot be {low}..{high}")
-    top = 2**bits - 1
-    low, high = min(low, 0.0), max(high, 0.0)
-    if low == high:
-        return np.float32(1), 0
-    scale = np.float32(max((high - low) / top, _TINY))
-    return scale, min(max(round(-low / float(scale)), 0), top)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ import numpy as np
 
 from penjing.compress.quantize.affine_map import symmetric_per_channel
 from penjing.compress.quantize.calibrate import Ranges
-from penjing.compress.quantize.observers import activation_parameters
 from penjing.core.errors import QuantizationError, UnsupportedOp
 from penjing.ir.graph import Graph, Node
-from penjing.ir.grid import grid_codes, round_to_grid
+from penjing.ir.grid import activation_parameters, grid_codes, round_to_grid
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant, DType, Names, Quant
 from penjing.ops.fusion import computed_for_concat
