@@ -128,11 +128,9 @@ PRUNE_EXAMPLES: Examples = (
 
 
 def commands() -> list[tuple[Command, Examples]]:
-    """Those whose step this release has, in the order of the road."""
+    """Each with its examples, in the order of the road."""
     kinds = step_kinds()
-    made: list[tuple[Command, Examples]] = [(_prune(), PRUNE_EXAMPLES)]
-    made += [(_command(verb, kinds[verb.step]), verb.examples) for verb in VERBS if verb.step in kinds]
-    return made
+    return [(_prune(), PRUNE_EXAMPLES), *((_command(verb, kinds[verb.step]), verb.examples) for verb in VERBS)]
 
 
 def _command(verb: Verb, kind: StepKind) -> Command:
@@ -192,9 +190,7 @@ def _prune() -> Command:
 
 def _prune_recipe(values: dict[str, Any]) -> Recipe:
     step, options = _pruning(**values)
-    kind = step_kinds().get(step)
-    if kind is None:
-        raise InvalidInput(f"this release has no step {step}", where="--pattern")
+    kind = step_kinds()[step]
     given = {key: item_of(value, f"--{key}") for key, value in options.items()}
     made = kind.make(read_options(kind.options, given, "prune", "penjing prune"))
     return Recipe([made], "prune", ["penjing prune"])
@@ -221,12 +217,7 @@ def _pruning(pattern: str, ratio: float | None, scope: str, compensate: bool) ->
             return "prune-obs", {"pattern": {"blocks": {"ratio": ratio, "height": height, "width": width}}}
         return "prune-blocks", {"ratio": ratio, "shape": (height, width), "scope": scope}
     if pattern == "unstructured":
-        return (
-            ("prune-obs", {"pattern": {"anywhere": {"ratio": ratio}}})
-            if compensate
-            else (
-                "prune-magnitude",
-                {"ratio": ratio, "scope": scope},
-            )
-        )
+        if compensate:
+            return "prune-obs", {"pattern": {"anywhere": {"ratio": ratio}}}
+        return "prune-magnitude", {"ratio": ratio, "scope": scope}
     raise InvalidInput(f"there is no pattern {pattern!r}", where="--pattern", hint=f"give {_PATTERNS}")

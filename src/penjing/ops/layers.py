@@ -32,6 +32,12 @@ def bias_of(node: Node) -> str:
     return node.inputs[op.bias_input]
 
 
+def groups_of(node: Node) -> int:
+    """Into how many independent parts a layer splits its channels; 1 for layers, and all nodes, that do not."""
+    groups: int = getattr(node.op, "groups", 1)
+    return groups
+
+
 def layer_nodes(graph: Graph, nodes: Iterable[Node] | None = None) -> Iterator[LayerNode]:
     """The layers among `nodes` (of the whole graph) whose weight is a constant; one that is shared comes repeatedly."""
     for node in graph.nodes if nodes is None else nodes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from penjing.compress.prune.pattern_layers import flattened_input
 from penjing.ir.graph import Graph, Node
+from penjing.ops.layers import groups_of
 from penjing.ops.operator import Operator
 
 _ALIKE = frozenset(
@@ -52,7 +53,7 @@ def chain_to(graph: Graph, reader: Node) -> Chain | str:
         problem = _constants_of(graph, maker, after, constants)
         if problem is not None:
             return problem
-        if maker.op.name in _MAKERS and getattr(maker.op, "groups", 1) == 1:
+        if maker.op.name in _MAKERS and groups_of(maker) == 1:
             break
         value, after = maker.inputs[0], maker
     if any(name not in graph.constants or len(users[name]) > 1 for name in constants):
@@ -62,7 +63,7 @@ def chain_to(graph: Graph, reader: Node) -> Chain | str:
 
 def _constants_of(graph: Graph, maker: Node, after: Node, constants: list[str]) -> str | None:
     """Adds the constants of `maker` that have an entry for each channel; why it cannot be passed, else None."""
-    groups = getattr(maker.op, "groups", 1)
+    groups = groups_of(maker)
     if maker.op.name in _MAKERS and groups == 1:
         if maker.op.name == "linear" and graph.types[maker.output].rank != 2:
             return f"the features of {maker.output} are not its channels"

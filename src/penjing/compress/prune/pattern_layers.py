@@ -16,7 +16,7 @@ from penjing.core.errors import InvalidInput, PruningError
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Remark
 from penjing.ir.types import Constant
-from penjing.ops.layers import layer_nodes, weight_of
+from penjing.ops.layers import groups_of, layer_nodes, weight_of
 from penjing.ops.operator import Operator
 
 _FEW_CHANNELS = 3
@@ -175,7 +175,7 @@ def _impossible(node: Node, weight: np.ndarray) -> str | None:
 
 
 def _no_gain(graph: Graph, node: Node, weight: np.ndarray) -> str | None:
-    if getattr(node.op, "groups", 1) > 1:
+    if groups_of(node) > 1:
         return "it has groups: no kernel leaves out its zeros"
     if node.op.name != "linear":
         few = weight.shape[1] <= _FEW_CHANNELS

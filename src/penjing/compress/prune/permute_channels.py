@@ -20,6 +20,7 @@ from penjing.core.errors import PruningError
 from penjing.ir.graph import Graph
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant
+from penjing.ops.layers import groups_of
 
 Order = NDArray[np.intp]
 
@@ -78,7 +79,7 @@ class PermuteChannels(Pass):
         channels = layer.view[1]
         if pattern.n == pattern.m:
             return "it stays dense"
-        if getattr(layer.node.op, "groups", 1) > 1:
+        if groups_of(layer.node) > 1:
             return "it has groups"
         if channels <= self.m:
             return f"its {channels} input channels make one group"

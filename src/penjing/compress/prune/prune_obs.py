@@ -20,6 +20,7 @@ from penjing.core.errors import PruningError
 from penjing.ir.graph import Graph
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant
+from penjing.ops.layers import groups_of
 
 _ROUNDS = 4
 _QUICK = 5e10  # output channels times inputs cubed, up to which several rounds take seconds
@@ -77,7 +78,7 @@ class PruneObs(Pass):
 
     def _prune(self, graph: Graph, layer: PatternLayer, pattern: Pattern) -> Remark:
         gram = self.inputs[layer.name].gram
-        groups = int(getattr(layer.node.op, "groups", 1))
+        groups = groups_of(layer.node)
         before = layer.weight.astype(np.float64).reshape(groups, len(layer.weight) // groups, -1)
         check_fits(groups, before.shape[2], gram, layer.name)
         after = self._pruned(layer, pattern, before, np.stack([damped(g, self.damping) for g in gram]))

@@ -20,7 +20,7 @@ from penjing.compress.prune.remove_slices import remove_slices, slices_of
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ops.evaluate import evaluate
-from penjing.ops.layers import add_to_bias, bias_of, layer_nodes
+from penjing.ops.layers import add_to_bias, bias_of, groups_of, layer_nodes
 from penjing.ops.operator import Operator
 
 _Mask = NDArray[np.bool_]
@@ -98,7 +98,7 @@ class _Layers:
                 if not any(name == bias_of(maker) for maker in weights.values()):
                     return None
                 continue
-            if getattr(node.op, "groups", 1) != 1 or len(graph.users()[name]) > 1:
+            if groups_of(node) != 1 or len(graph.users()[name]) > 1:
                 return None
             assert isinstance(node.op, Operator)
             (makers if axis == node.op.weight_axis else readers)[place] = node

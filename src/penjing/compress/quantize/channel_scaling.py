@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Constant, Names
-from penjing.ops.layers import weight_of
+from penjing.ops.layers import groups_of, weight_of
 from penjing.ops.mean import Mean
 from penjing.ops.pad import Pad
 
@@ -204,13 +204,13 @@ def _vector(graph: Graph, node: Node, position: int, channels: int) -> _Float64:
 def _columns(graph: Graph, reader: Reader) -> _Float64:
     """The weight as (groups, rows of a group, input features of a group, taps)."""
     weight = graph.constants[weight_of(reader.node)].array
-    groups: int = getattr(reader.node.op, "groups", 1)
+    groups = groups_of(reader.node)
     return weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1).astype(np.float64)
 
 
 def _effective_rows(graph: Graph, node: Node) -> _Float64:
     norm = norm_behind(graph, node)
-    groups: int = getattr(node.op, "groups", 1)
+    groups = groups_of(node)
     factors = np.ones(graph.constants[weight_of(node)].array.shape[0]) if norm is None else norm_factors(graph, norm)
     return factors.reshape(groups, -1, 1, 1)
 

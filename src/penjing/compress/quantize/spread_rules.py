@@ -22,6 +22,7 @@ from penjing.ir.graph import Graph, Node
 from penjing.ops.add import Add, Sub
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.concat import Concat
+from penjing.ops.layers import groups_of
 from penjing.ops.leaky_relu import bent
 from penjing.ops.mean import Mean
 from penjing.ops.mul import Mul
@@ -124,7 +125,7 @@ def _layer(graph: Graph, node: Node, x: Spread, sigmas: float) -> Spread | None:
         return None
     weight = graph.constants[names[0]].array.astype(np.float64)
     bias = graph.constants[names[1]].array.astype(np.float64) if len(names) > 1 else np.zeros(len(weight))
-    groups: int = getattr(node.op, "groups", 1)
+    groups = groups_of(node)
     axis = graph.types[node.inputs[0]].rank - 1 if node.op.name == "linear" else 1
     known = x if x.axis in (None, axis) else x.collapsed()
     padded = known if node.op.name == "linear" else known.including(0.0)

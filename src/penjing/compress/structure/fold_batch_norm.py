@@ -14,6 +14,7 @@ import numpy as np
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant, Names
+from penjing.ops.layers import groups_of
 from penjing.ops.operator import Operator
 
 
@@ -50,7 +51,7 @@ def _reason_to_decline(graph: Graph, norm: Node, layer: Node | None) -> str | No
         return f"its input comes from {layer.op.name}, which has no weight to scale"
     if layer.op.name == "linear" and graph.types[layer.output].rank != 2:
         return "the linear layer's features are not the normalised axis"
-    if layer.op.name.startswith("conv_transpose") and getattr(layer.op, "groups", 1) != 1:
+    if layer.op.name.startswith("conv_transpose") and groups_of(layer) != 1:
         return "a grouped transposed convolution shares its weight's channels between groups"
     if len(graph.users()[layer.output]) > 1 or layer.output in graph.sinks():
         return f"{layer.output} has other users"
