@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from penjing.compress.prune.gradual import masks_by_density
 from penjing.compress.prune.magnitude import global_ratio_masks, ratio_mask, sparsity
+from penjing.compress.prune.patterns import NOfM
 from penjing.core.errors import InvalidInput, PruningError
 from penjing.ir.graph import Graph
 from penjing.ir.text import print_graph
@@ -135,3 +137,12 @@ def test_masks_that_fit_nothing_are_refused(masks, error, named):
 def test_a_plain_module_is_refused():
     with pytest.raises(InvalidInput, match="TrainableGraph"):
         fit(torch.nn.Linear(5, 3), data(), on_step=GradualPruning(by_magnitude, 0.5), **OPTIONS)
+
+
+def test_a_training_leads_layers_to_their_patterns():
+    module = trainable(mlp())
+    masks = masks_by_density({"fc1.weight": NOfM(2, 5), "fc2.weight": NOfM(1, 4)}, 0.75)
+    fit(module, data(), on_step=GradualPruning(masks, 0.75, end=0.5, every=3), **OPTIONS)
+    weights = {name: constant.array for name, constant in module.to_graph().constants.items()}
+    assert (np.count_nonzero(weights["fc1.weight"], axis=1) == 2).all()
+    assert (np.count_nonzero(weights["fc2.weight"].reshape(3, 3, 4), axis=2) == 1).all()

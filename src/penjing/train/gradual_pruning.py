@@ -1,9 +1,7 @@
 """Pruning on the way: masks that tighten while the network is trained.
 
-    s(t) = s_f + (s_i - s_f) (1 - (t - t_0) / (t_1 - t_0))^3,    t_0 <= t <= t_1
-
-The share of zeros s rises fast while there is much to spare and slowly towards the end, and the training goes on at s_f
-(Zhu and Gupta, "To prune, or not to prune", 2017, equation 1). What is zero stays zero.
+The share of zeros rises from step t_0 to t_1 as `penjing.core.cubic` says, from s_i to s_f, and the training goes on at
+s_f. What is zero stays zero.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from torch import nn
 
+from penjing.core.cubic import cubic
 from penjing.core.errors import InvalidInput, PruningError
 from penjing.train.module import TrainableGraph
 from penjing.train.training import callable_name
@@ -24,7 +23,7 @@ class GradualPruning:
 
     Args:
         masks_for: from present weights and the share to keep, such as
-            `lambda weights, density: global_ratio_masks(weights, 1 - density)`.
+            `lambda weights, density: global_ratio_masks(weights, 1 - density)`, or `masks_by_density` for patterns.
         sparsity: s_f above, in [0, 1).
         initial_sparsity: s_i above.
         begin: t_0 as a share of the training, 0..1.
@@ -81,10 +80,7 @@ class GradualPruning:
 
     def sparsity_at(self, step: int) -> float:
         """s(t) after `prepare`."""
-        if self._last == self._first:
-            return self._final if step >= self._last else self._initial
-        done = min(max((step - self._first) / (self._last - self._first), 0.0), 1.0)
-        return self._final + (self._initial - self._final) * (1 - done) ** 3
+        return cubic(step, self._first, self._last, self._initial, self._final)
 
     def before_step(self, module: nn.Module, step: int) -> None:
         """See `StepHook`: new masks at the steps for them.

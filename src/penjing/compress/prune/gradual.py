@@ -1,12 +1,7 @@
-"""Gradual pruning (裁剪): masks that tighten while a network trains.
+"""Patterns on their way (裁剪): masks that tighten while a network is pruned step by step.
 
-    density(t) = final + (initial - final) (1 - (t - begin) / (end - begin))^3,    begin <= t <= end
-
-many weights go early, while others can still take over, and the last few slowly. (Zhu and Gupta, "To prune, or not to
-prune", 2017, section 3, equation 1, there for the share of zeros.)
-
-A masks function is called with the present weights and how far the training is, 0..1, and gives the masks of that
-moment. Weights that are zero already do not come back.
+Weights that are zero already do not come back. How fast the share of zeros grows is for others to say: the rounds of
+`PruneObs`, or a training (`penjing.train.gradual_pruning`), by `penjing.core.cubic`.
 """
 
 import math
@@ -23,63 +18,22 @@ _ROUNDING = 1e-9  # of shares that ought to be exact
 Masks = Callable[[Mapping[str, np.ndarray], float], dict[str, Mask]]
 
 
-def cubic_density(step: float, begin: float, end: float, initial: float, final: float) -> float:
-    """The share of weights that stay at `step`: `initial` up to `begin`, `final` from `end` on.
-
-    Raises:
-        InvalidInput: end before begin, or not 0 <= final <= initial <= 1.
-    """
-    if not (math.isfinite(begin) and math.isfinite(end) and begin <= end) or math.isnan(step):
-        raise InvalidInput(f"step {step} has no place between {begin} and {end}", where="begin, end")
-    if not 0 <= final <= initial <= 1:
-        raise InvalidInput(f"densities go down within 0..1, not from {initial} to {final}", where="initial, final")
-    if step >= end:
-        return final
-    done = max(0.0, (step - begin) / (end - begin))
-    return final + (initial - final) * (1 - done) ** 3
-
-
-def gradual_masks(
-    patterns: Mapping[str, Pattern],
-    views: Mapping[str, tuple[int, ...]] | None = None,
-    begin: float = 0.0,
-    end: float = 0.5,
-) -> Masks:
-    """A masks function that leads the weights named in `patterns` to them, between two shares of a training.
-
-    The share of a pattern's zeros rises by the cubic; N:M takes the steps m, m - 1, ..., n.
-
-    Args:
-        patterns: name of a weight -> its pattern at the end.
-        views: name of a weight -> the shape in which its rows are as kernels read them (`PatternLayer.view`); its own
-            for a weight that is not named.
-        begin: progress at which the first weights go, 0..1.
-        end: progress from which the patterns hold, begin..1.
-
-    Raises:
-        InvalidInput: not 0 <= begin <= end <= 1; later, a weight that is missing, or a progress outside 0..1.
-    """
-    if not 0 <= begin <= end <= 1:
-        raise InvalidInput(f"pruning from {begin} to {end} of a training does not fit in 0..1", where="begin, end")
-    chosen, shapes = dict(patterns), dict(views or {})
-
-    def masks(weights: Mapping[str, np.ndarray], progress: float) -> dict[str, Mask]:
-        if not 0 <= progress <= 1:
-            raise InvalidInput(f"progress lies in 0..1, not {progress}")
-        return _masks(chosen, shapes, weights, 1 - cubic_density(progress, begin, end, 1.0, 0.0))
-
-    return masks
-
-
 def masks_by_density(
     patterns: Mapping[str, Pattern], sparsity: float, views: Mapping[str, tuple[int, ...]] | None = None
 ) -> Masks:
     """A masks function that is called with the share of weights to keep, by a schedule that ends at 1 - sparsity.
 
-    Every pattern is as far on its way as the schedule is on its own; `patterns` and `views` are as in `gradual_masks`.
+    Every pattern is as far on its way as the schedule is on its own; N:M takes the steps m, m - 1, ..., n.
+
+    Args:
+        patterns: name of a weight -> its pattern at the end.
+        sparsity: the share of zeros at which the schedule ends.
+        views: name of a weight -> the shape in which its rows are as kernels read them (`PatternLayer.view`); its own
+            for a weight that is not named.
 
     Raises:
         PruningError: a sparsity outside (0, 1).
+        InvalidInput: later, when a weight is missing.
     """
     if not 0 < sparsity < 1:
         raise PruningError(f"a schedule of zeros ends within (0, 1), not at {sparsity}")

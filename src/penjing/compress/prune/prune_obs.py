@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from penjing.compress.layer_inputs import LayerInputs
-from penjing.compress.prune.gradual import cubic_density, loosened
+from penjing.compress.prune.gradual import loosened
 from penjing.compress.prune.magnitude import Mask
 from penjing.compress.prune.obs import check_fits, costs, damped, refit, squared_error, sweep
 from penjing.compress.prune.pattern_layers import PatternLayer, chosen_layers
 from penjing.compress.prune.patterns import Blocks, NOfM, Pattern, as_rows, kept_energy
+from penjing.core.cubic import cubic
 from penjing.core.errors import PruningError
 from penjing.ir.graph import Graph
 from penjing.ir.passes import Pass, PassResult, Remark
@@ -103,7 +104,7 @@ class PruneObs(Pass):
         together = _together(layer, pattern)
         rounds = self.rounds or (_ROUNDS if len(layer.weight) * w.shape[2] ** 3 <= _QUICK else 1)
         for done in range(1, rounds + 1):
-            share = 1 - cubic_density(done, 0, rounds, 1.0, 0.0)
+            share = cubic(done, 0, rounds, 0.0, 1.0)
             cost = np.stack([costs(now[i], h[i], mask[i], together) for i in range(len(w))])
             mask &= self._mask(layer, loosened(pattern, share), cost, mask)
             now = _refit(w, h, mask)
