@@ -54,8 +54,7 @@ bench: $(STAMP) ## run each benchmarks/*.py (one: make bench BENCHMARKS=benchmar
 
 bench-compress: $(STAMP) ## measure all of benchmarks/compression and write docs/compression.md: hours, resumable
 	@set -e; for file in $(COMPRESSION); do echo "== $$file"; $(BIN)/python $$file $(ARGS); done
-	$(BIN)/python benchmarks/compression/resnet20_n_of_m.py --form blocks --density 0.2 \
-	    --output docs/results/compression/resnet20_blocks.json $(ARGS)
+	$(BIN)/python benchmarks/compression/pruned_resnets.py --network resnet56 $(ARGS)
 	$(BIN)/python tools/result_tables.py
 
 wheel: $(STAMP) ## build dist/penjing-*.whl

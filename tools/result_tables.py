@@ -33,8 +33,8 @@ _PLACE = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end of figures -->)
 _NOT_MEASURED = "Not measured in this checkout yet: `python benchmarks/{command}` does it.\n"
 _COMMANDS = {
     "models-avx2": "models.py --isa avx2 --output docs/results/models-avx2.json",
-    "compression/resnet20_blocks": "compression/resnet20_n_of_m.py --form blocks --density 0.2 "
-    "--output docs/results/compression/resnet20_blocks.json",
+    "compression/pruned_resnet20": "compression/pruned_resnets.py",
+    "compression/pruned_resnet56": "compression/pruned_resnets.py --network resnet56",
 }
 
 
@@ -70,9 +70,8 @@ FIGURES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "sparse-line": ("sparse", sparse_tables.sparse_line),
     "small-mnist": ("compression/mnist", compression_tables.mnist),
     "four-bits": ("compression/resnet20_w4a8", compression_tables.four_bits),
-    "zeros-trained": ("compression/resnet20_n_of_m", compression_tables.trained_forms),
-    "blocks-trained": ("compression/resnet20_blocks", compression_tables.trained_forms),
-    "channels-trained": ("compression/resnet20_channels", compression_tables.trained_forms),
+    "pruned-resnet20": ("compression/pruned_resnet20", compression_tables.trained_forms),
+    "pruned-resnet56": ("compression/pruned_resnet56", compression_tables.trained_forms),
     "photographs": ("compression/efficientnet_lite0", compression_tables.photographs),
     "quantizers": ("compression/peers", compression_tables.peers),
     "coding": ("compression/coding", compression_tables.coding),

@@ -84,7 +84,7 @@ class Plan:
 PLANS = (
     Plan("lenet300", 0.02, 4, 20, 30, 10, "float32", (64, 1.6)),
     Plan("lenet5", 0.01, 4, 8, 14, 5, "bfloat16", (160, 0.9)),
-    Plan("edgecnn", 0.02, 4, 6, 12, 5, "bfloat16", (60, None)),
+    Plan("edgecnn", 0.04, 4, 6, 16, 8, "bfloat16", (60, None)),
 )
 NOTES = (
     "errors: the compiled integer program on all 10,000 test images; drops are paired with the baseline",
@@ -98,12 +98,13 @@ def main() -> None:
     options = parser("compression/mnist", __doc__)
     options.set_defaults(output=RESULTS / "compression" / "mnist.json")
     options.add_argument("--models", default=",".join(plan.name for plan in PLANS), help="which, joined by commas")
+    options.add_argument("--device", default="cpu", help="where networks are trained, as torch names it")
     options.add_argument("--quick", action="store_true", help=f"{QUICK_SAMPLES} training images and single epochs")
     given = options.parse_args()
     load = load_average()
     torch.set_num_threads(1)
     plans = [plan for plan in PLANS if plan.name in given.models.split(",")]
-    results = [measured(quick(plan) if given.quick else plan, quick=given.quick) for plan in plans]
+    results = [measured(quick(plan) if given.quick else plan, given.device, quick=given.quick) for plan in plans]
     rows = [shown(r) for r in results]
     head = (
         "network",
@@ -126,14 +127,14 @@ def quick(plan: Plan) -> Plan:
     return replace(plan, density=0.1, dense_epochs=3, prune_epochs=4, code_epochs=1)
 
 
-def measured(plan: Plan, *, quick: bool) -> dict[str, Any]:
+def measured(plan: Plan, device: str = "cpu", *, quick: bool) -> dict[str, Any]:
     """Compress one network and say what it cost."""
     model = catalog.find(plan.name)
     dataset = data.mnist(model.input_shape[-1])
     if quick:
         train = slice(QUICK_SAMPLES)
         dataset = replace(dataset, train_x=dataset.train_x[train], train_y=dataset.train_y[train])
-    run = _Run(plan, dataset, "-quick" * quick)
+    run = _Run(plan, dataset, "-quick" * quick, device)
     dense, baseline = run.dense()
     small = run.pruned(dense)
     graph, ranges = run.coded(small, dense)
@@ -188,9 +189,10 @@ def shown(r: Mapping[str, Any]) -> tuple[str, ...]:
 class _Run:
     """The trainings of one network, each with its checkpoint."""
 
-    def __init__(self, plan: Plan, dataset: Dataset, suffix: str) -> None:
+    def __init__(self, plan: Plan, dataset: Dataset, suffix: str, device: str) -> None:
         self.plan = plan
         self.dataset = dataset
+        self.device = device
         self.folder = knobs.cache_dir() / "compression" / f"mnist-{plan.name}{suffix}"
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -200,7 +202,7 @@ class _Run:
         module = catalog.create(plan.name)
         self._fit(module, "dense", plan.dense_epochs, RATE)
         example = torch.from_numpy(self.dataset.normalise(self.dataset.test_x[:2]))
-        graph = api.clean(api.capture(module.eval(), example, name=plan.name))
+        graph = api.clean(api.capture(module.cpu().eval(), example, name=plan.name))
         self._fit(module, "baseline", plan.prune_epochs + plan.code_epochs, RATE / 2)
         right = evaluate(module.eval(), self.dataset.test_x, self.dataset.test_y, normalise=self.dataset.normalise)
         return graph, right
@@ -209,7 +211,7 @@ class _Run:
         """With few weights, and no channels that have no part in the result."""
         module = trainable(dense)
         hook = GradualPruning(lamp_masks, 1 - self.plan.density, end=0.6, every=50)
-        teacher = Distillation(trainable(dense), temperature=3.0, share=0.7)
+        teacher = Distillation(trainable(dense).to(self.device), temperature=3.0, share=0.7)
         self._fit(module, "prune", self.plan.prune_epochs, RATE / 2, on_step=hook, loss=teacher)
         small, (log,) = run_passes(module.to_graph(), [RemoveDeadChannels()])
         print(*(f"  {remark.where}: {remark.text}" for remark in log.changed), sep="\n", flush=True)
@@ -221,7 +223,7 @@ class _Run:
         rounded, _ = run_passes(small, [RoundWeights(bits=plan.bits, per="tensor", clip="mse")])
         ranges = calibrate(rounded, [dataset.normalise(dataset.train_x[:CALIBRATION])])
         module = quantization_aware(rounded, ranges.ranges, bits=plan.bits)
-        teacher = Distillation(trainable(dense), temperature=3.0, share=0.7)
+        teacher = Distillation(trainable(dense).to(self.device), temperature=3.0, share=0.7)
         self._fit(module, "code", plan.code_epochs, RATE / 4, loss=teacher)
         return module.to_graph(), Ranges(module.ranges, ranges.samples)
 
@@ -236,7 +238,7 @@ class _Run:
                 print(f"  {self.plan.name}, {step}: epoch {p.epoch} of {p.epochs}, loss {p.loss:.4f}", flush=True)
 
         fit(
-            module,
+            module.to(self.device),
             self.dataset,
             epochs=epochs,
             batch_size=BATCH,

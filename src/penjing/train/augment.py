@@ -43,4 +43,5 @@ def _offsets(n: int, margin: int, generator: torch.Generator) -> torch.Tensor:
 def _gathered(padded: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     which = torch.arange(len(padded))[:, None, None, None]
     channel = torch.arange(padded.shape[1])[None, :, None, None]
-    return padded[which, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    index = (which, channel, rows[:, None, :, None], columns[:, None, None, :])
+    return padded[tuple(axis.to(padded.device) for axis in index)]

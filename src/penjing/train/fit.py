@@ -96,7 +96,7 @@ def fit(
         optimizer: "sgd" has Nesterov momentum 0.9.
         schedule: "one-cycle" rises for 30 % of the steps and falls to zero on a cosine; "cosine" only falls.
         weight_decay: L2 penalty on all parameters.
-        augment: (n, ...) normalised inputs and a generator -> inputs.
+        augment: (n, ...) normalised inputs, on the module's device, and a generator on the CPU -> inputs.
         loss: mean over the batch, from inputs, float32 outputs and targets.
         seed: of sample order, augmentation and dropout.
         precision: "bfloat16" computes layers in it and keeps weights and loss in float32: far faster where the CPU has

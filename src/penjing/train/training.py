@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import get_total_norm
 
 from penjing.core.errors import InvalidInput
 from penjing.train.checkpoint import Checkpoint, TrainingState
@@ -151,8 +152,9 @@ class Training:
 
     def _step(self, x: torch.Tensor, y: torch.Tensor, where: str) -> float:
         device = self.parameters[0].device
+        x, y = x.to(device), y.to(device)
         x = x if self.augment is None else self.augment(x, self.generator)
-        x, y = for_convolutions(x.to(device), self.settings.precision), y.to(device)
+        x = for_convolutions(x, self.settings.precision)
         self.rule.zero_grad()
         with autocast(self.settings.precision, device):
             output = self.module(x)
@@ -197,7 +199,8 @@ def _in_float32(output: Any) -> Any:
 
 
 def _all_finite(tensors: Iterable[torch.Tensor]) -> bool:
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+    # one number for all: a device is waited for once
+    return bool(get_total_norm([t for t in tensors if t.numel()], math.inf).isfinite())
 
 
 def callable_name(function: object) -> str:

@@ -1,10 +1,4 @@
-"""The road that the scripts for a pruned ResNet-20 share: options, training with a teacher, programs, measurements.
-
-The given network, smaller in some way, is trained to classify and to agree with the given one; statistics of the
-batch norms are measured anew, the graph is folded, quantized (w8a8), lowered and compiled; the library classifies all
-test images, and races with the library of the given network in w8a8. The dense network gets the same training, as a
-baseline.
-"""
+"""The road of `pruned_resnets.py`: options, trainings with a teacher, programs, measurements."""
 
 import argparse
 import sys
@@ -20,6 +14,8 @@ from torch import nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from _forms import Form, layers, pruned, pruning
+
 from _record import RESULTS, load_average, parser, table, write_record
 from _subjects import BATCH, CALIBRATION_SAMPLES, Subject, library_model
 from penjing import api
@@ -28,10 +24,13 @@ from penjing.ir.graph import Graph
 from penjing.measure.intervals import accuracy_interval, paired_drop
 from penjing.measure.timing import ratio, time_interleaved
 from penjing.program.cost import total_macs
+from penjing.recipe.graph_file import SavedGraph, load_graph, save_graph
 from penjing.train.augment import crop_and_flip
 from penjing.train.batch_norm import reestimate_batch_norm
+from penjing.train.checkpoint import digest_state
 from penjing.train.distil import Distillation
 from penjing.train.fit import Progress, fit
+from penjing.train.gradual_pruning import GradualPruning
 from penjing.train.module import trainable
 from penjing.train.precision import Precision
 from penjing.zoo import catalog, data, weights
@@ -40,12 +39,27 @@ from penjing.zoo.data import Dataset
 UNFINISHED = 75
 PRECISION: Precision = "bfloat16"
 TEACHER_SHARE = 0.7
-DENSE = "dense"
 NOTES = (
     "accuracy: compiled integer programs on the test images; drops are paired with the given float network",
     "speed: batch 1, one thread, codes in and out, processor time, interleaved rounds of at least 10 ms",
     "CIFAR-10 (JPEG) is CIFAR-10 re-encoded with loss: its figures lie some points under the literature's",
 )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured of one network unless the command line says otherwise."""
+
+    title: str
+    forms: str
+    epochs: int
+    given_epochs: int
+
+
+PLANS = {
+    "resnet20": Plan("ResNet-20", "n-of-m:0.25,blocks:0.2,channels:0.44", 40, 0),
+    "resnet56": Plan("ResNet-56", "n-of-m:0.25,n-of-m:0.125", 20, 20),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,108 +85,126 @@ class Work:
         return self.batches(self.calibration_images)
 
 
-@dataclass(frozen=True)
-class Smaller:
-    """A network that was pruned.
-
-    Attributes:
-        graph: to be trained.
-        form: tells its checkpoint from others.
-        facts: what the record says of it.
-    """
-
-    graph: Graph
-    form: str
-    facts: Mapping[str, Any]
-
-
 class EnoughForNow(KeyboardInterrupt):
     """As many epochs as one call was to do; `fit` saves its state as it does on Ctrl-C."""
 
 
-def run(
-    name: str, description: str | None, own: Callable[[argparse.ArgumentParser], None], make: Callable[[Work], Smaller]
-) -> None:
-    """The whole of a script; ends the process.
-
-    Args:
-        name: of the script below `benchmarks/`, without `.py`.
-        description: its docstring.
-        own: adds its options.
-        make: prunes the given network.
-    """
-    found = parser(name, description)
-    own(found)
-    _add_options(found)
-    options = found.parse_args()
-    if options.quick:
-        options.epochs, options.stop_after, options.baseline = 1, 0, False
-        if options.output == RESULTS / f"{name}.json":
-            options.output = None
+def run(name: str, description: str | None) -> None:
+    """The whole of the script `name`."""
+    options, asked = _options(name, description)
     load = load_average()
     torch.set_num_threads(1)
-    work = _work(options)
-    smaller = make(work)
+    forms = [Form.parse(text) for text in options.forms.split(",") if text]
     try:
-        result = {**smaller.facts, **_result(smaller, work)}
+        work = _work(options)
+        graphs = _trained_forms(forms, work)
     except EnoughForNow:
         sys.exit(UNFINISHED)
+    if options.train_only:
+        return
+    result = _result(graphs, work)
     print(_shown(result))
     if options.output is not None:
-        write_record(options.output, name, result, NOTES, load, _asked(found, options))
+        write_record(options.output, name, result, NOTES, load, asked)
 
 
-def _add_options(found: argparse.ArgumentParser) -> None:
-    found.add_argument("--epochs", type=int, default=12)
+def _options(name: str, description: str | None) -> tuple[argparse.Namespace, str]:
+    """The options, and those that decide what is measured, as they are given."""
+    found = parser(name, description)
+    found.set_defaults(output=None)
+    found.add_argument("--network", choices=tuple(PLANS), default="resnet20")
+    found.add_argument(
+        "--forms", help="what is made of the network, joined by commas; an empty word: the baseline alone"
+    )
+    found.add_argument("--epochs", type=int)
     found.add_argument("--rate", type=float, default=0.05, help="highest learning rate")
     found.add_argument("--seed", type=int, default=0)
     found.add_argument("--no-baseline", dest="baseline", action="store_false", help="leave out the dense network")
+    found.add_argument("--device", default="cpu", help="where networks are trained, as torch names it")
+    found.add_argument("--train-only", action="store_true", help="measure nothing")
     found.add_argument("--stop-after", type=int, default=0, help="epochs after which to end, to be called again")
     found.add_argument("--quick", action="store_true", help="try the road on a few images; writes only to an --output")
-
-
-def _asked(found: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    """The options that decided what was measured, as they are given."""
-    left_out = ("output", "stop_after", "quick", "baseline")
-    words = [f"--{n.replace('_', '-')} {value}" for n, value in vars(options).items() if n not in left_out]
-    return " ".join(words) + ("" if options.baseline else " --no-baseline")
+    options = found.parse_args()
+    plan = PLANS[options.network]
+    options.forms = plan.forms if options.forms is None else options.forms
+    options.epochs = options.epochs or plan.epochs
+    asked = (
+        f"--network {options.network} --forms {options.forms} --epochs {options.epochs} --rate {options.rate} "
+        f"--seed {options.seed}" + ("" if options.baseline else " --no-baseline")
+    )
+    if options.quick:
+        options.epochs, options.stop_after, options.baseline = 1, 0, False
+    elif options.output is None:
+        options.output = RESULTS / "compression" / f"pruned_{options.network}.json"
+    return options, asked
 
 
 def _work(options: argparse.Namespace) -> Work:
-    dataset, module = data.load("cifar10"), weights.trained("resnet20")
-    given = api.capture(module, catalog.find("resnet20").random_inputs(2), name="resnet20")
-    if not options.quick:
-        return Work(module, given, dataset, len(dataset.test_y), CALIBRATION_SAMPLES, 40, options)
-    few = replace(
+    dataset = data.load("cifar10")
+    if options.quick:
+        dataset = replace(
+            dataset,
+            train_x=dataset.train_x[:512],
+            train_y=dataset.train_y[:512],
+            test_x=dataset.test_x[:200],
+            test_y=dataset.test_y[:200],
+        )
+    module = _given(dataset, options)
+    given = api.capture(module, catalog.find(options.network).random_inputs(2), name=options.network)
+    if options.quick:
+        return Work(module, given, dataset, 200, 64, 3, options)
+    return Work(module, given, dataset, len(dataset.test_y), CALIBRATION_SAMPLES, 40, options)
+
+
+def _given(dataset: Dataset, options: argparse.Namespace) -> nn.Module:
+    """The network that is made smaller: the weights of the data folder, or else trained from the start."""
+    if options.network in weights.FILES:
+        return weights.trained(options.network)
+    epochs = 1 if options.quick else PLANS[options.network].given_epochs
+    module = catalog.create(options.network).to(options.device)
+    fit(
+        module,
         dataset,
-        train_x=dataset.train_x[:512],
-        train_y=dataset.train_y[:512],
-        test_x=dataset.test_x[:200],
-        test_y=dataset.test_y[:200],
+        epochs=epochs,
+        batch_size=128,
+        learning_rate=0.2,
+        schedule="one-cycle",
+        weight_decay=5e-4,
+        augment=crop_and_flip,
+        seed=options.seed,
+        precision=PRECISION,
+        progress=_reporter(f"{options.network}, given", options),
+        checkpoint=_checkpoint(f"given-{epochs}", options),
     )
-    return Work(module, given, few, 200, 64, 3, options)
+    return module.cpu()
 
 
-def _result(smaller: Smaller, work: Work) -> dict[str, Any]:
-    forms = {"given": work.given, "pruned": _trained(smaller.graph, "pruned", smaller.form, work)}
+def _trained_forms(forms: list[Form], work: Work) -> dict[str, Graph]:
+    graphs = {"given": work.given}
+    for form in forms:
+        hook = pruning(form, work.given, work.calibration()) if form.is_gradual else None
+        graphs[str(form)] = _trained(work.given if hook else _pruned(form, work), hook, str(form), work)
     if work.options.baseline:
-        forms["dense, trained further"] = _trained(work.given, DENSE, "", work)
-    programs = {name: api.lower(api.quantize(graph, work.calibration())) for name, graph in forms.items()}
-    before, rows = _measured(programs, work)
-    return {
-        "network": "ResNet-20",
-        "dataset": work.dataset.name,
-        "images": work.test_images,
-        "epochs": work.options.epochs,
-        "float": before,
-        "rows": rows,
-    }
+        graphs["dense, trained further"] = _trained(work.given, None, "dense", work)
+    return graphs
 
 
-def _trained(graph: Graph, name: str, form: str, work: Work) -> Graph:
+def _pruned(form: Form, work: Work) -> Graph:
+    """Kept beside the checkpoints: another machine may round otherwise, and its training could not be taken up here."""
+    if work.options.quick:
+        return pruned(form, work.given, work.calibration())
+    path = _folder() / f"{work.options.network}-{digest_state(work.module)[:8]}-{form.kind}-{form.share:g}.graph"
+    if path.exists():
+        return load_graph(path).graph
+    graph = pruned(form, work.given, work.calibration())
+    save_graph(SavedGraph(graph), path)
+    return graph
+
+
+def _trained(graph: Graph, hook: GradualPruning | None, form: str, work: Work) -> Graph:
     """`graph` after training, its zeros where they were, with batch norms measured on images as they are."""
     options = work.options
-    student = trainable(graph, batch_norm="train")
+    student = trainable(graph, batch_norm="train").to(options.device)
     fit(
         student,
         work.dataset,
@@ -182,20 +214,26 @@ def _trained(graph: Graph, name: str, form: str, work: Work) -> Graph:
         schedule="one-cycle",
         weight_decay=1e-4,
         augment=crop_and_flip,
-        loss=Distillation(trainable(work.given), share=TEACHER_SHARE, precision=PRECISION),
+        loss=Distillation(trainable(work.given).to(options.device), share=TEACHER_SHARE, precision=PRECISION),
         seed=options.seed,
         precision=PRECISION,
-        progress=_reporter(name, options),
-        checkpoint=None if options.quick else _checkpoint(name, form, options),
+        on_step=hook,
+        progress=_reporter(f"{options.network}, {form}", options),
+        checkpoint=_checkpoint(f"{form.replace(':', '-')}-{options.epochs}", options),
     )
     return reestimate_batch_norm(student.to_graph(), work.batches(8 * work.calibration_images, seed=1))
 
 
-def _checkpoint(name: str, form: str, options: argparse.Namespace) -> Path:
+def _checkpoint(form: str, options: argparse.Namespace) -> Path | None:
+    if options.quick:
+        return None
+    return _folder() / f"{options.network}-{form}-{options.rate}-{options.seed}.checkpoint"
+
+
+def _folder() -> Path:
     folder = knobs.cache_dir() / "compression"
     folder.mkdir(parents=True, exist_ok=True)
-    words = [word for word in ("resnet20", name, form) if word]
-    return folder / f"{'-'.join(words)}-{options.epochs}-{options.rate}-{options.seed}.checkpoint"
+    return folder
 
 
 def _reporter(name: str, options: argparse.Namespace) -> Callable[[Progress], None]:
@@ -216,9 +254,24 @@ def _reporter(name: str, options: argparse.Namespace) -> Callable[[Progress], No
     return report
 
 
+def _result(graphs: Mapping[str, Graph], work: Work) -> dict[str, Any]:
+    programs = {name: api.lower(api.quantize(graph, work.calibration())) for name, graph in graphs.items()}
+    before, rows = _measured(programs, work)
+    return {
+        "network": PLANS[work.options.network].title,
+        "dataset": work.dataset.name,
+        "images": work.test_images,
+        "epochs": work.options.epochs,
+        "float": before,
+        "rows": rows,
+        "layers": {name: layers(graph) for name, graph in graphs.items()},
+    }
+
+
 def _measured(programs: Mapping[str, Graph], work: Work) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Accuracy of the float network; accuracies and times of compiled programs."""
-    subject = Subject("resnet20", "ResNet-20", "", work.module, work.dataset)
+    network = work.options.network
+    subject = Subject(network, PLANS[network].title, "", work.module, work.dataset)
     with torch.inference_mode():
         before = subject.right(lambda x: work.module(torch.from_numpy(x)).numpy(), work.test_images)
     trays = {name: api.build(program, api.BuildOptions(with_source=False)) for name, program in programs.items()}
@@ -236,7 +289,7 @@ def _measured(programs: Mapping[str, Graph], work: Work) -> tuple[dict[str, floa
         codes = [c.array for c in programs[name].constants.values() if c.array.dtype == np.int8]
         rows.append(
             {
-                "form": f"{name}, w8a8",
+                "form": name,
                 "accuracy": _interval(right),
                 "drop": {"value": drop.drop, "low": drop.low, "high": drop.high, "p_value": drop.p_value},
                 "median_us": timings[name].median_us,
@@ -255,7 +308,7 @@ def _interval(right: np.ndarray) -> dict[str, float]:
 
 
 def _shown(result: Mapping[str, Any]) -> str:
-    floats = f"ResNet-20, float {100 * result['float']['accuracy']:.2f} %"
+    floats = f"{result['network']}, float {100 * result['float']['accuracy']:.2f} %, then w8a8"
     return "\n" + table(
         (floats, "accuracy", "drop", "us", "faster", "zeros", "MMAC"),
         [
