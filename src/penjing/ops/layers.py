@@ -1,4 +1,8 @@
-"""Layers: the nodes of a network that multiply by a constant weight, and may add a bias."""
+"""Layers: the nodes of a network that multiply by a constant weight, and may add a bias.
+
+A layer's output is that product. A recurrent layer multiplies by several weights on the way to its output, so it is no
+layer in this sense; who treats weights alone, whatever becomes of the products, takes `weight_nodes`.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -7,7 +11,7 @@ import numpy as np
 
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Constant, Names
-from penjing.ops.operator import Operator
+from penjing.ops.operator import Operator, WeightInput
 
 
 class LayerNode(NamedTuple):
@@ -16,6 +20,15 @@ class LayerNode(NamedTuple):
     weight: str
     node: Node
     op: Operator
+
+
+class WeightNode(NamedTuple):
+    """A constant that a node multiplies by, the node, its operator, and which of the operator's weights it is."""
+
+    weight: str
+    node: Node
+    op: Operator
+    place: WeightInput
 
 
 def weight_of(node: Node) -> str:
@@ -47,9 +60,20 @@ def layer_nodes(graph: Graph, nodes: Iterable[Node] | None = None) -> Iterator[L
             yield LayerNode(weight, node, node.op)
 
 
+def weight_nodes(graph: Graph, nodes: Iterable[Node] | None = None) -> Iterator[WeightNode]:
+    """All constant weights of `nodes` (of the whole graph): those of layers, and each of a recurrent layer."""
+    for node in graph.nodes if nodes is None else nodes:
+        if not isinstance(node.op, Operator):
+            continue
+        for place in node.op.weight_inputs():
+            name = node.inputs[place.weight] if place.weight < len(node.inputs) else ""
+            if name in graph.constants:
+                yield WeightNode(name, node, node.op, place)
+
+
 def float_weights(graph: Graph) -> dict[str, np.ndarray]:
-    """Constant name -> float weight, of every convolution and linear layer."""
-    found = {layer.weight: graph.constants[layer.weight].array for layer in layer_nodes(graph)}
+    """Constant name -> float weight, of every convolution, linear and recurrent layer."""
+    found = {weight.weight: graph.constants[weight.weight].array for weight in weight_nodes(graph)}
     return {name: array for name, array in found.items() if array.dtype == np.float32}
 
 

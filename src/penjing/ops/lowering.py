@@ -7,6 +7,7 @@ that stands at physical axis i. Operators ask for the order they need; a transpo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,8 @@ class Lowering:
         self._names = Names()
         self._placed: dict[str, dict[Order, str]] = {}
         self._node: Node | None = None
+        self._shared: dict[str, str] = {}
+        self._read = {name for node in graph.nodes for name in node.inputs} | graph.sinks()
 
     def start(self, node: Node) -> None:
         """Say which node is being lowered, for source locations and errors."""
@@ -150,13 +153,30 @@ class Lowering:
         """A constant of the program."""
         return self.program.add_constant(self._names.fresh(stem), Constant(array, quant=quant))
 
+    def shared(self, name: str, make: Callable[[], np.ndarray]) -> str:
+        """A constant that all who ask for `name` share."""
+        if name not in self._shared:
+            self._shared[name] = self.constant(name, make())
+        return self._shared[name]
+
+    def is_read(self, value: str) -> bool:
+        """Whether a value of the network has a reader or leaves it."""
+        return value in self._read
+
     def emit(self, op: IntegerOperator, inputs: tuple[str, ...], stem: str, quant: Quant | None) -> str:
         """Append an integer operator with one output."""
-        name = self._names.fresh(stem)
+        return self.emit_all(op, inputs, (stem,), (quant,))[0]
+
+    def emit_all(
+        self, op: IntegerOperator, inputs: tuple[str, ...], stems: tuple[str, ...], quants: tuple[Quant | None, ...]
+    ) -> tuple[str, ...]:
+        """Append an integer operator with an output for each stem."""
+        names = tuple(self._names.fresh(stem) for stem in stems)
         source = self._node.source if self._node else None
-        node = self.program.add_node(op, inputs, (name,), *([source] if source else []))
-        self.program.types[name] = self.program.types[name].with_quant(quant)
-        return node.output
+        self.program.add_node(op, inputs, names, *([source] if source else []))
+        for name, quant in zip(names, quants, strict=True):
+            self.program.types[name] = self.program.types[name].with_quant(quant)
+        return names
 
     def finish(self, epilogue: Epilogue, op: IntegerOperator, inputs: tuple[str, ...], order: Order) -> None:
         """Emit the operator that makes the epilogue's output."""

@@ -22,7 +22,7 @@ from penjing.ir.types import DType, Type
 if TYPE_CHECKING:
     from penjing.ops.coupling import Coupling, Kept
     from penjing.ops.lowering import Epilogue, Lowering
-    from penjing.ops.torch_call import Imported, TorchCall
+    from penjing.ops.torch_call import Composed, Imported, TorchCall
 
 
 class QuantRule(Enum):
@@ -31,6 +31,18 @@ class QuantRule(Enum):
     OWN = "own"  # observed by calibration
     SAME = "same"  # that of the first input: codes are moved, not computed
     FIXED = "fixed"  # known from the operator: `fixed_range`
+
+
+@dataclass(frozen=True)
+class WeightInput:
+    """One constant that an operator multiplies by: positions among its inputs of the weight and of its bias, if any.
+
+    `of_output`: it multiplies the operator's own output of the step before, as recurrent weights do, not its input.
+    """
+
+    weight: int
+    bias: int | None
+    of_output: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,16 +97,27 @@ class Operator(Operation):
     onnx: ClassVar[tuple[str, ...]] = ()
     quant_rule: ClassVar[QuantRule] = QuantRule.OWN
     weight_input: ClassVar[int | None] = None  # position of the input that is quantized symmetrically, per channel
+    # of an operator with several weights, which then has no `weight_input`: its outputs are not sums of products
+    recurrent_weights: ClassVar[tuple[WeightInput, ...]] = ()
     weight_axis: ClassVar[int] = 0  # its output-channel axis
     bias_input: ClassVar[int | None] = None
     parameter_inputs: ClassVar[tuple[int, ...]] = ()  # float constants that lowering reads as they are
 
     @classmethod
-    def from_torch(cls, call: TorchCall) -> Imported:
+    def from_torch(cls, call: TorchCall) -> Imported | Composed:
         """The operator for a call of one of the names in `torch`; the default takes all tensors and no attributes."""
         from penjing.ops.torch_call import Imported, Ref
 
         return Imported(cls(), tuple(a.name for a in call.arguments.values() if isinstance(a, Ref)))
+
+    @classmethod
+    def weight_inputs(cls) -> tuple[WeightInput, ...]:
+        """Every weight that the operator multiplies by."""
+        return cls.recurrent_weights if cls.weight_input is None else (WeightInput(cls.weight_input, cls.bias_input),)
+
+    def quant_rule_of(self, output: int) -> QuantRule:
+        """The rule for one of its outputs."""
+        return self.quant_rule
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         """The meaning: float32 arrays in (None for an absent input) and out. Axis 0 may be any batch size."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from penjing.ir.graph import Node
-from penjing.ir.types import DType, Type
+from penjing.ir.types import Dim, DType, Type
 from penjing.ops.coupling import FREE, Coupling, Kept, alone, count_below, kept_axes, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
@@ -24,8 +24,13 @@ def _at(axis: int, index: int | slice) -> tuple[int | slice, ...]:
     return (slice(None),) * axis + (index,)
 
 
+def _is_batch(x: Type, axis: int) -> bool:
+    """Axis 0 is the batch, unless the batch is known to stand elsewhere, as behind steps: (T, N, C)."""
+    return axis == 0 and not any(isinstance(extent, Dim) for extent in x.shape[1:])
+
+
 def _fixed_extent(x: Type, axis: int) -> int:
-    expect(1 <= axis < x.rank, f"axis {axis} of rank {x.rank} cannot be cut")
+    expect(0 <= axis < x.rank and not _is_batch(x, axis), f"axis {axis} of rank {x.rank} cannot be cut")
     extent = x.shape[axis]
     expect(isinstance(extent, int), f"axis {axis} has a symbolic extent and cannot be cut")
     return x.bounds[axis]
@@ -66,7 +71,7 @@ class Slice(Operator):
             start, stop, step = slice(start, stop, step).indices(extent)
         if (start, step) == (0, 1) and stop in (extent, TO_THE_END):
             return Imported(None, (x.name,))
-        call.require(axis != 0, "a part of axis 0, the batch")
+        call.require(not _is_batch(x.type, axis), "a part of axis 0, the batch")
         call.require(isinstance(extent, int), f"a part of axis {axis}, whose extent {extent} is symbolic")
         call.require(start < stop, f"the empty part {start}:{stop} of axis {axis}")
         return Imported(cls(axis, start, stop, step), (x.name,))
@@ -132,7 +137,7 @@ class Select(Operator):
     def from_torch(cls, call: TorchCall) -> Imported:
         x = call.ref("self")
         axis, index = call.axis("dim", x.type.rank), call.integer("index")
-        call.require(axis != 0, "one element of axis 0, the batch")
+        call.require(not _is_batch(x.type, axis), "one element of axis 0, the batch")
         extent = x.type.shape[axis]
         call.require(isinstance(extent, int), f"one element of axis {axis}, whose extent {extent} is symbolic")
         return Imported(cls(axis, index % x.type.bounds[axis]), (x.name,))

@@ -4,18 +4,20 @@ from penjing.core.arithmetic import INT32_MAX, accumulator_bound
 from penjing.core.errors import QuantizationError
 from penjing.ir.graph import Graph
 
-# operators that accumulate u8 * s8: position of weight and bias, and the weight's output-channel axis
-_ACCUMULATING = {"q_conv2d": 0, "q_linear": 0, "q_depthwise": 2, "q_conv_transpose2d": 0}
+# operators that accumulate u8 * s8: positions of their weights, each before its bias, and the output-channel axis
+_LAYER, _RECURRENT = ((1,), 0), ((1, 4), 0)
+_ACCUMULATING = {
+    **{"q_conv2d": _LAYER, "q_linear": _LAYER, "q_depthwise": ((1,), 2), "q_conv_transpose2d": _LAYER},
+    **{"q_lstm": _RECURRENT, "q_gru": _RECURRENT, "q_rnn": _RECURRENT},
+}
 
 
 def check_accumulators(program: Graph) -> None:
     """sum |w| * 255 + |bias| <= 2^31 - 1 for every channel, else QuantizationError naming the node."""
     for node in program.nodes:
-        axis = _ACCUMULATING.get(node.op.name)
-        if axis is None:
-            continue
-        weight, bias = (program.constants[name].array for name in node.inputs[1:3])
-        bound = accumulator_bound(weight, bias, axis)
+        places, axis = _ACCUMULATING.get(node.op.name, ((), 0))
+        arrays = [[program.constants[name].array for name in node.inputs[at : at + 2]] for at in places]
+        bound = max((accumulator_bound(weight, bias, axis) for weight, bias in arrays), default=0)
         if bound > INT32_MAX:
             raise QuantizationError(
                 f"an accumulator could reach {bound}, over the int32 limit of {INT32_MAX}",

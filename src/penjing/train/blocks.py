@@ -67,8 +67,9 @@ def find_blocks(graph: Graph, granularity: Granularity = "block") -> list[Block]
 def computed_codes(graph: Graph) -> set[str]:
     """Values that integer code computes in 8 bits: all but those that another operator clamps or adds in passing."""
     passed = between_roundings(graph)
-    own = (n for n in graph.nodes if isinstance(n.op, Operator) and n.op.quant_rule is QuantRule.OWN)
-    return {*graph.inputs, *(name for node in own for name in node.outputs if name not in passed)}
+    operators = [(node, node.op) for node in graph.nodes if isinstance(node.op, Operator)]
+    made = ((op.quant_rule_of(i), name) for node, op in operators for i, name in enumerate(node.outputs))
+    return {*graph.inputs, *(name for rule, name in made if rule is QuantRule.OWN and name not in passed)}
 
 
 def run_nodes(

@@ -34,11 +34,11 @@ def rounded_values(graph: Graph) -> RoundedValues:
     source = {name: name for name in (*graph.inputs, *graph.constants)}
     for node in graph.nodes:
         assert isinstance(node.op, Operator)
-        for name in node.outputs:
+        for i, name in enumerate(node.outputs):
             if name in passed:
                 continue
             source[name] = name
-            match node.op.quant_rule:
+            match node.op.quant_rule_of(i):
                 case QuantRule.OWN:
                     learned[name] = name
                 case QuantRule.FIXED:

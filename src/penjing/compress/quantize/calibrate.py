@@ -54,6 +54,6 @@ def observed_values(graph: Graph) -> list[str]:
     """Names of the activations whose range does not follow from their operator."""
     names = list(graph.inputs)
     for node in graph.nodes:
-        if isinstance(node.op, Operator) and node.op.quant_rule is QuantRule.OWN:
-            names += node.outputs
+        if isinstance(node.op, Operator):
+            names += [name for i, name in enumerate(node.outputs) if node.op.quant_rule_of(i) is QuantRule.OWN]
     return names

@@ -17,7 +17,7 @@ from penjing.ir.grid import activation_parameters, grid_codes, round_to_grid
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant, DType, Names, Quant
 from penjing.ops.fusion import computed_for_concat
-from penjing.ops.operator import Operator, QuantRule
+from penjing.ops.operator import Operator, QuantRule, WeightInput
 
 # leaves room for the sum of products: at most 2^30 of the 2^31 - 1 may be bias
 _BIAS_LIMIT = 2.0**30
@@ -50,8 +50,8 @@ class QuantizeStatic(Pass):
         quants = {name: self._observed(name) for name in graph.inputs}
         for node in graph.nodes:
             assert isinstance(node.op, Operator)
-            for output in node.outputs:
-                match node.op.quant_rule:
+            for i, output in enumerate(node.outputs):
+                match node.op.quant_rule_of(i):
                     case QuantRule.OWN:
                         quants[output] = self._observed(output)
                     case QuantRule.FIXED:
@@ -91,16 +91,18 @@ class _Constants:
             assert isinstance(node.op, Operator)
             inputs = list(node.inputs)
             self._check_layer(node)
+            weights = {place.weight: place for place in node.op.weight_inputs()}
+            biases = {place.bias for place in weights.values()}
             for position, name in enumerate(node.inputs):
                 constant = self._graph.constants.get(name)
                 if constant is None or position in node.op.parameter_inputs or constant.array.dtype != np.float32:
                     continue
-                if position == node.op.bias_input:
+                if position in biases:
                     continue
-                if position == node.op.weight_input:
-                    inputs[position], bias = self._weight(node, name, inputs[0])
+                if position in weights:
+                    inputs[position], bias = self._weight(node, weights[position])
                     if bias:
-                        inputs[node.op.bias_input or 0] = bias
+                        inputs[weights[position].bias or 0] = bias
                     largest = int(np.abs(self._graph.constants[inputs[position]].array).max())
                     remarks.append(Remark(str(node), f"weight {name} in {max(largest.bit_length() + 1, 2)} bits"))
                 else:
@@ -111,8 +113,8 @@ class _Constants:
     def _check_layer(self, node: Node) -> None:
         """A layer's weight and bias are multiplied and added as integers, so they must be known now."""
         assert isinstance(node.op, Operator)
-        places = [place for place in (node.op.weight_input, node.op.bias_input) if place is not None]
-        for name in (node.inputs[place] for place in places if place < len(node.inputs)):
+        places = [place for weight in node.op.weight_inputs() for place in (weight.weight, weight.bias)]
+        for name in (node.inputs[place] for place in places if place is not None and place < len(node.inputs)):
             if name and name not in self._graph.constants:
                 raise UnsupportedOp(
                     f"{node.op.name} with a computed weight or bias, %{name}",
@@ -120,15 +122,15 @@ class _Constants:
                     hint="make it a parameter of the layer, or compute it before the network is captured",
                 )
 
-    def _weight(self, node: Node, name: str, x: str) -> tuple[str, str]:
-        """Names of the integer weight and bias ('' when the layer has none) of a layer that reads `x`."""
+    def _weight(self, node: Node, place: WeightInput) -> tuple[str, str]:
+        """Names of the integer weight and bias ('' when it has none) of one weight of a node."""
         assert isinstance(node.op, Operator)
-        axis = node.op.weight_axis
+        name, axis = node.inputs[place.weight], node.op.weight_axis
         array = self._graph.constants[name].array
         codes, scales = self._on_grid(node, name, axis)
-        has_bias = node.op.bias_input is not None and len(node.inputs) > node.op.bias_input
-        bias = node.inputs[node.op.bias_input] if has_bias and node.op.bias_input is not None else ""
-        source = self._graph.types[x].quant
+        has_bias = place.bias is not None and len(node.inputs) > place.bias
+        bias = node.inputs[place.bias] if has_bias and place.bias is not None else ""
+        source = self._graph.types[node.outputs[0] if place.of_output else node.inputs[0]].quant
         assert source is not None
         if not bias:
             return self._add(name, codes, Quant(tuple(map(float, scales)), 0, axis)), ""

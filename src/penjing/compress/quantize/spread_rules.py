@@ -60,14 +60,19 @@ def follow(graph: Graph, node: Node, spreads: Spreads, sigmas: float) -> tuple[S
         return (_concat(graph, node, op.axis, spreads),)
     x = spreads.get(node.inputs[0])
     if op.quant_rule is QuantRule.FIXED and not isinstance(op, Elementwise):
-        low, high = op.fixed_range()
-        return (Spread(None, *(np.array([v]) for v in ((low + high) / 2, (high - low) / 12**0.5, low, high))),)
+        rules = (op.quant_rule_of(i) for i in range(len(node.outputs)))
+        return tuple(_uniform(*op.fixed_range()) if rule is QuantRule.FIXED else None for rule in rules)
     if x is None:
         return (None,) * len(node.outputs)
     if isinstance(op, Split):
         ends = list(accumulate(op.sizes, initial=0))
         return tuple(_part(x, op.axis, slice(*pair)) for pair in pairwise(ends))
     return (_single(graph, node, x, sigmas),)
+
+
+def _uniform(low: float, high: float) -> Spread:
+    """What is known of values of which nothing but a range is known."""
+    return Spread(None, *(np.array([v]) for v in ((low + high) / 2, (high - low) / 12**0.5, low, high)))
 
 
 def _single(graph: Graph, node: Node, x: Spread, sigmas: float) -> Spread | None:

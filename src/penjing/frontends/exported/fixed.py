@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from penjing.core.errors import InvalidInput, UnsupportedOp
+from penjing.frontends.exported.metadata import is_plain_number
 from penjing.frontends.exported.places import source_of, stem_of
 from penjing.frontends.exported.trace import import_torch
 from penjing.ir.graph import Graph
@@ -29,12 +30,14 @@ def identity(tensor: Any) -> tuple[object, ...]:
 
 
 def fold(node: Any, held: Mapping[Any, object]) -> Fixed | tuple[Fixed, ...]:
-    """Evaluate a call whose inputs are all known; on clones, because it may write into them."""
+    """Evaluate a call whose inputs are all known, for a batch of one; on clones, because it may write into them."""
     torch = import_torch()
 
     def now(n: Any) -> Any:
         known = held[n]
-        return known.tensor.clone() if isinstance(known, Fixed) else n.meta["val"]
+        if isinstance(known, Fixed):
+            return known.tensor.clone()
+        return n.meta["val"] if is_plain_number(n.meta["val"]) else 1
 
     args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), now)
     with torch.no_grad():

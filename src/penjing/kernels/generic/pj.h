@@ -177,4 +177,44 @@ PJ_INLINE float pj_scaled_sum(int32_t acc, float multiplier, int32_t d, float sc
     return a + b;
 }
 
+/* x / 2^n, rounded down, as most compilers shift: C leaves the shift of a negative number to them. One instruction. */
+PJ_INLINE int32_t pj_shift(int32_t x, int32_t n)
+{
+    return x < 0 ? ~(~x >> n) : x >> n;
+}
+
+PJ_INLINE int32_t pj_clamp(int32_t x, int32_t low, int32_t high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* Steps of a sequence whose inputs are multiplied at once: what follows step by step keeps their products meanwhile. */
+enum { PJ_STEPS_AT_ONCE = 16 };
+
+/* Pre-activations of gates are in units of 1/128, and index tables of 2048 entries. */
+PJ_INLINE int32_t pj_gate(const int16_t *table, float steps)
+{
+    return table[pj_round(steps, -1024.0f, 1023.0f) + 1024];
+}
+
+/* to[r * rows + o] = float(bias[o] + sum over k of x[r * k + .] * w[o * k + .]) * multiplier[o] for `steps` rows of x, of
+ * which two at a time lie in `centred` as differences from their zero point. */
+PJ_SHARED void pj_project(float *to, int16_t *centred, const uint8_t *x, const int8_t *w, const int32_t *bias,
+                          const float *multiplier, int32_t steps, int32_t k, int32_t rows, int32_t zero)
+{
+    int32_t step, o, r, j;
+    for (step = 0; step < steps; step += 2) {
+        const int32_t some = steps - step < 2 ? 1 : 2;
+        pj_centre(centred, x + (int64_t)step * k, some * k, zero);
+        for (o = 0; o < rows; o += 4) {
+            const int32_t lanes = rows - o < 4 ? rows - o : 4;
+            int32_t acc[2][4];
+            pj_dots(acc, centred, w + (int64_t)o * k, k, some, lanes);
+            for (r = 0; r < some; r++)
+                for (j = 0; j < lanes; j++)
+                    to[(int64_t)(step + r) * rows + o + j] = (float)(acc[r][j] + bias[o + j]) * multiplier[o + j];
+        }
+    }
+}
+
 #endif
