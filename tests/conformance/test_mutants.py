@@ -33,7 +33,7 @@ Mutant = tuple[str, str, str]
 
 def _mutants() -> dict[str, tuple[Mutant, ...]]:
     found: dict[str, tuple[Mutant, ...]] = {}
-    for path in [HERE / "mutants.py", *sorted((HERE / "mutants_simd").glob("*.py"))]:
+    for path in [HERE / "mutants.py", HERE / "mutants_recurrent.py", *sorted((HERE / "mutants_simd").glob("*.py"))]:
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

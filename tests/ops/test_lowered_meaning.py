@@ -18,6 +18,7 @@ from penjing.ops.operator import Operator, Sample
 from penjing.ops.pool1d import AvgPool1d, MaxPool1d
 from penjing.ops.pool2d import MaxPool2d
 from penjing.ops.prelu import Prelu
+from penjing.ops.recurrent import Recurrent
 from penjing.ops.sigmoid import Sigmoid
 from penjing.ops.softmax import Softmax
 from penjing.program.interpret import interpret
@@ -25,6 +26,8 @@ from penjing.program.lower import lower
 
 # in steps of the output: half a step of rounding, and what biases and tables of integers add
 ROUNDING = 0.55
+# each step of a recurrent layer reads what the one before has rounded
+ROUNDING_OF_STEPS = 3.0
 
 SAMPLES = [
     pytest.param(sample, id=f"{name}-{i}")
@@ -95,7 +98,8 @@ def test_the_program_of_an_operator_is_one_rounding_away_from_its_meaning(sample
         assert quant is not None
         steps = np.clip(real.astype(np.float64) / float(quant.scale) + quant.zero_point, 0, 255)
         assert got.shape == real.shape
-        assert np.abs(got - steps).max() <= ROUNDING, f"{sample.op}: {np.abs(got - steps).max()} steps"
+        limit = ROUNDING_OF_STEPS if isinstance(sample.op, Recurrent) else ROUNDING
+        assert np.abs(got - steps).max() <= limit, f"{sample.op}: {np.abs(got - steps).max()} steps"
 
 
 def program_of(*operations: Operator, shape: Shape, constants: tuple[np.ndarray, ...] = ()) -> Graph:

@@ -254,7 +254,7 @@ class QLstm(IntegerOperator):
             reverse: bool = False, stateful: bool = False, reach: float = 400.0, rows: int = 0,
         ) -> Sample:  # fmt: skip
             op = cls(*zeros, reverse, width > 0, stateful)
-            parts = gate_sample(rng, 4, n, steps, features, units, width or units, zeros, reach)
+            parts = gate_sample(rng, 4, n, steps, features, units, width or units, reach)
             more: list[np.ndarray] = []
             if width:
                 fine = np.float32(2.0 ** (-9 - np.ceil(np.log2(units) / 2)))

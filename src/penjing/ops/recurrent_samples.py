@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # numpy.random is slow to load, and only samples need it
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,8 @@ def float_sample(
         arrays.append(normal(wide, units, by=units**-0.5) if width else None)
     known = tuple(i for i in range(1, len(arrays)) if arrays[i] is not None)
     if states:
-        arrays += [np.tanh(normal(n, wide)), normal(n, units)][: 1 + cell]
+        # within the range of y, in whose codes it is held
+        arrays += [np.float32(0.2) * np.tanh(normal(n, wide)), normal(n, units)][: 1 + cell]
     return Sample(op, tuple(arrays), constant=known)
 
 
@@ -49,7 +50,6 @@ def gate_sample(
     features: int,
     units: int,
     width: int,
-    zeros: tuple[int, int],
     reach: float,
 ) -> tuple[np.ndarray, ...]:
     """x, w_ih, bias_ih, m_ih, w_hh, bias_hh, m_hh: pre-activations of about +-`reach` units of 1/128."""
@@ -67,26 +67,67 @@ def gate_sample(
 
 def lstm_ties(op: Any, tables: tuple[np.ndarray, np.ndarray]) -> Iterator[Sample]:
     """Sums without weights, so that what is rounded is chosen: ties of the cell, of its tanh and of h; order of sums."""
-    units = 512
-    silent, zeros, ones = np.zeros((4 * units, 1), np.int8), np.zeros(4 * units, np.int32), np.ones(4 * units, np.float32)
-    recurrent = np.zeros((4 * units, units), np.int8)
-    x, h = np.arange(256, dtype=np.uint8).reshape(256, 1, 1)[:2], np.full((1, units), 128, np.uint8)
+    units = 256
+    h = np.full((1, units), 128, np.uint8)
+    c = np.r_[-(2**15), 2**15 - 1, 33 * np.arange(-127, 127)].astype(np.int16).reshape(1, units)
     # every gate is 1/2 and g is 0: c is halved, and every odd one is a tie; tanh rises by 32, so that o * t has ties too
-    line = (32 * np.arange(-1024, 1024)).astype(np.int16)
-    c = np.r_[-(2**15), 2**15 - 1, np.arange(-255, 255)].astype(np.int16).reshape(1, units)
-    plain = (silent, zeros, ones, recurrent, zeros, ones)
-    yield Sample(op(7, 128, False, False, True), (x, *plain, tables[0], line, h, c), constant=tuple(range(1, 9)))
-    for forget in _near_ties():
-        bias_ih, bias_hh, m_ih, m_hh = (np.zeros(4 * units, kind) for kind in (np.int32, np.int32, np.float32, np.float32))
-        for array, value in zip((bias_ih, bias_hh, m_ih, m_hh), forget, strict=True):
-            array[units : 2 * units] = value
-        gates = (silent, bias_ih, m_ih, recurrent, bias_hh, m_hh)
-        yield Sample(op(7, 128, False, False, True), (x, *gates, *tables, h, 64 * c), constant=tuple(range(1, 9)))
+    yield _silent(op(7, 128, False, False, True), 4, units, {}, (tables[0], _LINE, h, c))
+    # i * g is -5, which is less than 0 once it is shifted: the ties of c go down
+    fives, less = tables[0].copy(), _LINE.copy()
+    fives[1024 - 8], less[1024] = 5, -1
+    yield _silent(op(7, 128, False, False, True), 4, units, {0: (-8, 0, 1.0, 1.0)}, (fives, less, h, c))
+    for chosen in _NEAR_TIES:
+        yield _silent(op(7, 128, False, False, True), 4, 8, {1: chosen}, (*tables, h[:, :8], 64 * c[:, :8]))
 
 
-def _near_ties() -> tuple[tuple[int, int, float, float], ...]:
-    """(acc_x, acc_h, m_x, m_h) whose float32 sum of products is a tie and that another order or precision takes off it.
+def gru_ties(op: Any, tables: tuple[np.ndarray, np.ndarray]) -> Iterator[Sample]:
+    """The same for h, of which every gate halves the last: odd ones are ties, of 16 bits and of codes."""
+    h = np.r_[-(2**15), 2**15 - 1, np.arange(-99, 99), np.arange(-(2**15), 2**15, 256) + 1, 32512, 32511, 32513]
+    yield _silent(op(7, False, True), 3, len(h), {}, (*tables, h.astype(np.int16).reshape(1, -1)))
+    for chosen in _NEAR_TIES:
+        for gate in range(3):
+            yield _silent(op(7, False, True), 3, 2, {gate: chosen}, (*tables, np.int16([[32767, -32768]])))
+    # n's argument: a product with r, rounded before it is added, not after
+    chosen_r, chosen_n = (-125, 0, 1.0, 1.0), (-621, 7573, 1.0, 0.3)
+    yield _silent(op(7, False, True), 3, 2, {0: chosen_r, 2: chosen_n}, (*tables, np.int16([[32767, -32768]])))
 
-    A sum in doubles keeps the small term; a fused multiply-add keeps the tail of 45 * 0.1.
-    """
-    return ((2001, 1, 0.5, 1e-5), (45, -4, 0.1, 1.0), (-4, 45, 1.0, 0.1))
+
+def rnn_ties(op: Any, tanh: np.ndarray) -> Iterator[Sample]:
+    """The same for a plain layer, rectified or not."""
+    h = np.full((1, 2), 128, np.uint8)
+    for chosen in _NEAR_TIES:
+        yield _silent(op(7, 128, False, False, True), 1, 2, {0: chosen}, (_LINE, h))
+        yield _silent(op(7, 0, False, True, True), 1, 2, {0: chosen}, (h,))
+    # units for entries all along the table: codes of its values, ties among them
+    bias = np.r_[-1030, -1025, -1024, np.arange(-1020, 1020, 4), 1023, 1024, 1030]
+    for table in (tanh, _LINE, np.flip(_LINE)):
+        h = np.full((1, len(bias)), 128, np.uint8)
+        yield _silent(op(7, 128, False, False, True), 1, len(bias), {0: (bias, 0, 1.0, 1.0)}, (table, h))
+
+
+_LINE = (32 * np.arange(-1024, 1024)).astype(np.int16)
+
+# (acc_x, acc_h, m_x, m_h[, w_ih]) whose sum is a tie in float32, from which another order or precision takes it off: a
+# sum in doubles keeps the small term; a fused multiply-add keeps the tail of 45 * 0.1; 2^24 + 1, of which 248 come from
+# x, is one less in float32
+_NEAR_TIES: tuple[tuple[Any, ...], ...] = (
+    (2001, 1, 0.5, 1e-5),
+    (45, -4, 0.1, 1.0),
+    (-4, 45, 1.0, 0.1),
+    (2**24 + 1 - 248, 0, 100.5 * 2.0**-24, 1.0, 1),
+)
+
+
+def _silent(op: Any, gates: int, units: int, chosen: Mapping[int, tuple[Any, ...]], rest: tuple[np.ndarray, ...]) -> Sample:
+    """A layer of two samples and one step whose weights are zero, with (bias_ih, bias_hh, m_ih, m_hh[, w_ih]) for some gates."""
+    rows = gates * units
+    bias_ih, bias_hh = np.zeros((2, rows), np.int32)
+    m_ih, m_hh = np.ones((2, rows), np.float32)
+    w_ih, w_hh = np.zeros((rows, 1), np.int8), np.zeros((rows, units), np.int8)
+    for gate, values in chosen.items():
+        for array, value in zip((bias_ih, bias_hh, m_ih, m_hh, w_ih[:, 0]), values, strict=False):
+            array[gate * units : (gate + 1) * units] = value
+    x = np.array([0, 255], np.uint8).reshape(2, 1, 1)
+    inputs = (x, w_ih, bias_ih, m_ih, w_hh, bias_hh, m_hh, *rest)
+    tables = sum(array.shape == (2048,) for array in rest)
+    return Sample(op, inputs, constant=tuple(range(1, 7 + tables)))

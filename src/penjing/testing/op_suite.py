@@ -5,7 +5,7 @@ standard input and writes what the kernels computed. Every array lies in a block
 sanitizer sees each access beside it. Each sample runs in up to five ways:
 
     exact       blocks as malloc returns them, outputs filled with 0xA5
-    unaligned   activations one byte off, as the caller of a model may place them; outputs filled with 0x5A
+    unaligned   activations one element off, as the caller of a model may place codes; outputs filled with 0x5A
     in place    the output over the first input, for operators that allow it
     2 parts     one part after the other, as threads share the work, for operators that split; each byte of the outputs
     3 parts     must be written by exactly one of them
@@ -140,7 +140,8 @@ def _table(cases: Sequence[OpCase]) -> Iterator[str]:
     rows = []
     for i, case in enumerate(cases):
         types = case.sample.types
-        activations = [int(k not in case.sample.constant) for k in range(len(types))]
+        activations = [t.dtype.itemsize * (k not in case.sample.constant) for k, t in enumerate(types)]
+        activations += [t.dtype.itemsize for t in case.outputs]
         scratch = case.op.scratch_bytes(types, case.outputs)
         params = struct_literal(case.op.kernel_params(types, case.outputs))
         yield f"static const struct pj_{case.name} suite_params_{i} = {params};"

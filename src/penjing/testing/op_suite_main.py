@@ -18,7 +18,7 @@ struct suite_case {
     size_t scratch;
     const struct suite_pieces *piece;
     const size_t *bytes;      /* of the inputs, then of the outputs */
-    const size_t *activation; /* 1 for each input that is one, 0 for each constant */
+    const size_t *activation; /* bytes of an element of each input and output; 0 for constants */
 };
 @TABLES@
 enum { SUITE_CASES = sizeof suite_cases / sizeof *suite_cases };
@@ -132,9 +132,10 @@ static int suite_run(const struct suite_case *c, uint8_t *const *original, uint8
     }
     for (k = 0; k < c->outputs; k++) {
         const size_t bytes = c->bytes[c->inputs + k];
-        const size_t span = p ? (bytes / p->bytes - 1) * p->step + p->bytes : bytes + off;
+        const size_t shift = off * c->activation[c->inputs + k];
+        const size_t span = p ? (bytes / p->bytes - 1) * p->step + p->bytes : bytes + shift;
         out[k] = parts == 1 ? suite_block(span, off ? 0x5A : 0xA5) : suite_unlike(whole[k], bytes);
-        to[k] = mode == IN_PLACE ? in[k] : out[k] + off;
+        to[k] = mode == IN_PLACE ? in[k] : out[k] + shift;
     }
     if (parts == 1)
         suite_run_whole(c, p ? p->params : c->params, from, to);

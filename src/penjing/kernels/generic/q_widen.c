@@ -1,4 +1,4 @@
-/* q_widen: x u8 (n), table s16 (256): y[i] = table[x[i]]. */
+/* q_widen: x u8 (n), table s16 (256). */
 struct pj_q_widen {
     int32_t n;
 };
