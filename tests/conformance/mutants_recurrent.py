@@ -2,6 +2,20 @@
 
 Mutant = tuple[str, str, str]
 
+_PRODUCT = "(float)(acc[r][j] + bias[o + j]) * multiplier[o + j]"
+_LSTM_GATE = """\
+const float again = (float)acc * multiplier[row];
+            gate[k] = pj_gate(k == 2 ? tanhs : sigmoids, read[row] + again);"""
+_RESET = "again[2] = reset * again[2];"
+_OUTSIDE = "(float)bias[2 * p->units + j] * multiplier[2 * p->units + j]"
+_GRU_SUM = f"{_RESET}\n        n = pj_gate(tanhs, read[2 * p->units + j] + again[2]);"
+_GIVEN = "p->stateful ? h0[n * p->h_step + j] : 0);\n            codes[j] = (int16_t)pj_clamp(pj_shift(h[j]"
+_STORED = "y[(int64_t)t * p->units + j] = (uint8_t)(codes[j] + 128);"
+_CODES = """\
+            for (j = 0; j < p->units; j++) {
+                codes[j] = (int16_t)pj_clamp(pj_shift(h[j] + 128, 8), -128, 127);"""
+_RNN_SUM = "const float steps = read[(int64_t)(t - first) * p->units + j] + again;"
+
 
 def _layer(gates: str, of_output: str) -> tuple[Mutant, ...]:
     """Faults that every recurrent kernel may have: `gates` products of x per unit."""
@@ -26,11 +40,10 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         ("gates saturate one late", "pj_round(steps, -1024.0f, 1023.0f)", "pj_round(steps, -1024.0f, 1024.0f)"),
         ("gates saturate early below", "pj_round(steps, -1024.0f, 1023.0f)", "pj_round(steps, -1016.0f, 1023.0f)"),
         ("gates are one entry off", "1023.0f) + 1024]", "1023.0f) + 1023]"),
-        ("an odd step is dropped", "steps - step < 2 ? 1 : 2;\n        pj_centre", "2;\n        if (steps - step < 2) return;\n        pj_centre"),
-        ("the bias follows the product", "(float)(acc[r][j] + bias[o + j]) * multiplier[o + j]",
+        ("an odd step is dropped", "const int32_t some = steps - step < 2 ? 1 : 2;", "const int32_t some = 2;"),
+        ("the bias follows the product", _PRODUCT,
          "(float)acc[r][j] * multiplier[o + j] + (float)bias[o + j] * multiplier[o + j]"),
-        ("products of doubles", "(float)(acc[r][j] + bias[o + j]) * multiplier[o + j]",
-         "(float)((double)(acc[r][j] + bias[o + j]) * multiplier[o + j])"),
+        ("products of doubles", _PRODUCT, "(float)((double)(acc[r][j] + bias[o + j]) * multiplier[o + j])"),
         ("both steps are the first", "to[(int64_t)(step + r) * rows", "to[(int64_t)step * rows"),
         ("the zero point of x is ignored", "some * k, zero);", "some * k, 0);"),
     ),
@@ -43,36 +56,34 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         ("ties of the cell go down", "4) + 16384, 15)", "4) + 16383, 15)"),
         ("the new part is rounded", "pj_shift(gate[0] * gate[2], 4)", "pj_shift(gate[0] * gate[2] + 8, 4)"),
         ("the cell wraps", "(int16_t)pj_clamp(next, -32768, 32767)", "(int16_t)next"),
-        ("tanh of the cell before", "t = tanhs[pj_clamp(pj_shift(c[j] + 8, 4)", "t = tanhs[pj_clamp(pj_shift(next + 80, 4)"),
+        ("tanh of the cell before", "pj_shift(c[j] + 8, 4)", "pj_shift(next + 80, 4)"),
         ("ties of the argument go down", "pj_shift(c[j] + 8, 4)", "pj_shift(c[j] + 7, 4)"),
         ("ties of h go down", "gate[3] * t + 4194304", "gate[3] * t + 4194303"),
         ("h is rounded down", "gate[3] * t + 4194304", "gate[3] * t"),
         ("the cell of all samples is one", "c0[n * p->c_step + j]", "c0[j]"),
         ("given cells are ignored", "p->stateful ? c0[n * p->c_step + j] : 0", "0"),
-        ("the projection is of zero point 0", "pj_centre(h, codes, p->width, p->y_zero)", "pj_centre(h, codes, p->width, 128)"),
-        ("the sum of gates is of doubles", "const float again = (float)acc * multiplier[row];\n            gate[k] = pj_gate(k == 2 ? tanhs : sigmoids, read[row] + again);",
-         "gate[k] = pj_gate(k == 2 ? tanhs : sigmoids, (float)((double)read[row] + (double)acc * multiplier[row] * 1.0));"),
-        ("the sum of gates is contracted", "const float again = (float)acc * multiplier[row];\n            gate[k] = pj_gate(k == 2 ? tanhs : sigmoids, read[row] + again);",
+        ("the projection's zero point is 128", "pj_centre(h, codes, p->width, p->y_zero)",
+         "pj_centre(h, codes, p->width, 128)"),
+        ("the sum of gates is of doubles", _LSTM_GATE,
+         "gate[k] = pj_gate(k == 2 ? tanhs : sigmoids, (float)((double)read[row] + (double)acc * multiplier[row]));"),
+        ("the sum of gates is contracted", _LSTM_GATE,
          "gate[k] = pj_gate(k == 2 ? tanhs : sigmoids, __builtin_fmaf((float)acc, multiplier[row], read[row]));"),
     ),
     "q_gru.c": (
         *_layer("rows", "p->stateful ? h0[n * p->h_step + j] : 0"),
         ("reset and update change places", "read[j] + again[0]", "read[p->units + j] + again[1]"),
-        ("the bias stands outside of the reset", "again[2] = reset * again[2];",
-         "again[2] = reset * (again[2] - (float)bias[2 * p->units + j] * multiplier[2 * p->units + j]) + (float)bias[2 * p->units + j] * multiplier[2 * p->units + j];"),
-        ("the reset is ignored", "again[2] = reset * again[2];", ""),
-        ("the reset is contracted", "again[2] = reset * again[2];\n        n = pj_gate(tanhs, read[2 * p->units + j] + again[2]);",
+        ("the bias stands outside of the reset", _RESET,
+         f"again[2] = reset * (again[2] - {_OUTSIDE}) + {_OUTSIDE};"),
+        ("the reset is ignored", _RESET, ""),
+        ("the reset is contracted", _GRU_SUM,
          "n = pj_gate(tanhs, __builtin_fmaf(reset, again[2], read[2 * p->units + j]));"),
         ("update and its rest change places", "z * h[j] + (32768 - z) * n", "z * n + (32768 - z) * h[j]"),
         ("the rest is one less", "(32768 - z)", "(32767 - z)"),
         ("ties of h go down", "* n + 16384, 15)", "* n + 16383, 15)"),
         ("h is rounded down", "* n + 16384, 15)", "* n, 15)"),
-        ("codes of a given state are rounded down", "p->stateful ? h0[n * p->h_step + j] : 0);\n            codes[j] = (int16_t)pj_clamp(pj_shift(h[j] + 128, 8)",
-         "p->stateful ? h0[n * p->h_step + j] : 0);\n            codes[j] = (int16_t)pj_clamp(pj_shift(h[j], 8)"),
-        ("the state is its codes", "y[(int64_t)t * p->units + j] = (uint8_t)(codes[j] + 128);",
-         "y[(int64_t)t * p->units + j] = (uint8_t)(codes[j] + 128), h[j] = (int16_t)(codes[j] * 256);"),
-        ("codes wrap", "codes, h);\n            for (j = 0; j < p->units; j++) {\n                codes[j] = (int16_t)pj_clamp(pj_shift(h[j] + 128, 8), -128, 127);",
-         "codes, h);\n            for (j = 0; j < p->units; j++) {\n                codes[j] = (int16_t)(int8_t)pj_shift(h[j] + 128, 8);"),
+        ("codes of a given state are rounded down", f"{_GIVEN} + 128, 8)", f"{_GIVEN}, 8)"),
+        ("the state is its codes", _STORED, f"{_STORED}\n                h[j] = (int16_t)(codes[j] * 256);"),
+        ("codes wrap", _CODES, _CODES.replace("pj_clamp(", "(int8_t)(").replace(", -128, 127", "")),
     ),
     "q_rnn.c": (
         *_layer("p->units", "p->stateful ? h0[n * p->h_step + j] - p->y_zero : 0"),
@@ -81,8 +92,8 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
          "(int8_t)pj_shift(pj_gate(tanhs, steps) + 128, 8)"),
         ("no rectifier", "pj_round(steps, 0.0f, p->high)", "pj_round(steps, (float)-p->y_zero, p->high)"),
         ("no upper end", "pj_round(steps, 0.0f, p->high)", "pj_round(steps, 0.0f, 4000.0f)"),
-        ("the sum is contracted", "const float steps = read[(int64_t)(t - first) * p->units + j] + again;",
-         "const float steps = __builtin_fmaf((float)acc, multiplier[j], read[(int64_t)(t - first) * p->units + j]) + 0.0f * again;"),
+        ("the sum is contracted", _RNN_SUM,
+         "const float steps = __builtin_fmaf((float)acc, multiplier[j], read[(int64_t)(t - first) * p->units + j]);"),
     ),
     "q_widen.c": (
         ("an entry is a byte", "y[i] = table[x[i]]", "y[i] = (int8_t)table[x[i]]"),

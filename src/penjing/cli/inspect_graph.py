@@ -13,7 +13,7 @@ from penjing.cli.recipe_view import show_steps
 from penjing.ir.graph import Graph
 from penjing.ir.types import Constant
 from penjing.measure.sizes import bytes_text
-from penjing.ops.layers import layer_nodes
+from penjing.ops.layers import weight_macs, weight_nodes
 from penjing.recipe.graph_file import SavedGraph
 from penjing.recipe.predict import predict
 
@@ -39,10 +39,11 @@ def facts(path: Path, saved: SavedGraph) -> dict[str, Any]:
 def layer_rows(graph: Graph) -> list[dict[str, Any]]:
     """Every layer: its weight, shape, share of zeros, multiply-accumulates, and the form of its numbers."""
     rows = []
-    for name, node, op in layer_nodes(graph):
+    for weight in weight_nodes(graph):
+        name, node, _, _ = weight
         constant = graph.constants[name]
         zeros = 1 - np.count_nonzero(constant.array) / max(constant.array.size, 1)
-        macs = op.cost(graph.input_types(node), graph.output_types(node)).macs
+        macs = weight_macs(graph, weight)
         row = {"name": name, "op": node.op.name, "shape": list(constant.array.shape), "zeros": zeros, "macs": macs}
         rows.append(row | {"numbers": _numbers(constant)})
     return rows

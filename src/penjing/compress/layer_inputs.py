@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from penjing.compress.observe import Batch, observe
 from penjing.core.errors import CalibrationError
 from penjing.ir.graph import Graph
-from penjing.ops.layers import LayerNode, layer_nodes
+from penjing.ops.layers import WeightNode, weight_nodes
 
 _Float64 = NDArray[np.float64]
 
@@ -51,9 +51,10 @@ def collect_layer_inputs(
         CalibrationError: no batches, or NaN or infinity in an activation.
         InvalidInput: a batch does not fit the graph's inputs.
     """
-    readers: dict[str, list[LayerNode]] = {}
-    for layer in layer_nodes(graph):
-        readers.setdefault(layer.node.inputs[0], []).append(layer)
+    readers: dict[str, list[WeightNode]] = {}
+    for weight in weight_nodes(graph):
+        if not weight.place.of_output:
+            readers.setdefault(weight.node.inputs[0], []).append(weight)
     sums: dict[str, tuple[_Float64, _Float64, int]] = {}
 
     def watch(name: str, array: np.ndarray) -> None:
@@ -64,8 +65,8 @@ def collect_layer_inputs(
     return {name: LayerInputs(gram / rows, mean / rows, rows) for name, (gram, mean, rows) in sums.items()}
 
 
-def _add(sums: dict[str, tuple[_Float64, _Float64, int]], graph: Graph, layer: LayerNode, x: np.ndarray) -> None:
-    weight, node, op = layer
+def _add(sums: dict[str, tuple[_Float64, _Float64, int]], graph: Graph, layer: WeightNode, x: np.ndarray) -> None:
+    weight, node, op, _ = layer
     operands = op.weight_operands(x, graph.constants[weight].array)
     if operands is None:
         return

@@ -13,8 +13,8 @@ integers, gates and h in units of 2^-15, h in s16 beside its codes in u8:
     h   = clamp((h16 + 128) >> 8, -128, 127) + 128
 
 The float operations of g_n: a = acc_x * m_x, b = acc_h * m_h, b = (r * 2^-15) * b, a + b, each rounded to float32 (the
-inner product with 2^-15 is exact). z and 2^15 - z sum up to 2^15 and are not negative, as sigmoid is not, so that the sum
-for h16 is at most 2^30 + 2^14, and h16 needs no clamp: it stays between the extremes of n and of what it was.
+inner product with 2^-15 is exact). z and 2^15 - z sum up to 2^15 and are not negative, as sigmoid is not, so that the
+sum for h16 is at most 2^30 + 2^14, and h16 needs no clamp: it stays between the extremes of n and of what it was.
 """
 
 from __future__ import annotations  # numpy.random is slow to load, and only samples need it
@@ -51,6 +51,7 @@ from penjing.ops.recurrent import (
     state_or_zeros,
     steps_of,
     tanh_table,
+    with_absent,
 )
 from penjing.ops.recurrent_samples import float_sample, gate_sample, gru_ties
 from penjing.ops.sigmoid import logistic
@@ -90,7 +91,7 @@ class Gru(Recurrent):
         return (Type((*inputs[0].shape[:2], units)), Type((inputs[0].shape[0], units)))
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
-        x, w_ih, w_hh, b_ih, b_hh, h0 = (*inputs, *[None] * (6 - len(inputs)))
+        x, w_ih, w_hh, b_ih, b_hh, h0 = with_absent(inputs, 6)
         steps, units = x.shape[1], w_hh.shape[1]
         read = x @ w_ih.T if b_ih is None else x @ w_ih.T + b_ih
         h = state_or_zeros(h0, len(x), units, 0, np.float32)
@@ -105,7 +106,7 @@ class Gru(Recurrent):
         return y, h
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
-        x, w_ih, w_hh, b_ih, b_hh, h0 = (*inputs, *[None] * (6 - len(inputs)))
+        x, w_ih, w_hh, b_ih, b_hh, h0 = with_absent(inputs, 6)
         zeros = x.new_zeros(len(w_hh))
         flat = [w_ih, w_hh, zeros if b_ih is None else b_ih, zeros if b_hh is None else b_hh]
         h = x.new_zeros(len(x), w_hh.shape[1]) if h0 is None else h0.expand(len(x), -1)
@@ -130,7 +131,11 @@ class Gru(Recurrent):
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         rng = np.random.default_rng(75)
-        for reverse, (n, steps, features, units) in ((False, (2, 5, 3, 4)), (True, (1, 7, 5, 3)), (False, (3, 1, 1, 1))):
+        for reverse, (n, steps, features, units) in (
+            (False, (2, 5, 3, 4)),
+            (True, (1, 7, 5, 3)),
+            (False, (3, 1, 1, 1)),
+        ):
             yield float_sample(rng, cls(reverse), n, steps, features, units)
             yield float_sample(rng, cls(reverse), n, steps, features, units, biases=False, states=True)
 
@@ -147,9 +152,9 @@ def step_of(lowering: Lowering, y: str, reverse: bool, target: Quant) -> str:
 
 @dataclass(frozen=True)
 class QGru(IntegerOperator):
-    """x u8 (N, T, I), w_ih s8 (3H, I), bias s32 (3H), m f32 (3H), w_hh s8 (3H, H), bias, m, sigmoid and tanh s16 (2048).
+    """x u8 (N, T, I), w_ih s8 (3H, I), bias s32 (3H), m f32 (3H), w_hh s8 (3H, H), bias, m; tables s16 (2048).
 
-    If stateful, then h0 s16 (N, H) or (1, H). Outputs y u8 (N, T, H) and the last h s16 (N, H).
+    The tables are of sigmoid and tanh. If stateful, then h0 s16 (N, H) or (1, H). Outputs y u8 (N, T, H) and the last h s16 (N, H).
     """
 
     name = "q_gru"
@@ -160,7 +165,7 @@ class QGru(IntegerOperator):
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x = inputs[0]
-        units, width = gate_types(*inputs[:7], 3)
+        units, width = gate_types(inputs[:7], 3)
         expect(width == units, f"recurrent weights of {width} columns for {units} units")
         check_tables(*inputs[7:9])
         expect(len(inputs) == 9 + self.stateful, f"{len(inputs)} inputs")

@@ -77,15 +77,36 @@ def float_weights(graph: Graph) -> dict[str, np.ndarray]:
     return {name: array for name, array in found.items() if array.dtype == np.float32}
 
 
-def add_to_bias(graph: Graph, node: Node, more: np.ndarray) -> None:
-    """Let a layer of the graph add `more` (O,) besides; a bias that others read too stays as it is for them."""
-    assert isinstance(node.op, Operator) and node.op.bias_input is not None
-    name = bias_of(node)
+def place_of(node: Node, weight: str) -> WeightInput:
+    """Which of a node's weights a constant is."""
+    assert isinstance(node.op, Operator)
+    return next(place for place in node.op.weight_inputs() if node.inputs[place.weight : place.weight + 1] == (weight,))
+
+
+def bias_beside(node: Node, weight: str) -> str:
+    """Name of what a node adds to its products with a weight; '' where it adds nothing."""
+    place = place_of(node, weight).bias
+    return "" if place is None or place >= len(node.inputs) else node.inputs[place]
+
+
+def weight_macs(graph: Graph, weight: WeightNode) -> int:
+    """Multiply-accumulates of one sample with one weight of a node, which multiplies by all of them equally often."""
+    work = weight.op.cost(graph.input_types(weight.node), graph.output_types(weight.node)).macs
+    sizes = {other.weight: graph.constants[other.weight].array.size for other in weight_nodes(graph, [weight.node])}
+    return work * sizes[weight.weight] // max(sum(sizes.values()), 1)
+
+
+def add_to_bias(graph: Graph, node: Node, weight: str, more: np.ndarray) -> None:
+    """Let a node add `more` (O,) to its products with a weight; a bias that others read too stays as it is for them."""
+    place = place_of(node, weight).bias
+    assert place is not None
+    name = bias_beside(node, weight)
     before = graph.constants[name].array.astype(np.float64) if name else np.zeros(len(more))
     constant = Constant((before + more).astype(np.float32))
     if name and sum(other.inputs.count(name) for other in graph.nodes) == 1:
         graph.set_constant(name, constant)
         return
     fresh = graph.add_constant(Names(set(graph.types)).fresh(f"{node.output}.bias"), constant)
-    inputs = (*node.inputs[: node.op.bias_input], fresh, *node.inputs[node.op.bias_input + 1 :])
+    before_it = (*node.inputs, *[""] * place)[:place]
+    inputs = (*before_it, fresh, *node.inputs[place + 1 :])
     graph.replace_node(node, Node(node.op, inputs, node.outputs, node.source))

@@ -50,6 +50,7 @@ from penjing.ops.recurrent import (
     state_or_zeros,
     steps_of,
     tanh_table,
+    with_absent,
 )
 from penjing.ops.recurrent_samples import float_sample, gate_sample, lstm_ties
 from penjing.ops.sigmoid import logistic
@@ -79,7 +80,7 @@ class Lstm(Recurrent):
 
     @classmethod
     def from_torch(cls, call: TorchCall) -> Composed:
-        return compose(call, cls.gates, lambda reverse, projected: cls(reverse, projected))
+        return compose(call, cls.gates, cls)
 
     def quant_rule_of(self, output: int) -> QuantRule:
         return QuantRule.OWN if output == 1 or self.projected else QuantRule.FIXED
@@ -99,7 +100,7 @@ class Lstm(Recurrent):
         return (Type((*inputs[0].shape[:2], width)), Type((batch, units)))
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
-        x, w_ih, w_hh, b_ih, b_hh, w_hr, h0, c0 = (*inputs, *[None] * (8 - len(inputs)))
+        x, w_ih, w_hh, b_ih, b_hh, w_hr, h0, c0 = with_absent(inputs, 8)
         steps, width, units = x.shape[1], w_hh.shape[1], w_hh.shape[0] // 4
         read = x @ w_ih.T
         for bias in (b_ih, b_hh):
@@ -116,7 +117,7 @@ class Lstm(Recurrent):
         return y, c
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
-        x, w_ih, w_hh, b_ih, b_hh, w_hr, h0, c0 = (*inputs, *[None] * (8 - len(inputs)))
+        x, w_ih, w_hh, b_ih, b_hh, w_hr, h0, c0 = with_absent(inputs, 8)
         width, units = w_hh.shape[1], w_hh.shape[0] // 4
         zeros = x.new_zeros(4 * units)
         flat = [w_ih, w_hh, zeros if b_ih is None else b_ih, zeros if b_hh is None else b_hh]
@@ -152,7 +153,11 @@ class Lstm(Recurrent):
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         rng = np.random.default_rng(73)
-        for reverse, (n, steps, features, units) in ((False, (2, 5, 3, 4)), (True, (1, 7, 5, 3)), (False, (3, 1, 1, 1))):
+        for reverse, (n, steps, features, units) in (
+            (False, (2, 5, 3, 4)),
+            (True, (1, 7, 5, 3)),
+            (False, (3, 1, 1, 1)),
+        ):
             yield float_sample(rng, cls(reverse), n, steps, features, units)
             yield float_sample(rng, cls(reverse), n, steps, features, units, biases=False, states=True)
         yield float_sample(rng, cls(True, True), 2, 4, 3, 5, width=2, states=True)
@@ -171,9 +176,9 @@ def narrowed(lowering: Lowering, state: str, target: Quant) -> str:
 
 @dataclass(frozen=True)
 class QLstm(IntegerOperator):
-    """x u8 (N, T, I), w_ih s8 (4H, I), bias s32 (4H), m f32 (4H), w_hh s8 (4H, R), bias, m, sigmoid and tanh s16 (2048).
+    """x u8 (N, T, I), w_ih s8 (4H, I), bias s32 (4H), m f32 (4H), w_hh s8 (4H, R), bias, m; tables s16 (2048).
 
-    If projected, then w_hr s8 (R, H) and m f32 (R); if stateful, then h0 u8 (N, R) and c0 s16 (N, H), or one row of
+    The tables are of sigmoid and tanh. If projected, then w_hr s8 (R, H) and m f32 (R); if stateful, then h0 u8 (N, R) and c0 s16 (N, H), or one row of
     each. Outputs y u8 (N, T, R) and the last cell s16 (N, H).
     """
 
@@ -187,7 +192,7 @@ class QLstm(IntegerOperator):
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, rest = inputs[0], list(inputs[9:])
-        units, width = gate_types(*inputs[:7], 4)
+        units, width = gate_types(inputs[:7], 4)
         check_tables(*inputs[7:9])
         expect(len(rest) == 2 * (self.projected + self.stateful), f"{len(inputs)} inputs")
         if self.projected:
@@ -214,12 +219,13 @@ class QLstm(IntegerOperator):
         y = np.empty((*x.shape[:2], width), np.uint8)
         for t in steps_of(x.shape[1], reverse=self.reverse):
             again = dot(h, self.y_zero, w_hh, bias_hh).astype(np.float32) * m_hh
-            i, f, g, o = np.split(rounded_gate(read[:, t] + again), 4, axis=-1)
-            i, f, g, o = (table[index].astype(np.int32) for table, index in zip((sigmoid, sigmoid, tanh, sigmoid), (i, f, g, o)))
+            gates = np.split(rounded_gate(read[:, t] + again), 4, axis=-1)
+            i, f, o = (sigmoid[gates[k]].astype(np.int32) for k in (0, 1, 3))
+            g = tanh[gates[2]].astype(np.int32)
             c = saturated((f * c + ((i * g) >> 4) + 2**14) >> 15, 16)
-            t_ = tanh[np.clip((c + 8) >> 4, -1024, 1023) + 1024].astype(np.int32)
-            h = (saturated((o * t_ + 2**22) >> 23, 8) + 128).astype(np.uint8)
-            if w_hr is not None:
+            of_cell = tanh[np.clip((c + 8) >> 4, -1024, 1023) + 1024].astype(np.int32)
+            h = (saturated((o * of_cell + 2**22) >> 23, 8) + 128).astype(np.uint8)
+            if w_hr is not None and m_hr is not None:
                 h = requantize(dot(h, 128, w_hr, np.zeros(width, np.int32)), m_hr, self.y_zero)
             y[:, t] = h
         return y, c.astype(np.int16)

@@ -28,7 +28,7 @@ class QNarrow(IntegerOperator):
         return (Type(inputs[0].shape, DType.U8),)
 
     def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
-        return (requantize(inputs[0].astype(np.int32), np.float32(self.multiplier), self.y_zero),)
+        return (requantize(inputs[0].astype(np.int32), np.array(self.multiplier, np.float32), self.y_zero),)
 
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
         return {
@@ -44,7 +44,9 @@ class QNarrow(IntegerOperator):
         rng = np.random.default_rng(72)
         # at 2^-8 every 128th code is a tie
         for i, (m, zero) in enumerate(((2.0**-8, 128), (float32(0.0131), 0), (float32(0.007), 255), (2.0**-9, 101))):
-            every = np.r_[-(2**15), 2**15 - 1, np.arange(256), np.arange(-640, 640, 64), rng.integers(-(2**15), 2**15, 300)]
+            every = np.r_[
+                -(2**15), 2**15 - 1, np.arange(256), np.arange(-640, 640, 64), rng.integers(-(2**15), 2**15, 300)
+            ]
             yield Sample(cls(m, zero), (every.astype(np.int16).reshape(1, -1),))
             for n in LENGTHS[i::4]:
                 yield Sample(cls(m, zero), (rng.integers(-(2**15), 2**15, (1 + n % 2, n)).astype(np.int16),))

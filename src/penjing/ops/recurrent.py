@@ -16,7 +16,7 @@ hidden state in -1..1 has fixed codes: scale 1/128, zero point 128. `docs/spec/a
 
 from __future__ import annotations  # numpy.random is slow to load, and only samples need it
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,7 +26,7 @@ from penjing.ir.graph import Node
 from penjing.ir.types import DType, Extent, Quant, Type
 from penjing.ops.coupling import Coupling, alone, on_input
 from penjing.ops.lowering import Lowering, identity
-from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, QuantRule, WeightInput, expect
+from penjing.ops.operator import Cost, Operator, Param, QuantRule, WeightInput, expect
 from penjing.ops.sigmoid import logistic
 
 UNIT = Quant((1 / 128,))  # of pre-activations
@@ -35,8 +35,6 @@ LEAST, MOST = -1024, 1023  # pre-activations
 ENTRIES = MOST - LEAST + 1
 ONE = 2**15  # what sigmoid and tanh count in
 BLOCK = 16  # steps whose input is multiplied at once
-
-Gates = np.ndarray
 
 
 def sigmoid_table() -> np.ndarray:
@@ -66,7 +64,7 @@ class Recurrent(Operator):
     """
 
     quant_rule = QuantRule.FIXED
-    recurrent_weights = (WeightInput(1, 3), WeightInput(2, 4, of_output=True))
+    recurrent_weights: ClassVar[tuple[WeightInput, ...]] = (WeightInput(1, 3), WeightInput(2, 4, of_output=True))
 
     gates: ClassVar[int]
 
@@ -113,6 +111,11 @@ def check_state(state: Type, batch: Extent, width: int, what: str) -> None:
     """A state is (N, width), or (1, width) for all samples alike."""
     fits = state.rank == 2 and state.bounds[1] == width and state.shape[0] in (batch, 1)
     expect(fits, f"{what} of {state.bounds} for {width} units")
+
+
+def with_absent(inputs: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    """`count` inputs, None for those at the end that are not given."""
+    return inputs + (None,) * (count - len(inputs))
 
 
 def steps_of(steps: int, *, reverse: bool) -> range:
@@ -194,10 +197,9 @@ def initial_wide_codes(lowering: Lowering, value: str, quant: Quant) -> str:
     return lowering.emit(QWiden(), (source, table), f"{value}.s16", quant)
 
 
-def gate_types(
-    x: Type, w_ih: Type, bias_ih: Type, m_ih: Type, w_hh: Type, bias_hh: Type, m_hh: Type, gates: int
-) -> tuple[int, int]:
-    """(H, R) of an integer operator; checks its first inputs."""
+def gate_types(inputs: Sequence[Type], gates: int) -> tuple[int, int]:
+    """(H, R) of an integer operator; checks its inputs x, w_ih, bias_ih, m_ih, w_hh, bias_hh and m_hh."""
+    x, w_ih, bias_ih, m_ih, w_hh, bias_hh, m_hh = inputs
     expect(x.dtype is DType.U8, "codes are u8")
     for w, bias, m in ((w_ih, bias_ih, m_ih), (w_hh, bias_hh, m_hh)):
         expect((w.dtype, bias.dtype, m.dtype) == (DType.S8, DType.S32, DType.F32), "weights s8, bias s32, factors f32")

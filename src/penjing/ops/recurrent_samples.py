@@ -66,11 +66,11 @@ def gate_sample(
 
 
 def lstm_ties(op: Any, tables: tuple[np.ndarray, np.ndarray]) -> Iterator[Sample]:
-    """Sums without weights, so that what is rounded is chosen: ties of the cell, of its tanh and of h; order of sums."""
+    """Sums without weights, so that what is rounded is chosen: ties of the cell, its tanh and h; order of sums."""
     units = 256
     h = np.full((1, units), 128, np.uint8)
     c = np.r_[-(2**15), 2**15 - 1, 33 * np.arange(-127, 127)].astype(np.int16).reshape(1, units)
-    # every gate is 1/2 and g is 0: c is halved, and every odd one is a tie; tanh rises by 32, so that o * t has ties too
+    # every gate is 1/2 and g is 0: c is halved, and odd ones are ties; tanh rises by 32, so that o * t has ties too
     yield _silent(op(7, 128, False, False, True), 4, units, {}, (tables[0], _LINE, h, c))
     # i * g is -5, which is less than 0 once it is shifted: the ties of c go down
     fives, less = tables[0].copy(), _LINE.copy()
@@ -82,14 +82,15 @@ def lstm_ties(op: Any, tables: tuple[np.ndarray, np.ndarray]) -> Iterator[Sample
 
 def gru_ties(op: Any, tables: tuple[np.ndarray, np.ndarray]) -> Iterator[Sample]:
     """The same for h, of which every gate halves the last: odd ones are ties, of 16 bits and of codes."""
+    ends = np.array([[2**15 - 1, -(2**15)]], np.int16)
     h = np.r_[-(2**15), 2**15 - 1, np.arange(-99, 99), np.arange(-(2**15), 2**15, 256) + 1, 32512, 32511, 32513]
     yield _silent(op(7, False, True), 3, len(h), {}, (*tables, h.astype(np.int16).reshape(1, -1)))
     for chosen in _NEAR_TIES:
         for gate in range(3):
-            yield _silent(op(7, False, True), 3, 2, {gate: chosen}, (*tables, np.int16([[32767, -32768]])))
+            yield _silent(op(7, False, True), 3, 2, {gate: chosen}, (*tables, ends))
     # n's argument: a product with r, rounded before it is added, not after
     chosen_r, chosen_n = (-125, 0, 1.0, 1.0), (-621, 7573, 1.0, 0.3)
-    yield _silent(op(7, False, True), 3, 2, {0: chosen_r, 2: chosen_n}, (*tables, np.int16([[32767, -32768]])))
+    yield _silent(op(7, False, True), 3, 2, {0: chosen_r, 2: chosen_n}, (*tables, ends))
 
 
 def rnn_ties(op: Any, tanh: np.ndarray) -> Iterator[Sample]:
@@ -118,16 +119,22 @@ _NEAR_TIES: tuple[tuple[Any, ...], ...] = (
 )
 
 
-def _silent(op: Any, gates: int, units: int, chosen: Mapping[int, tuple[Any, ...]], rest: tuple[np.ndarray, ...]) -> Sample:
-    """A layer of two samples and one step whose weights are zero, with (bias_ih, bias_hh, m_ih, m_hh[, w_ih]) for some gates."""
+def _silent(
+    op: Any, gates: int, units: int, chosen: Mapping[int, tuple[Any, ...]], rest: tuple[np.ndarray, ...]
+) -> Sample:
+    """A layer of one step whose weights are zero, on two samples, with `chosen` numbers for some gates.
+
+    They are bias_ih, bias_hh, m_ih and m_hh, and w_ih where it is not 0 either.
+    """
     rows = gates * units
     bias_ih, bias_hh = np.zeros((2, rows), np.int32)
     m_ih, m_hh = np.ones((2, rows), np.float32)
     w_ih, w_hh = np.zeros((rows, 1), np.int8), np.zeros((rows, units), np.int8)
     for gate, values in chosen.items():
-        for array, value in zip((bias_ih, bias_hh, m_ih, m_hh, w_ih[:, 0]), values, strict=False):
+        columns: tuple[np.ndarray, ...] = (bias_ih, bias_hh, m_ih, m_hh, w_ih[:, 0])
+        for array, value in zip(columns, values, strict=False):
             array[gate * units : (gate + 1) * units] = value
     x = np.array([0, 255], np.uint8).reshape(2, 1, 1)
-    inputs = (x, w_ih, bias_ih, m_ih, w_hh, bias_hh, m_hh, *rest)
+    inputs: tuple[np.ndarray, ...] = (x, w_ih, bias_ih, m_ih, w_hh, bias_hh, m_hh, *rest)
     tables = sum(array.shape == (2048,) for array in rest)
     return Sample(op, inputs, constant=tuple(range(1, 7 + tables)))

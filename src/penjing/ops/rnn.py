@@ -43,6 +43,7 @@ from penjing.ops.recurrent import (
     state_or_zeros,
     steps_of,
     tanh_table,
+    with_absent,
 )
 from penjing.ops.recurrent_samples import float_sample, gate_sample, rnn_ties
 from penjing.ops.torch_call import Composed, TorchCall
@@ -84,7 +85,7 @@ class Rnn(Recurrent):
         return (Type((*inputs[0].shape[:2], units)),)
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
-        x, w_ih, w_hh, b_ih, b_hh, h0 = (*inputs, *[None] * (6 - len(inputs)))
+        x, w_ih, w_hh, b_ih, b_hh, h0 = with_absent(inputs, 6)
         read = x @ w_ih.T
         for bias in (b_ih, b_hh):
             read = read if bias is None else read + bias
@@ -97,7 +98,7 @@ class Rnn(Recurrent):
         return (y,)
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
-        x, w_ih, w_hh, b_ih, b_hh, h0 = (*inputs, *[None] * (6 - len(inputs)))
+        x, w_ih, w_hh, b_ih, b_hh, h0 = with_absent(inputs, 6)
         zeros = x.new_zeros(len(w_hh))
         flat = [w_ih, w_hh, zeros if b_ih is None else b_ih, zeros if b_hh is None else b_hh]
         h = x.new_zeros(len(x), len(w_hh)) if h0 is None else h0.expand(len(x), -1)
@@ -145,7 +146,7 @@ class QRnn(IntegerOperator):
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, rest = inputs[0], list(inputs[7:])
-        units, width = gate_types(*inputs[:7], 1)
+        units, width = gate_types(inputs[:7], 1)
         expect(width == units, f"recurrent weights of {width} columns for {units} units")
         expect(len(rest) == (not self.rectified) + self.stateful, f"{len(inputs)} inputs")
         if not self.rectified:

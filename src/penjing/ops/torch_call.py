@@ -47,7 +47,7 @@ class Nodes(Protocol):
 
 @dataclass(frozen=True)
 class Composed:
-    """A call that becomes several nodes: `build` is given the positions of the outputs that are read, and names them."""
+    """A call that becomes several nodes: `build` is given the positions of the outputs that are read; it names them."""
 
     build: Callable[[Nodes, Collection[int]], Mapping[int, str]]
 

@@ -1,7 +1,8 @@
 """torch's recurrent calls, which are several layers and directions at once, as single layers.
 
-aten.lstm.input(x, [h, c], weights, has_biases, layers, dropout, train, bidirectional, batch_first), and gru and rnn alike
-with a state h alone. Weights come layer by layer, forward before backward; states are (layers * directions, N, ...).
+aten.lstm.input(x, [h, c], weights, has_biases, layers, dropout, train, bidirectional, batch_first), and gru and rnn
+alike with a state h alone. Weights come layer by layer, forward before backward; states are
+(layers * directions, N, ...).
 """
 
 from collections.abc import Callable, Collection
@@ -55,9 +56,7 @@ class _Stack:
         rows = weights[0].type.bounds[0]
         self.call.require(rows % gates == 0, f"weights of {rows} rows")
         names = [[ref.name for ref in weights[i : i + each]] for i in range(0, len(weights), each)]
-        return [
-            (*some[:2], *(some[2:4] if biased else ("", "")), some[-1] if projected else "") for some in names
-        ]
+        return [(*some[:2], *(some[2:4] if biased else ("", "")), some[-1] if projected else "") for some in names]
 
     def nodes(self, nodes: Nodes, read: Collection[int]) -> dict[int, str]:
         """Emit the layers; names of those outputs of the call that are read."""

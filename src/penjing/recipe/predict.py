@@ -11,7 +11,7 @@ from penjing.compress.quantize.affine_map import symmetric_per_channel
 from penjing.ir.graph import Graph
 from penjing.ir.grid import grid_codes
 from penjing.ir.types import Constant
-from penjing.ops.layers import weight_of
+from penjing.ops.layers import weight_nodes
 from penjing.ops.operator import Operator
 from penjing.recipe.record import Predicted
 
@@ -26,12 +26,10 @@ def predict(graph: Graph) -> Predicted:
     for node in graph.nodes:
         assert isinstance(node.op, Operator)
         work = node.op.cost(graph.input_types(node), graph.output_types(node)).macs
-        name = weight_of(node)
-        constant = graph.constants.get(name)
+        weights = {weight.weight: graph.constants[weight.weight] for weight in weight_nodes(graph, [node])}
         macs += work
-        if constant is not None and name not in codes:
-            codes[name] = _codes(constant, node.op.weight_axis)
-        effective += work * (1.0 if constant is None else _share_of_work(constant))
+        codes |= {n: _codes(w, node.op.weight_axis) for n, w in weights.items() if n not in codes}
+        effective += work * _share_of_work([weight.array for weight in weights.values()])
     others = [constant.array for name, constant in graph.constants.items() if name not in codes]
     plain = sum(array.size * (_OTHER_BYTES if array.dtype == np.float32 else array.itemsize) for array in others)
     arrays = [graph.constants[name].array for name in codes]
@@ -63,5 +61,7 @@ def _codes(constant: Constant, axis: int) -> np.ndarray:
     return symmetric_per_channel(constant.array, _BITS, axis)[0]
 
 
-def _share_of_work(constant: Constant) -> float:
-    return float(np.count_nonzero(constant.array)) / max(constant.array.size, 1)
+def _share_of_work(weights: list[np.ndarray]) -> float:
+    """What part of a node's products is not with a zero; all, where it has no weights."""
+    size = sum(weight.size for weight in weights)
+    return sum(int(np.count_nonzero(weight)) for weight in weights) / size if size else 1.0

@@ -20,7 +20,7 @@ from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph, Node
 from penjing.ir.grid import activation_parameters, least_squares_scales, on_grid
 from penjing.ir.types import Constant, Encoding
-from penjing.ops.layers import float_weights, layer_nodes
+from penjing.ops.layers import float_weights, weight_nodes
 from penjing.ops.operator import Operator
 from penjing.train.fake_quantize import StepSizes, fake_quantize
 from penjing.train.module import BatchNormMode, TrainableGraph
@@ -115,13 +115,14 @@ class QuantizedGraph(TrainableGraph):
     def _operands(self, node: Node, values: Mapping[str, torch.Tensor]) -> list[torch.Tensor | None]:
         operands = super()._operands(node, values)
         assert isinstance(node.op, Operator)
-        position = node.op.bias_input
-        if position is None or len(operands) <= position or node.op.weight_input is None:
-            return operands
-        bias, weight = operands[position], node.inputs[node.op.weight_input]
-        if bias is not None and weight in self._tops and node.inputs[position] in self._graph.constants:
-            steps = self._input_step(node.inputs[0]) * self.step_sizes(weight).reshape(-1).double()
-            operands[position] = _round_bias(bias, steps)
+        for place in node.op.weight_inputs():
+            if place.bias is None or len(operands) <= place.bias:
+                continue
+            bias, weight = operands[place.bias], node.inputs[place.weight]
+            if bias is not None and weight in self._tops and node.inputs[place.bias] in self._graph.constants:
+                source = node.outputs[0] if place.of_output else node.inputs[0]
+                steps = self._input_step(source) * self.step_sizes(weight).reshape(-1).double()
+                operands[place.bias] = _round_bias(bias, steps)
         return operands
 
     def _input_step(self, name: str) -> float:
@@ -196,7 +197,7 @@ def _scale_axis(graph: Graph, name: str) -> int | None:
     constant = graph.constants[name]
     if constant.encoding is Encoding.CODEBOOK or (constant.quant is not None and constant.quant.axis is None):
         return None
-    axes = {layer.op.weight_axis for layer in layer_nodes(graph) if layer.weight == name}
+    axes = {weight.op.weight_axis for weight in weight_nodes(graph) if weight.weight == name}
     if len(axes) > 1:
         raise QuantizationError(f"weight {name} is read along different axes", hint="give each layer its own copy")
     return axes.pop()
@@ -207,7 +208,10 @@ def _like_activations(graph: Graph) -> set[str]:
     names = set()
     for node in graph.nodes:
         assert isinstance(node.op, Operator)
-        parameters = {node.op.weight_input, node.op.bias_input, *node.op.parameter_inputs}
+        weights = node.op.weight_inputs()
+        parameters = {place for weight in weights for place in (weight.weight, weight.bias)} | {
+            *node.op.parameter_inputs
+        }
         names |= {name for i, name in enumerate(node.inputs) if name in graph.constants and i not in parameters}
     return {name for name in names if graph.constants[name].array.dtype == np.float32}
 

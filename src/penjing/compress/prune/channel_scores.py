@@ -26,7 +26,7 @@ from penjing.compress.layer_inputs import LayerInputs
 from penjing.compress.prune.dependency_groups import ChannelGroup, Indices, Place, dependency_groups
 from penjing.core.errors import PruningError
 from penjing.ir.graph import Graph
-from penjing.ops.layers import bias_of, float_weights, layer_nodes
+from penjing.ops.layers import bias_beside, float_weights, weight_nodes
 
 Scores = Mapping[Place, NDArray[np.float64]]
 
@@ -86,8 +86,8 @@ def moments(graph: Graph, name: str, seen: LayerInputs) -> _Float64:
 
 
 def biases_of(graph: Graph, name: str) -> list[str]:
-    """Of every layer that has this weight, the name of its constant bias, or ''."""
-    biases = [bias_of(layer.node) for layer in layer_nodes(graph) if layer.weight == name]
+    """Of every node that has this weight, the name of its constant bias, or ''."""
+    biases = [bias_beside(weight.node, name) for weight in weight_nodes(graph) if weight.weight == name]
     return [bias if bias in graph.constants else "" for bias in biases]
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Dim, Names
 from penjing.ops.coupling import FREE, Coupling, Port, Tie
-from penjing.ops.layers import layer_nodes
+from penjing.ops.layers import weight_nodes
 from penjing.ops.operator import Operator
 
 # A value and one of its axes.
@@ -212,7 +212,7 @@ def _by_place(slices: _Slices, signature: tuple[tuple[int, int], ...], units: In
 
 def _names(graph: Graph) -> tuple[list[Place], list[str]]:
     """Weights with their axis of output channels, and all constants, in the order of the nodes that read them."""
-    weights = dict.fromkeys((layer.weight, layer.op.weight_axis) for layer in layer_nodes(graph))
+    weights = dict.fromkeys((weight.weight, weight.op.weight_axis) for weight in weight_nodes(graph))
     read = [name for node in graph.nodes for name in node.inputs if name in graph.constants]
     return list(weights), list(dict.fromkeys(read))
 

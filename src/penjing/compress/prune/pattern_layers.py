@@ -16,7 +16,7 @@ from penjing.core.errors import InvalidInput, PruningError
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Remark
 from penjing.ir.types import Constant
-from penjing.ops.layers import groups_of, layer_nodes, weight_of
+from penjing.ops.layers import groups_of, weight_macs, weight_nodes, weight_of
 from penjing.ops.operator import Operator
 
 _FEW_CHANNELS = 3
@@ -66,17 +66,18 @@ class PatternLayer:
 
 
 def pattern_layers(graph: Graph) -> dict[str, PatternLayer]:
-    """Name of a weight constant -> its layer, for every convolution and linear layer with float weights.
+    """Name of a weight constant -> its layer, for every convolution, linear and recurrent layer with float weights.
 
     Raises:
         PruningError: there are none.
     """
     found: dict[str, PatternLayer] = {}
-    for name, node, op in layer_nodes(graph):
+    for found_weight in weight_nodes(graph):
+        name, node, _, _ = found_weight
         constant = graph.constants[name]
         if constant.array.dtype != np.float32:
             continue
-        macs = op.cost(graph.input_types(node), graph.output_types(node)).macs
+        macs = weight_macs(graph, found_weight)
         if name in found:
             found[name] = replace(found[name], macs=found[name].macs + macs)
             continue
@@ -175,6 +176,8 @@ def _impossible(node: Node, weight: np.ndarray) -> str | None:
 
 
 def _no_gain(graph: Graph, node: Node, weight: np.ndarray) -> str | None:
+    if not weight_of(node):
+        return f"no kernel of {node.op.name} leaves out zeros yet"
     if groups_of(node) > 1:
         return "it has groups: no kernel leaves out its zeros"
     if node.op.name != "linear":

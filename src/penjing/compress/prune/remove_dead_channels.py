@@ -136,7 +136,7 @@ class _Layers:
                 continue
             w = graph.constants[place[0]].array.astype(np.float64)
             columns = w.reshape(*w.shape[:2], -1).sum(axis=2)[:, indices]
-            add_to_bias(graph, node, columns @ x[:, 0].astype(np.float64))
+            add_to_bias(graph, node, place[0], columns @ x[:, 0].astype(np.float64))
 
     def _read(self, values: Mapping[str, np.ndarray], place: tuple[str, int], node: Node) -> np.ndarray:
         """(units, n, ...): what the reader sees of each unit, sample 0."""

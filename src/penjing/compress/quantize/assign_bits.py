@@ -21,7 +21,7 @@ from penjing.compress.layer_inputs import LayerInputs
 from penjing.compress.quantize.affine_map import Clip
 from penjing.compress.quantize.choose_grid import GridOptions, check_bits, choose_grid
 from penjing.compress.quantize.gptq import output_error
-from penjing.compress.quantize.layers import channel_rows, check_names, layers
+from penjing.compress.quantize.layers import channel_rows, check_names, weights
 from penjing.compress.quantize.round_weights import RoundWeights
 from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph
@@ -45,7 +45,7 @@ def output_sensitivity(
     Raises:
         InvalidInput: choices out of their range, or inputs of a layer that there is not.
     """
-    found = layers(graph)
+    found = weights(graph)
     check_names(inputs, found, "inputs")
     options = GridOptions(clip=clip)
     sensitivity: dict[str, dict[int, float]] = {}
@@ -80,7 +80,7 @@ def loss_sensitivity(
     rounded = {bits: RoundWeights(bits, clip=clip).run(graph).graph for bits in _checked(choices)}
     before = _finite(loss(graph))
     sensitivity: dict[str, dict[int, float]] = {}
-    for name, layer in layers(graph).items():
+    for name, layer in weights(graph).items():
         if layer.axis is None or graph.constants[name].quant is not None:
             continue
         sensitivity[name] = {}
@@ -108,7 +108,7 @@ def assign_bits(
     """
     if (average_bits is None) == (max_bytes is None):
         raise InvalidInput("bits are assigned under average_bits or max_bytes, one of the two")
-    found = layers(graph)
+    found = weights(graph)
     check_names(sensitivity, found, "a sensitivity")
     if not sensitivity or not all(sensitivity.values()):
         raise InvalidInput("a sensitivity holds at least one layer, and one choice for each")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penjing.compress.observe import Batch
-from penjing.compress.quantize.layers import check_names, layers
+from penjing.compress.quantize.layers import check_names, layers, weights
 from penjing.core.errors import CalibrationError, InvalidGraph, InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.inputs import named_inputs
@@ -39,7 +39,7 @@ def expected_drift(original: Graph, rounded: Graph, means: Mapping[str, np.ndarr
         InvalidInput: graphs of different nodes, or means that do not fit.
     """
     _check_alike(original, rounded)
-    found = layers(original)
+    found = weights(original)
     check_names(means, found, "means")
     drift = {}
     for name, mean in means.items():

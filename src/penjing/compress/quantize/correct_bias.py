@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penjing.compress.quantize.layers import check_names, layers
+from penjing.compress.quantize.layers import check_names, weights
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
-from penjing.ops.layers import add_to_bias, bias_of
-from penjing.ops.operator import Operator
+from penjing.ops.layers import add_to_bias, bias_beside, weight_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class CorrectBias(Pass):
             InvalidInput: a drift of a layer that there is not, of another shape, or not finite.
         """
         graph = graph.copy()
-        found = layers(graph)
+        found = weights(graph)
         check_names(self.drift, found, "a drift")
         changed, declined = [], []
         for name, layer in found.items():
@@ -48,7 +47,7 @@ class CorrectBias(Pass):
                 declined.append(Remark(name, reason))
                 continue
             largest = float(np.abs(self.drift[name]).max(initial=0.0))
-            _subtract(graph, layer.nodes[0], self.drift[name])
+            _subtract(graph, layer.nodes[0], name, self.drift[name])
             changed.append(Remark(name, f"means moved back by up to {largest:.3g}"))
         graph.drop_unused_constants()
         return PassResult(graph, tuple(changed), tuple(declined))
@@ -58,15 +57,21 @@ class CorrectBias(Pass):
             return "its drift is not known"
         if len(nodes) > 1:
             return f"{len(nodes)} layers share it, each with a drift of its own"
-        bias = bias_of(nodes[0])
+        bias = bias_beside(nodes[0], name)
         if bias and bias not in graph.constants:
             return "its bias is computed"
         return "nothing moved" if not np.any(self.drift[name]) else None
 
 
-def _subtract(graph: Graph, node: Node, drift: NDArray[np.float64]) -> None:
-    assert isinstance(node.op, Operator) and node.op.bias_input is not None
-    channels = graph.types[node.output].bounds[-1 if node.op.name == "linear" else 1]
+def _subtract(graph: Graph, node: Node, weight: str, drift: NDArray[np.float64]) -> None:
+    channels = _channels(graph, node, weight)
     if drift.shape != (channels,) or not np.isfinite(drift).all():
         raise InvalidInput(f"a drift of shape {drift.shape} for {channels} channels, or not finite", where=str(node))
-    add_to_bias(graph, node, -drift)
+    add_to_bias(graph, node, weight, -drift)
+
+
+def _channels(graph: Graph, node: Node, weight: str) -> int:
+    """How many sums a node makes with a weight."""
+    if not weight_of(node):
+        return graph.types[weight].bounds[0]
+    return graph.types[node.output].bounds[-1 if node.op.name == "linear" else 1]

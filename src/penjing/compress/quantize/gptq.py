@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from penjing.compress.layer_inputs import LayerInputs
 from penjing.compress.quantize.affine_map import Clip
 from penjing.compress.quantize.choose_grid import Bits, GridOptions, Per, RowGrid, check_bits, choose_grid
-from penjing.compress.quantize.layers import Layer, channel_rows, check_finite, check_names, layers, reason_to_keep
+from penjing.compress.quantize.layers import Layer, channel_rows, check_finite, check_names, reason_to_keep, weights
 from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph
 from penjing.ir.passes import Pass, PassResult, Remark
@@ -68,7 +68,7 @@ class Gptq(Pass):
         for bits in (self.bits, *self.overrides.values()):
             check_bits(bits)
         graph = graph.copy()
-        found = layers(graph)
+        found = weights(graph)
         check_names(self.overrides, found, "bits")
         check_names(self.inputs, found, "inputs")
         changed, declined = [], []

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph, Node
-from penjing.ops.layers import layer_nodes
+from penjing.ops.layers import layer_nodes, weight_nodes
 from penjing.ops.operator import Operator
 
 
@@ -28,9 +28,18 @@ class Layer:
 
 
 def layers(graph: Graph) -> dict[str, Layer]:
-    """Name of a weight -> its layer, in the order of the graph."""
+    """Name of a weight -> its layer, in the order of the graph; not those of recurrent layers, which have several."""
+    return _by_weight(graph, ((layer.weight, layer.node) for layer in layer_nodes(graph)))
+
+
+def weights(graph: Graph) -> dict[str, Layer]:
+    """The same of every weight, those of recurrent layers too."""
+    return _by_weight(graph, ((weight.weight, weight.node) for weight in weight_nodes(graph)))
+
+
+def _by_weight(graph: Graph, found_in: Iterable[tuple[str, Node]]) -> dict[str, Layer]:
     readers: dict[str, list[Node]] = {}
-    for name, node, _ in layer_nodes(graph):
+    for name, node in found_in:
         if graph.constants[name].array.dtype == np.float32:
             readers.setdefault(name, []).append(node)
     found = {}

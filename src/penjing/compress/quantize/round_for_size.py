@@ -23,7 +23,7 @@ from penjing.core.errors import CalibrationError, InvalidInput, QuantizationErro
 from penjing.ir.graph import Graph
 from penjing.ir.grid import TOP_CODE, grid_codes, on_grid
 from penjing.ir.passes import Pass, PassResult, Remark
-from penjing.ops.layers import float_weights, layer_nodes
+from penjing.ops.layers import float_weights, weight_nodes
 
 _ROUNDS = 6  # choosing and counting agree after three or four
 _LEAST_INPUT = 1e-3  # of the mean: an input that samples never excited may still matter
@@ -135,5 +135,5 @@ def entropy_bits(codes: np.ndarray) -> float:
 
 
 def _weight_axes(graph: Graph) -> dict[str, int]:
-    """Name of each layer's weight -> its output-channel axis."""
-    return {layer.weight: layer.op.weight_axis for layer in layer_nodes(graph)}
+    """Name of each weight -> its output-channel axis."""
+    return {layer.weight: layer.op.weight_axis for layer in weight_nodes(graph)}

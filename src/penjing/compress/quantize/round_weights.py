@@ -11,7 +11,7 @@ import numpy as np
 
 from penjing.compress.quantize.affine_map import Clip
 from penjing.compress.quantize.choose_grid import Bits, GridOptions, Per, check_bits, choose_grid
-from penjing.compress.quantize.layers import channel_rows, check_finite, check_names, layers, reason_to_keep
+from penjing.compress.quantize.layers import channel_rows, check_finite, check_names, reason_to_keep, weights
 from penjing.ir.graph import Graph
 from penjing.ir.passes import Pass, PassResult, Remark
 
@@ -47,7 +47,7 @@ class RoundWeights(Pass):
         for bits in (self.bits, *self.overrides.values()):
             check_bits(bits)
         graph = graph.copy()
-        found = layers(graph)
+        found = weights(graph)
         check_names(self.overrides, found, "bits")
         changed, declined = [], []
         for name, layer in found.items():
