@@ -154,7 +154,8 @@ def step_of(lowering: Lowering, y: str, reverse: bool, target: Quant) -> str:
 class QGru(IntegerOperator):
     """x u8 (N, T, I), w_ih s8 (3H, I), bias s32 (3H), m f32 (3H), w_hh s8 (3H, H), bias, m; tables s16 (2048).
 
-    The tables are of sigmoid and tanh. If stateful, then h0 s16 (N, H) or (1, H). Outputs y u8 (N, T, H) and the last h s16 (N, H).
+    The tables are of sigmoid and tanh. If stateful, then h0 s16 (N, H) or (1, H). Outputs y u8 (N, T, H) and the
+    last h s16 (N, H).
     """
 
     name = "q_gru"

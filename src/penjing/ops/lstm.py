@@ -178,8 +178,8 @@ def narrowed(lowering: Lowering, state: str, target: Quant) -> str:
 class QLstm(IntegerOperator):
     """x u8 (N, T, I), w_ih s8 (4H, I), bias s32 (4H), m f32 (4H), w_hh s8 (4H, R), bias, m; tables s16 (2048).
 
-    The tables are of sigmoid and tanh. If projected, then w_hr s8 (R, H) and m f32 (R); if stateful, then h0 u8 (N, R) and c0 s16 (N, H), or one row of
-    each. Outputs y u8 (N, T, R) and the last cell s16 (N, H).
+    The tables are of sigmoid and tanh. If projected, then w_hr s8 (R, H) and m f32 (R); if stateful, then h0 u8 (N,
+    R) and c0 s16 (N, H), or one row of each. Outputs y u8 (N, T, R) and the last cell s16 (N, H).
     """
 
     name = "q_lstm"
