@@ -106,7 +106,7 @@ def add_to_bias(graph: Graph, node: Node, weight: str, more: np.ndarray) -> None
     if name and sum(other.inputs.count(name) for other in graph.nodes) == 1:
         graph.set_constant(name, constant)
         return
-    fresh = graph.add_constant(Names(set(graph.types)).fresh(f"{node.output}.bias"), constant)
+    fresh = graph.add_constant(Names(set(graph.types)).fresh(f"{node.outputs[0]}.bias"), constant)
     before_it = (*node.inputs, *[""] * place)[:place]
     inputs = (*before_it, fresh, *node.inputs[place + 1 :])
     graph.replace_node(node, Node(node.op, inputs, node.outputs, node.source))
