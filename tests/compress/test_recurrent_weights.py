@@ -124,7 +124,7 @@ def test_a_recurrent_network_can_be_trained_and_keeps_its_zeros(graph, samples):
     np.testing.assert_allclose(module(x).detach().numpy(), evaluate(pruned, samples)[0], atol=1e-5)
     optimizer = torch.optim.SGD(module.parameters(), 0.1)
     before = float(module(x).square().sum())
-    for _ in range(3):
+    for _ in range(2):
         optimizer.zero_grad()
         module(x).square().mean().backward()
         optimizer.step()
