@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from penjing.core.arithmetic import multiplier, ratio, requantize
+from penjing.core.arithmetic import INT32_MAX, multiplier, ratio, requantize
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Quant, Type
 from penjing.ops.lowering import Epilogue, Lowering, identity
@@ -58,6 +58,7 @@ from penjing.ops.torch_call import Composed, TorchCall
 from penjing.ops.torch_recurrent import compose
 
 CELL = Quant((2.0**-11,))
+MOST_PROJECTED = INT32_MAX // (127 * 128)  # units whose products with a projection fit into int32
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,7 @@ class QLstm(IntegerOperator):
         expect(len(rest) == 2 * (self.projected + self.stateful), f"{len(inputs)} inputs")
         if self.projected:
             w, m = rest.pop(0), rest.pop(0)
+            expect(units <= MOST_PROJECTED, f"a projection of {units} units could exceed int32")
             fits = (w.dtype, m.dtype, w.bounds, m.bounds) == (DType.S8, DType.F32, (width, units), (width,))
             expect(fits, f"a projection is s8 ({width}, {units})")
         else:
