@@ -34,7 +34,7 @@ HIDDEN = Quant((1 / 128,), 128)
 LEAST, MOST = -1024, 1023  # pre-activations
 ENTRIES = MOST - LEAST + 1
 ONE = 2**15  # what sigmoid and tanh count in
-BLOCK = 16  # steps whose input is multiplied at once
+BLOCK = 16  # steps whose input is multiplied at once: PJ_STEPS_AT_ONCE of the kernels
 
 
 def sigmoid_table() -> np.ndarray:
@@ -89,9 +89,9 @@ class Recurrent(Operator):
         return Cost(macs, sum(t.nbytes for t in (*inputs, *outputs)))
 
 
-def hidden_units(inputs: Sequence[Type], gates: int, weight: int = 2) -> tuple[int, int]:
-    """(H, R) of a layer with inputs x, w_ih and, at `weight`, w_hh; checks that they fit."""
-    x, w_ih, w_hh = inputs[0], inputs[1], inputs[weight]
+def hidden_units(inputs: Sequence[Type], gates: int) -> tuple[int, int]:
+    """(H, R) of a layer with inputs x, w_ih and w_hh; checks that they fit."""
+    x, w_ih, w_hh = inputs[:3]
     expect(x.rank == 3, f"a recurrent layer reads (batch, steps, features), not rank {x.rank}")
     expect(isinstance(x.shape[1], int), "a recurrent layer over a symbolic number of steps")
     expect(w_ih.rank == 2 and w_hh.rank == 2, f"weights of rank {w_ih.rank} and {w_hh.rank}, not 2")

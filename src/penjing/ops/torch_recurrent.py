@@ -103,18 +103,19 @@ class _Stack:
         return nodes.constant(f"{state.name}.zeros", np.zeros((1, state.type.bounds[2]), np.float32))
 
     def _state_after(self, nodes: Nodes, end: "_End", output: int) -> str:
-        """(N, 1, H) after the last step: of the cell for output 2, else of y."""
-        value = end.cell if output == 2 else nodes.add(Select(1, end.last), end.y)[0]
+        """(N, 1, H) after the last step: what the layer carries, for its last state, else the last step of y."""
+        carried = end.carried if output == len(self.states) else ""
+        value = carried or nodes.add(Select(1, end.last), end.y)[0]
         batch, width = nodes.type(value).shape
         return nodes.add(Reshape((batch, 1, width)), value)[0]
 
 
 class _End(NamedTuple):
-    """What a layer made: y, the index of the step that it computed last, and the cell or ''."""
+    """What a layer made: y, the index of the step that it computed last, and the finer state that it carries or ''."""
 
     y: str
     last: int
-    cell: str
+    carried: str
 
 
 def _stacked(nodes: Nodes, ends: list[str]) -> str:
