@@ -23,6 +23,7 @@ from penjing.bundle.schema import Accuracy, InputSpec, OutputSpec
 from penjing.compress.observe import Batch
 from penjing.compress.prune.prune_magnitude import PruneMagnitude
 from penjing.compress.quantize.calibrate import calibrate
+from penjing.compress.quantize.carry_states import CarryStates, shared_ranges
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
@@ -35,7 +36,7 @@ from penjing.ir.passes import run_passes
 from penjing.ir.text import print_graph
 from penjing.ir.types import Type
 from penjing.program.cost import total_macs
-from penjing.program.interpret import interpret
+from penjing.program.interpret import interpret_samples
 from penjing.program.lower import lower
 from penjing.program.plan import plan
 from penjing.program.symbols import ABI
@@ -118,6 +119,7 @@ def quantize(
     batches: Iterable[Batch],
     *,
     observer: ObserverKind = "mse",
+    carry: Mapping[str, str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Graph:
     """Static 8-bit quantization of weights and activations (量化), after cleaning.
@@ -126,11 +128,15 @@ def quantize(
         graph: a float graph.
         batches: calibration inputs, float32 (N, ...), normalised as in training.
         observer: how ranges are chosen: 'min-max', 'mse', 'percentile' or 'entropy'.
+        carry: input -> the output that the next call reads in its place: a state of the model, which stays inside.
         progress: called with the number of calibration samples seen so far.
     """
     cleaned = clean(graph)
     ranges = calibrate(cleaned, batches, observer, progress)
-    return run_passes(cleaned, [QuantizeStatic(ranges)])[0]
+    if not carry:
+        return run_passes(cleaned, [QuantizeStatic(ranges)])[0]
+    ranges = shared_ranges(cleaned, ranges, carry)
+    return run_passes(cleaned, [QuantizeStatic(ranges), CarryStates(carry)])[0]
 
 
 def apply(
@@ -247,6 +253,7 @@ def assemble(
         weights={name: constant.array for name, constant in program.constants.items()},
         golden=_golden(program, options.golden_inputs),
         arena_bytes=memory.arena_bytes,
+        session_bytes=memory.session_bytes,
         weights_bytes=memory.weights_bytes,
         macs=total_macs(program),
         n_ops=len(program.nodes),
@@ -325,7 +332,7 @@ def _golden(program: Graph, real_inputs: Sequence[np.ndarray], generated_samples
         if real_inputs:
             parts.insert(0, to_codes(real_inputs[i], type_.quant.scale, type_.quant.zero_point))
         columns.append(np.concatenate(parts))
-    return Golden(tuple(columns), interpret(program, *columns))
+    return Golden(tuple(columns), interpret_samples(program, *columns))
 
 
 def _input_specs(program: Graph, ports: Sequence[Port]) -> tuple[InputSpec, ...]:

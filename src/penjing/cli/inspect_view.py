@@ -85,8 +85,9 @@ def _output(spec: OutputSpec) -> str:
 
 
 def _variant(name: str, variant: Variant) -> list[tuple[str, str]]:
+    session = f"session {bytes_text(variant.session_bytes)}, " if variant.session_bytes else ""
     work = (
-        f"weights {bytes_text(variant.weights_bytes)}, arena {bytes_text(variant.arena_bytes)}, "
+        f"weights {bytes_text(variant.weights_bytes)}, arena {bytes_text(variant.arena_bytes)}, {session}"
         f"{macs_text(variant.macs)}, {variant.n_ops} operators"
     )
     rows = [("variant", f"{name}: {work}")]

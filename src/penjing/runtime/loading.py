@@ -80,7 +80,8 @@ def read_program(tray: Tray, variant: str) -> Graph:
         if len(names) != len(specs) or not all(map(_fits, specs, (program.types[name] for name in names))):
             raise CorruptBundle(f"the program's {kind}s do not fit the manifest", where=where)
     memory, stated = plan(program), tray.variant(variant)
-    if (memory.arena_bytes, memory.weights_bytes) != (stated.arena_bytes, stated.weights_bytes):
+    needed = (memory.arena_bytes, memory.session_bytes, memory.weights_bytes)
+    if needed != (stated.arena_bytes, stated.session_bytes, stated.weights_bytes):
         raise CorruptBundle("the program needs other memory than the manifest says", where=where)
     return program
 

@@ -14,6 +14,8 @@ from penjing.core.errors import BundleError
 from penjing.program.symbols import POOL_BYTES, c_stem
 from penjing.program.weights import aligned_buffer
 
+_NOTHING = aligned_buffer(1)
+
 
 class NativeLibrary:
     """The functions of one library, by their names without the model's: `run` is `penjing_<model>_run`."""
@@ -92,6 +94,8 @@ def _call(call: Callable[[], int], where: str, pool: Pool | None) -> None:
 
 def _pointer(array: np.ndarray) -> Any:
     """An argument of C functions that points to the first byte of `array` and keeps it alive."""
+    if array.nbytes == 0:  # numpy gives an empty array any address, and functions check alignment
+        array = _NOTHING
     return ctypes.byref((ctypes.c_char * array.nbytes).from_buffer(array.data))
 
 
