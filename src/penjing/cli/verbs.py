@@ -1,14 +1,14 @@
 """Verbs that are recipes of one step: `penjing prune`, `penjing quantize` and so on; their options are the step's."""
 
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from penjing.cli.arguments import Examples
 from penjing.cli.recipe_arguments import SHARED, Command, option, recipe_command
-from penjing.core.errors import InvalidInput
+from penjing.compress.prune.patterns import Blocks, NOfM, Pattern, parse_pattern
+from penjing.core.errors import InvalidInput, PenjingError
 from penjing.recipe.document import Item, read_value
 from penjing.recipe.options import Option, item_of, kind_text, read_options
 from penjing.recipe.recipe import Recipe, StepKind, step_kinds
@@ -17,8 +17,7 @@ from penjing.recipe.trainings import TRAININGS
 
 TRAINED = {kind.name for kind in TRAININGS}
 _METAVARS = {"a whole number": "N", "a number": "X", "text": "TEXT"}
-_N_OF_M = re.compile(r"([0-9]{1,4}):([0-9]{1,4})")
-_BLOCKS = re.compile(r"([0-9]{1,4})x([0-9]{1,4})")
+_HALF = "add --ratio 0.5 for half of them, for example"
 _PATTERNS = "unstructured, N:M such as 4:16, blocks such as 16x4, or channels"
 
 
@@ -198,26 +197,33 @@ def _prune_recipe(values: dict[str, Any]) -> Recipe:
 
 def _pruning(pattern: str, ratio: float | None, scope: str, compensate: bool) -> tuple[str, dict[str, Any]]:
     """The step for a pattern, and its options."""
-    n_of_m, blocks = _N_OF_M.fullmatch(pattern), _BLOCKS.fullmatch(pattern)
-    if n_of_m:
-        if ratio is not None:
-            raise InvalidInput(
-                f"the pattern {pattern} says how many weights stay", where="--ratio", hint="leave it out"
-            )
-        kept = {"n": int(n_of_m[1]), "m": int(n_of_m[2])}
-        return ("prune-obs", {"pattern": {"n-of-m": kept}}) if compensate else ("prune-n-of-m", kept)
-    if ratio is None:
-        raise InvalidInput(f"the pattern {pattern} needs a ratio: how much goes", where="--ratio", hint="0.5 is half")
     if pattern == "channels":
+        if ratio is None:
+            raise InvalidInput(
+                "the pattern channels needs a ratio: how much goes", where="--pattern channels", hint=_HALF
+            )
         without = {} if compensate else {"inputs": None}
         return "prune-channels", {"ratio": ratio, "scope": "group" if scope == "layer" else scope, **without}
-    if blocks:
-        height, width = int(blocks[1]), int(blocks[2])
-        if compensate:
-            return "prune-obs", {"pattern": {"blocks": {"ratio": ratio, "height": height, "width": width}}}
-        return "prune-blocks", {"ratio": ratio, "shape": (height, width), "scope": scope}
-    if pattern == "unstructured":
-        if compensate:
-            return "prune-obs", {"pattern": {"anywhere": {"ratio": ratio}}}
-        return "prune-magnitude", {"ratio": ratio, "scope": scope}
-    raise InvalidInput(f"there is no pattern {pattern!r}", where="--pattern", hint=f"give {_PATTERNS}")
+    made = _pattern(pattern, ratio)
+    if scope != "layer" and (compensate or isinstance(made, NOfM)):
+        raise InvalidInput("each layer is pruned by itself here", where="--scope", hint="leave it out")
+    if compensate:
+        return "prune-obs", {"pattern": made}
+    match made:
+        case NOfM(n, m):
+            return "prune-n-of-m", {"n": n, "m": m}
+        case Blocks(_, height, width):
+            return "prune-blocks", {"ratio": ratio, "shape": (height, width), "scope": scope}
+    return "prune-magnitude", {"ratio": ratio, "scope": scope}
+
+
+def _pattern(text: str, ratio: float | None) -> Pattern:
+    where = f"--pattern {text}" + ("" if ratio is None else f" --ratio {ratio}")
+    try:
+        made = parse_pattern(text, ratio)
+    except PenjingError as error:
+        error.where, error.hint = where, error.hint or _HALF
+        raise
+    if made is None:
+        raise InvalidInput(f"there is no pattern {text!r}", where=where, hint=f"give {_PATTERNS}")
+    return made
