@@ -7,6 +7,7 @@ from penjing import api
 from penjing.bundle.pack import save_tray
 from penjing.cli.output import Phases, note
 from penjing.cli.ports import check_labels, described_port
+from penjing.cli.recipe_request import Request
 from penjing.cli.samples import (
     SOURCES,
     Samples,
@@ -30,28 +31,6 @@ from penjing.recipe.step import Phase
 from penjing.toolchain.compilers import find_compiler
 
 TRAY = ".tray"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for: the arguments that all these commands share, as their help describes them."""
-
-    model: str
-    weights: Path | None
-    input_shape: str | None
-    mean: str | None
-    std: str | None
-    raw: bool
-    calibrate: str | None
-    samples: int
-    train: str | None
-    evaluate: str | None
-    teacher: str | None
-    teacher_weights: Path | None
-    latency: bool
-    checkpoint: Path | None
-    output: Path | None
-    force: bool
 
 
 @dataclass(frozen=True)
