@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from penjing.cli.output import phases, print_json
 from penjing.cli.recipe_request import Request
@@ -60,8 +61,8 @@ def recipe_command(
 
 
 def option(name: str, kind: Any, default: Any, metavar: str, told: str) -> inspect.Parameter:
-    """An option of the step itself."""
-    information = typer.Option(metavar=metavar, help=told, rich_help_panel=_STEP)
+    """An option of the step itself; `told` is plain text."""
+    information = typer.Option(metavar=metavar, help=escape(told), rich_help_panel=_STEP)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, information]
     )

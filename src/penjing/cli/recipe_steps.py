@@ -69,19 +69,30 @@ def make(request: Request, recipe: Recipe, shown: Phases) -> Made:
     check_labels(model.labels, graph)
     check(recipe, graph, data)
     before = model.saved.record if model.saved is not None else None
-    applied = apply_recipe(
-        recipe,
-        graph,
-        data,
-        before=before,
-        latency=request.latency,
-        progress=_follow(shown),
-        checkpoint=request.checkpoint,
-    )
+    try:
+        applied = apply_recipe(
+            recipe,
+            graph,
+            data,
+            before=before,
+            latency=request.latency,
+            progress=_follow(shown),
+            checkpoint=request.checkpoint,
+        )
+    except KeyboardInterrupt:
+        _tell_how_to_go_on(request, recipe)
+        raise
     _write(path, applied, model, port, data, request, shown)
     for file in checkpoint_files(request.checkpoint) if request.checkpoint else []:
         file.unlink()  # all trainings have ended, and what they gave is written
     return Made(path, applied, len(before.steps) if before else 0, applied.graph.stage == "compressed")
+
+
+def _tell_how_to_go_on(request: Request, recipe: Recipe) -> None:
+    if request.checkpoint is not None and checkpoint_files(request.checkpoint):
+        note(f"the same command goes on where it was, from the state in {request.checkpoint}")
+    elif request.checkpoint is None and any(one.needs_training for one in recipe.steps):
+        note("with --checkpoint FOLDER, the same command would go on where it was")
 
 
 def _checked(request: Request, recipe: Recipe) -> Path | None:

@@ -57,7 +57,7 @@ VERBS = (
     """,
         (("half of the convolutions", "penjing shrink-kernels net.graph --ratio 0.5 --calibrate samples.npy"),),
         {
-            "layers": "Names of the weights whose layers shrink, as '[conv1.weight, conv2.weight]'.",
+            "layers": "Names of the weights whose layers shrink, such as conv1.weight,conv2.weight.",
             "count": "How many convolutions shrink: those that lose least.",
             "ratio": "What share of the convolutions shrinks: those that lose least.",
         },
@@ -84,7 +84,7 @@ VERBS = (
             "ranks": "Rank of each layer, as '{fc1.weight: 32}'.",
             "energy": "The share of the variance of each layer's outputs to keep, 0..1.",
             "budget": "The share of each layer's multiplications to spend, 0..1.",
-            "layers": "Names of the weights to split, as '[fc1.weight]'; else all where it saves work.",
+            "layers": "Names of the weights to split, such as fc1.weight,fc2.weight; else all where it saves work.",
             "form": "Two layers, or three with fewer inputs too.",
             "multiple": "Round ranks to a multiple of this, such as 16, which kernels compute at once.",
         },
@@ -148,8 +148,9 @@ def _parameter(one: Option, told: str) -> inspect.Parameter:
     if one.kind is bool:
         return option(_name(one.name), bool | None, None, "", said)
     metavar = _METAVARS.get(kind.removesuffix(" or null"), "VALUE")
-    if " | " in kind:
-        said = f"{said.rstrip('.')}: {kind.replace(' | ', ', ')}."
+    choices = kind.split(" | ")
+    if len(choices) > 1 and not all(choice in said for choice in choices):
+        said = f"{said.rstrip('.')}: {', '.join(choices)}."
     if not one.is_needed and one.default not in (None, (), {}):
         said += f" [default: {one.default}]"
     return option(_name(one.name), str | None, None, metavar, said)
@@ -166,9 +167,21 @@ def _one_step(name: str, kind: StepKind, values: dict[str, Any]) -> Recipe:
         value = values.get(_name(option_.name))
         if value is not None:
             where = f"--{_name(option_.name).replace('_', '-')}"
-            given[option_.name] = Item(value, where) if isinstance(value, bool) else read_value(value, where)
-    made = kind.make(read_options(kind.options, given, name, f"penjing {name}"))
-    return Recipe([made], name, [f"penjing {name}"])
+            given[option_.name] = _item(value, option_, where)
+    return _recipe(name, kind, given)
+
+
+def _item(value: bool | str, one: Option, where: str) -> Item:
+    if isinstance(value, bool):
+        return Item(value, where)
+    if kind_text(one.kind).startswith("a list") and not value.startswith("["):
+        return Item([read_value(part.strip(), where) for part in value.split(",")], where)
+    return read_value(value, where)
+
+
+def _recipe(name: str, kind: StepKind, given: Mapping[str, Item]) -> Recipe:
+    where = f"penjing {name}"
+    return Recipe([kind.make(read_options(kind.options, given, name, where), where)], name, [where])
 
 
 def _prune() -> Command:
@@ -191,8 +204,7 @@ def _prune_recipe(values: dict[str, Any]) -> Recipe:
     step, options = _pruning(**values)
     kind = step_kinds()[step]
     given = {key: item_of(value, f"--{key}") for key, value in options.items()}
-    made = kind.make(read_options(kind.options, given, "prune", "penjing prune"))
-    return Recipe([made], "prune", ["penjing prune"])
+    return _recipe("prune", kind, given)
 
 
 def _pruning(pattern: str, ratio: float | None, scope: str, compensate: bool) -> tuple[str, dict[str, Any]]:
