@@ -126,8 +126,10 @@ class LowRank(Pass):
         tucker = self.form == "tucker" and not layer.pointwise
         task = _Task(layer, moments, _positions(graph, readers[0]), tucker)
         rank = self._rank(name, task)
-        factors = task.factors(rank)
         spent, whole = task.macs(rank), task.positions[1] * outputs * k
+        if self.budget is not None and spent > self.budget * whole:
+            return f"rank {_text(rank)}, the smallest, needs {spent} of {whole} MACs: more than the budget"
+        factors = task.factors(rank)
         if spent >= whole:
             return f"rank {_text(rank)} needs {spent} MACs, the layer {whole}"
         return factors.told(f"rank {_text(rank)}", f"{whole} -> {spent} MACs{_lost_zeros(layer.weight)}")
