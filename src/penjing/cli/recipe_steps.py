@@ -91,7 +91,7 @@ def make(request: Request, recipe: Recipe, shown: Phases) -> Made:
 def _tell_how_to_go_on(request: Request, recipe: Recipe) -> None:
     if request.checkpoint is not None and checkpoint_files(request.checkpoint):
         note(f"the same command goes on where it was, from the state in {request.checkpoint}")
-    elif request.checkpoint is None and any(one.needs_training for one in recipe.steps):
+    elif request.checkpoint is None and any(one.needs_torch for one in recipe.steps):
         note("with --checkpoint FOLDER, the same command would go on where it was")
 
 
