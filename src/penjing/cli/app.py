@@ -92,6 +92,10 @@ def main() -> None:
     sys.exit(finish(code, as_json=as_json))
 
 
+def _command(arguments: list[str]) -> list[str]:
+    return [word for word in arguments[:1] if word in {command_name(function) for function, _ in COMMANDS}]
+
+
 def _run(arguments: list[str], *, as_json: bool) -> int:
     try:
         code = app(args=arguments, prog_name="penjing", standalone_mode=False)
@@ -100,7 +104,7 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
     except OSError as error:
         return explain(error, as_json=as_json)
     except _UsageError as error:
-        command = error.ctx.command_path if error.ctx is not None else "penjing"
+        command = error.ctx.command_path if error.ctx is not None else " ".join(["penjing", *_command(arguments)])
         return explain_usage(error.format_message(), command, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED  # typer turns Ctrl-C into this code itself, older releases into Abort

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penjing.compress.quantize.layers import check_names, layers
+from penjing.compress.quantize.layers import layers
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
-from penjing.ops.layers import add_to_bias, bias_of
+from penjing.ops.layers import add_to_bias, bias_of, check_names
 from penjing.ops.operator import Operator
 
 
@@ -40,7 +40,7 @@ class CorrectBias(Pass):
         """
         graph = graph.copy()
         found = layers(graph)
-        check_names(self.drift, found, "a drift")
+        check_names(self.drift, found, "drift")
         changed, declined = [], []
         for name, layer in found.items():
             reason = self._reason_to_decline(graph, name, layer.nodes)
