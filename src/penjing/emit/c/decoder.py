@@ -7,7 +7,7 @@ _OPENING = """\
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((minsize)), apply_to = function)
 #elif defined(__GNUC__)
-#pragma GCC optimize("Os")
+#pragma GCC optimize("Os", "no-inline-functions-called-once")
 #endif
 """
 _CLOSING = """\
