@@ -26,8 +26,6 @@ import zstandard
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from penjing.compress.quantize.grid import grid_codes
-
 import penjing
 from _record import load_average, parser, table, write_record
 from penjing import api
@@ -35,6 +33,7 @@ from penjing.bundle import pack_tensors, read_pack
 from penjing.compress.layer_inputs import collect_layer_inputs
 from penjing.compress.quantize.round_for_size import RoundForSize, entropy_bits
 from penjing.ir.graph import Graph
+from penjing.ir.grid import grid_codes
 from penjing.ir.passes import run_passes
 from penjing.ir.types import Constant
 from penjing.ops.layers import float_weights

@@ -284,10 +284,16 @@ def save(tray: bytes, path: str | os.PathLike[str], *, force: bool = False) -> N
 
 
 def emit(prepared: Prepared, *, standalone: bool) -> Emitted:
-    """The C sources of a prepared program."""
-    weights = prepared.weights.tobytes()
-    isas, threads = prepared.target.isas, prepared.threads
-    return emit_c(prepared.program, prepared.plan, weights, standalone=standalone, isas=isas, threads=threads)
+    """The C sources of a prepared program; a library without its weights can decode those of the tray."""
+    return emit_c(
+        prepared.program,
+        prepared.plan,
+        prepared.weights.tobytes(),
+        standalone=standalone,
+        decoder=not standalone,
+        isas=prepared.target.isas,
+        threads=prepared.threads,
+    )
 
 
 def library_sources(emitted: Emitted, prepared: Prepared, *, standalone: bool) -> dict[str, str | bytes]:

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from penjing.bundle.coding.tensors import MAX_DIMS
+from penjing.bundle.coding.head import MAX_DIMS
 from penjing.bundle.names import component_fault, line_fault
 from penjing.bundle.schema import Accuracy, InputSpec, Manifest, OutputSpec, TargetBuild, Variant
 from penjing.bundle.strict_json import JsonError

@@ -70,22 +70,20 @@ class InterpreterEngine:
 class LibraryEngine:
     """The compiled library: one call per sample on memory that this object owns. Not for several threads at once."""
 
-    def __init__(self, prepared: Prepared, library: bytes, *, standalone: bool, threads: int = 1) -> None:
-        """Load native code.
+    def __init__(self, prepared: Prepared, code: NativeLibrary, *, standalone: bool, threads: int = 1) -> None:
+        """Check the library, choose its instruction set, make memory.
 
         Args:
             prepared: the program as it was compiled.
-            library: the compiled library.
+            code: the compiled library.
             standalone: whether the weights are linked into it.
             threads: how many work on one call, at most as many as the program was prepared for.
 
         Raises:
-            BundleError: the operating system refuses the library, it lacks a function, or its self-test says that it
-                rounds wrongly.
+            BundleError: the library lacks a function, or its self-test says that it rounds wrongly.
             InvalidInput: PENJING_ISA asks for what there is not.
         """
         program, plan = prepared.program, prepared.plan
-        code = NativeLibrary(library, program.name)
         if code.call("self_test") != 0:
             raise BundleError(
                 "the compiled library rounds differently from the program's definition and must not be used",

@@ -14,6 +14,8 @@ from penjing.core.errors import BundleError
 from penjing.program.symbols import POOL_BYTES, c_stem
 from penjing.program.weights import aligned_buffer
 
+Function = Callable[..., int]
+
 _NOTHING = aligned_buffer(1)
 
 
@@ -70,7 +72,14 @@ class NativeLibrary:
             raise BundleError(f"no {threads} threads could be started: status {status}", where=self.name)
         return Pool(memory, self._find("pool_stop"))
 
-    def _find(self, function: str) -> Callable[..., int]:
+    def optional(self, function: str) -> Function | None:
+        """The function, which returns an int; None where the library lacks it."""
+        try:
+            return self._find(function)
+        except BundleError:
+            return None
+
+    def _find(self, function: str) -> Function:
         """The function, which returns an int; a new object every time."""
         try:
             return self._code[f"{self._stem}_{function}"]

@@ -10,6 +10,11 @@ and for targets with instruction sets to choose from:
     penjing_<name>_kernels.h    the kernels over that vocabulary, one constant struct per node, and all calls
     penjing_<name>_<isa>.c      these, compiled for one instruction set
 
+and where a tray holds the weights:
+
+    penjing_<name>_decode.h     two functions that decode them
+    penjing_<name>_decode.c
+
 The source is init-free: no malloc, no I/O, no state but the choice of the instruction set; the caller owns input,
 output and arena. The same program gives the same bytes.
 """
@@ -18,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from penjing.core.digests import digest_bytes
+from penjing.emit.c.decoder import decoder_texts
 from penjing.emit.c.dispatch import dispatch_lines
 from penjing.emit.c.forms import FormFunction, check_lines, form_functions
 from penjing.emit.c.header import header_text
@@ -41,7 +47,14 @@ class Emitted:
 
 
 def emit_c(
-    program: Graph, plan: Plan, weights: bytes, *, standalone: bool = False, isas: Sequence[str] = (), threads: int = 1
+    program: Graph,
+    plan: Plan,
+    weights: bytes,
+    *,
+    standalone: bool = False,
+    decoder: bool = False,
+    isas: Sequence[str] = (),
+    threads: int = 1,
 ) -> Emitted:
     """The C sources of a lowered program.
 
@@ -50,6 +63,7 @@ def emit_c(
         plan: its memory plan.
         weights: its packed weights, from which the header's digest is taken.
         standalone: whether the weights are linked into the library (symbol `<stem>_weights`) or handed to each run.
+        decoder: whether the library can decode the weights as a tray holds them.
         isas: instruction sets to compile for, best first; the library chooses one where it runs. None: one form, in
             plain C.
         threads: how many may work on one call; needs `isas`, and a plan for as many.
@@ -57,7 +71,7 @@ def emit_c(
     stem = c_stem(program.name)
     digest = digest_bytes(weights)
     header = header_text(program, plan, stem, digest, standalone=standalone, abi=ABI, isas=isas, threads=threads)
-    sources = {f"{stem}.h": header}
+    sources = {f"{stem}.h": header, **(decoder_texts(stem) if decoder else {})}
     opening = [f'#include "{stem}.h"', "", *_weights_line(plan, stem, standalone)]
     steps = Steps(program, plan, stem)
     body = [
