@@ -27,13 +27,8 @@ def checked(name, rng, target, **options):
 
 
 @ones
-def test_calls_of_a_session_give_the_interpreters_bytes(name, rng):
-    checked(name, rng, PLAIN)
-
-
-@ones
 @pytest.mark.skipif(not native_isas(HOST), reason="this processor has none of the instruction sets")
-def test_calls_shared_by_threads_do_too_on_every_instruction_set(name, rng):
+def test_calls_shared_by_threads_give_the_interpreters_bytes_on_every_instruction_set(name, rng):
     checked(name, rng, HOST, threads=2)
 
 
@@ -43,5 +38,5 @@ def test_a_library_that_holds_its_weights_does_too(name, rng):
 
 
 @ones
-def test_under_sanitizers_no_byte_beside_the_states_is_touched(name, rng, sanitize):
+def test_plain_calls_do_too_and_touch_no_byte_beside_the_states(name, rng, sanitize):
     checked(name, rng, PLAIN, extra_flags=sanitize)

@@ -65,7 +65,7 @@ def constants(monkeypatch) -> list[dict[str, np.ndarray]]:
 def mixed(tmp_path_factory):
     """LeNet-5 with int8, mostly zero, 4:16 and 4-bit weights, a layer of each."""
     graph = api.clean(api.capture(catalog.create("lenet5"), catalog.find("lenet5").random_inputs(2), name="lenet5"))
-    first, zeros, n_of_m, four = float_weights(graph)
+    _, zeros, n_of_m, four = float_weights(graph)
     graph, _ = run_passes(graph, [RoundWeights(8, overrides={four: 4})])
     keep = np.abs(graph.constants[zeros].array)
     pruned = np.where(keep > np.quantile(keep, 0.85), graph.constants[zeros].array, 0)
@@ -73,7 +73,6 @@ def mixed(tmp_path_factory):
     windows = graph.constants[n_of_m].array.reshape(-1, 16)
     kept = np.abs(windows).argsort(axis=1).argsort(axis=1) >= 12
     graph.set_constant(n_of_m, Constant((windows * kept).reshape(graph.constants[n_of_m].array.shape)))
-    assert graph.constants[first].array.all()
     program = api.lower(api.quantize(graph, [catalog.find("lenet5").random_inputs(8)]))
     path = tmp_path_factory.mktemp("mixed") / "lenet5.tray"
     api.save(api.build(program), path)
@@ -93,6 +92,9 @@ def test_the_library_decodes_a_network_of_all_kinds_of_weights_to_the_bytes_of_n
     for name, array in expected.items():
         assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
         assert found[name].tobytes() == array.tobytes()
+    layers = [array for array in expected.values() if array.dtype == np.int8 and array.ndim > 1]
+    assert sum((array == 0).mean() > 0.7 for array in layers) == 2
+    assert sorted(int(np.abs(array).max()) for array in layers) == [7, 127, 127, 127]
     np.testing.assert_array_equal(by_library.run(x), by_numpy.run(x))
 
 
@@ -222,10 +224,8 @@ API int {STEM}_pack_decode(const uint8_t *pack, size_t n, uint32_t align, uint8_
 
 LIES = {
     "it refuses": {"decode": "return 1;"},
-    "it lacks memory": {"decode": "return 2;"},
     "it knows no sizes": {"sizes": "return 1;"},
     "one byte too few": {"sizes": "sizes->out--; return 0;"},
-    "one byte too many": {"sizes": "sizes->out++; return 0;"},
     "without bound": {"sizes": "sizes->out = UINT64_MAX; return 0;"},
     "scratch without bound": {"scratch": "UINT64_C(1) << 40"},
 }

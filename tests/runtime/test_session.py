@@ -1,5 +1,7 @@
 """Sessions: calls that go on from each other, the same with any engine, saved and taken up."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -9,14 +11,20 @@ from penjing.core.errors import InvalidInput
 from penjing.program.interpret import interpret_step
 from penjing.program.states import initial_states
 from penjing.runtime.loading import from_tray
-from penjing.testing.stateful import STATEFUL, elman
+from penjing.testing.stateful import STATEFUL
 
 ENGINES = ("interpreter", "library")
 
 
+@cache
+def built(name):
+    program = STATEFUL[name]()
+    return program, read_tray(api.build(program, api.BuildOptions(with_source=False)))
+
+
 @pytest.fixture(scope="module")
 def models():
-    tray = read_tray(api.build(elman()))
+    _, tray = built("elman")
     return {engine: from_tray(tray, engine=engine) for engine in ENGINES}
 
 
@@ -28,8 +36,8 @@ def frames():
 @pytest.mark.parametrize("name", STATEFUL)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_steps_are_those_of_the_program(name, engine):
-    program = STATEFUL[name]()
-    session = from_tray(read_tray(api.build(program)), engine=engine).session()
+    program, tray = built(name)
+    session = from_tray(tray, engine=engine).session()
     states, rng = initial_states(program), np.random.default_rng(2)
     for _ in range(8):
         codes = [rng.integers(0, 256, (1, *program.types[x].bounds[1:]), np.uint8) for x in program.inputs]
@@ -40,8 +48,8 @@ def test_steps_are_those_of_the_program(name, engine):
 
 def test_the_window_of_a_stream_computes_what_the_whole_sequence_does(models):
     """y of every pair of frames is the convolution over the last five, zeros before the first."""
-    program = STATEFUL["window"]()
-    session = from_tray(read_tray(api.build(program)), engine="library").session()
+    program, tray = built("window")
+    session = from_tray(tray, engine="library").session()
     zero = program.types["x"].quant.zero_point
     stream = np.random.default_rng(3).integers(0, 256, (1, 6, 20), np.uint8)
     padded = np.concatenate([np.full((1, 6, 4), zero, np.uint8), stream], axis=2)
@@ -123,7 +131,7 @@ def test_what_is_no_session_of_this_model_is_refused_and_changes_nothing(models,
 
 
 def test_the_session_of_a_model_with_other_weights_is_refused(models, frames):
-    other = from_tray(read_tray(api.build(STATEFUL["average"]())), engine="interpreter").session()
+    other = from_tray(built("average")[1], engine="interpreter").session()
     with pytest.raises(InvalidInput, match="no session of this model"):
         models["library"].session().restore(other.save())
 
