@@ -57,7 +57,7 @@ class Plan:
 
 
 PLANS = {
-    "resnet20": Plan("ResNet-20", "n-of-m:0.25,blocks:0.2,channels:0.44", 40, 0),
+    "resnet20": Plan("ResNet-20", "n-of-m:0.25,gradual-blocks:0.2,channels:0.44", 45, 0),
     "resnet56": Plan("ResNet-56", "n-of-m:0.25,n-of-m:0.125", 20, 20),
 }
 
