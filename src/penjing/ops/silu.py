@@ -15,6 +15,7 @@ class Silu(Elementwise):
 
     name = "silu"
     torch = ("aten.silu.default", "aten.silu_.default")
+    onnx = ("Swish",)
 
     def function(self, x: np.ndarray) -> np.ndarray:
         y: np.ndarray = x * logistic(x)
