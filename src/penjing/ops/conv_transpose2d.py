@@ -116,6 +116,9 @@ def onnx_transposed(
         halves = [n // 2 for n in total]
         rest = [n - n // 2 for n in total]
         pads = (*halves, *rest) if mode == "SAME_UPPER" else (*rest, *halves)
+        # less than no padding behind is more output
+        behind = tuple(more + max(-after, 0) for more, after in zip(behind, pads[axes:], strict=True))
+        pads = (*pads[:axes], *(max(after, 0) for after in pads[axes:]))
     call.require(min(pads) >= 0, f"pads {pads}, which are negative,")
     inputs = (x.name, w.name, *call.optional_weight(2))
     return (stride, pads, behind, dilation), call.integer("group", 1), inputs

@@ -193,7 +193,7 @@ def _onnx_resize(call: OnnxCall) -> Imported:
             if all(np.allclose(a, b, atol=1e-4) for a, b in zip(ours, inside, strict=True)):
                 return Imported(linear, (x.name,))
     rounding = f" and {call.text('nearest_mode', 'round_prefer_floor')}" if mode == "nearest" else ""
-    raise UnsupportedOp(f"Resize, {mode} by {rule}{rounding}, from {extents[2:]} to {size[2:]} is not supported")
+    raise UnsupportedOp(f"Resize: {mode} by {rule}{rounding}, from {extents[2:]} to {size[2:]} is not supported")
 
 
 def _onnx_size(call: OnnxCall, extents: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -228,7 +228,8 @@ def _onnx_places(call: OnnxCall, rule: str, extent: int, size: int, scale: float
     if rule == "half_pixel_symmetric":
         return extent / 2 * (1 - size / (extent * scale)) + (i + 0.5) / scale - 0.5
     if rule == "align_corners":
-        return i * (extent - 1) / (size - 1) if size > 1 else i * 0.0
+        last = extent * scale - 1  # not size - 1, where the scale leaves a part of an element
+        return i * (extent - 1) / last if last > 0 else i * 0.0
     call.require(rule in ("asymmetric", "pytorch_half_pixel"), f"coordinate_transformation_mode = {rule!r}")
     return i / scale if rule == "asymmetric" else i * 0.0
 

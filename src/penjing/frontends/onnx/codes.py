@@ -205,10 +205,9 @@ class Codes:
         axis = given if isinstance(given, int) else axis
         scales = scale.array.astype(np.float32).reshape(-1)
         points = np.zeros(1, np.int64) if zero is None else zero.array.astype(np.int64).reshape(-1)
-        along = (
-            None if scales.size == points.size == 1 else axis % array.ndim if -array.ndim <= axis < array.ndim else -1
-        )
-        if along is not None and (along < 0 or {scales.size, points.size} - {1, array.shape[along]}):
+        along = None if scales.size == points.size == 1 else axis % max(array.ndim, 1)
+        extent = array.shape[along] if along is not None and along < array.ndim else -1
+        if along is not None and not {scales.size, points.size} <= {1, extent}:
             raise UnsupportedOp(f"{node.op} with {scales.size} scales for {value.name} of {array.shape}, axis {axis}")
         lie = (1,) * array.ndim if along is None else tuple(-1 if i == along else 1 for i in range(array.ndim))
         centred = array.astype(np.int64) - points.reshape(lie)

@@ -6,7 +6,7 @@ sides compute the same, but for a value that lies at the border of two codes.
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,15 @@ from penjing.frontends.onnx.model import OnnxModel, import_onnx
 from penjing.frontends.onnx.read import Reading
 from penjing.frontends.parity import TOLERANCE, Arrays, Case, departure
 from penjing.ir.grid import activation_parameters
-from penjing.ops.evaluate import evaluate
+from penjing.ops.evaluate import Watch, evaluate
 from penjing.ops.fusion import between_roundings
+from penjing.ops.operator import Operator
 
 _BATCHES = (1, 3)
 _HALF_TOLERANCE = 8 * 2.0**-10  # as the torch front end grants it to half precision
 # A code that falls to the other side here and there, and what follows from it.
 _CODES_TOLERANCE = 0.1
 _CODES_MEAN_TOLERANCE = 0.02
-
-Run = Callable[[Any, Arrays], Arrays]
 
 
 def check_model(model: OnnxModel, reading: Reading, ranges: Mapping[str, tuple[float, float]]) -> None:
@@ -45,14 +44,14 @@ def check_model(model: OnnxModel, reading: Reading, ranges: Mapping[str, tuple[f
 
 
 def _compare(model: OnnxModel, reading: Reading, ranges: Mapping[str, tuple[float, float]], case: Case) -> None:
-    actual = _evaluated(reading, ranges, case.inputs)
-    for name, given in zip(reading.graph.outputs, case.expected, strict=True):
-        error = _departure(actual[name], given, model, bool(ranges))
+    made = _evaluated(reading, ranges, case.inputs)
+    for name, actual, expected in zip(reading.graph.outputs, made, case.expected, strict=True):
+        error = _departure(actual, expected, model, bool(ranges))
         if error:
             raise ParityError(
                 f"output %{name} {error} for {case.title}",
-                where=_first_departure(model, reading, ranges, case, actual) or f"graph {reading.graph.name}",
-                hint="the page lists the usual causes; if none fits, it is a defect of penjing: report it with the model",
+                where=_first_departure(model, reading, ranges, case) or f"graph {reading.graph.name}",
+                hint="if no cause on the page fits, it is a defect of penjing: report it with the model",
             )
 
 
@@ -69,29 +68,30 @@ def _departure(actual: np.ndarray, expected: np.ndarray, model: OnnxModel, quant
     return f"departs from the source model by {error:.2g} of its scale (tolerance {tolerance:g})"
 
 
-def _evaluated(reading: Reading, ranges: Mapping[str, tuple[float, float]], inputs: Arrays) -> dict[str, np.ndarray]:
-    """Every value of the graph, rounded to codes where it has a range and becomes codes."""
-    silent = between_roundings(reading.graph) if ranges else set()
-    values: dict[str, np.ndarray] = {}
+def _evaluated(
+    reading: Reading, ranges: Mapping[str, tuple[float, float]], inputs: Arrays, watch: Watch | None = None
+) -> Arrays:
+    """The graph's outputs, its values rounded to codes where they have a range and become codes."""
+    if not ranges:
+        return evaluate(reading.graph, *inputs, watch=watch)
+    silent = between_roundings(reading.graph)
 
     def rounded(name: str, array: np.ndarray) -> np.ndarray:
-        if name not in ranges or name in silent:
-            return array
-        scale, zero_point = activation_parameters(*ranges[name])
-        codes = np.clip(np.rint(array / scale), -zero_point, 255 - zero_point)
-        return (codes * scale).astype(np.float32)
+        if name in ranges and name not in silent:
+            scale, zero_point = activation_parameters(*ranges[name])
+            array = np.clip(np.rint(array / scale), -zero_point, 255 - zero_point).astype(np.float32) * scale
+        if watch is not None:
+            watch(name, array)
+        return array
 
-    if not ranges:
-        evaluate(reading.graph, *inputs, watch=lambda name, array: values.setdefault(name, array))
-        return values
-    values |= {name: c.array for name, c in reading.graph.constants.items()}
+    values = {name: c.array for name, c in reading.graph.constants.items()}
     for name, array in zip(reading.graph.inputs, inputs, strict=True):
         values[name] = rounded(name, array)
     for node in reading.graph.nodes:
-        arguments = [values[name] if name else None for name in node.inputs]
-        results = node.op.float_reference(*arguments)  # type: ignore[attr-defined]
+        assert isinstance(node.op, Operator)
+        results = node.op.float_reference(*(values[name] if name else None for name in node.inputs))
         values |= {name: rounded(name, array) for name, array in zip(node.outputs, results, strict=True)}
-    return values
+    return tuple(values[name] for name in reading.graph.outputs)
 
 
 def _check_alone(reading: Reading, inputs: Arrays, batch: int) -> None:
@@ -110,26 +110,28 @@ def _check_alone(reading: Reading, inputs: Arrays, batch: int) -> None:
 
 
 def _first_departure(
-    model: OnnxModel,
-    reading: Reading,
-    ranges: Mapping[str, tuple[float, float]],
-    case: Case,
-    actual: dict[str, np.ndarray],
+    model: OnnxModel, reading: Reading, ranges: Mapping[str, tuple[float, float]], case: Case
 ) -> str | None:
     """Words for the first node of the graph whose value departs from the source's."""
     wanted = {name: onnx for name, onnx in reading.origins.items() if onnx not in model.inputs}
     try:
-        found = _source(model, case.inputs, tuple(wanted.values()))
+        made = _source(model, case.inputs, tuple(wanted.values()))
     except ParityError:
         return None
     silent = between_roundings(reading.graph) if ranges else set()
-    for name, expected in zip(wanted, found, strict=True):
-        if expected.dtype.kind != "f" or name in silent:
-            continue
-        error = _departure(actual[name], expected.astype(np.float32), model, bool(ranges))
+    expected = {n: a for n, a in zip(wanted, made, strict=True) if a.dtype.kind == "f" and n not in silent}
+    found: list[tuple[str, str]] = []
+
+    def watch(name: str, array: np.ndarray) -> None:
+        error = _departure(array, expected[name], model, bool(ranges)) if name in expected and not found else ""
         if error:
-            return f"{reading.graph.producers().get(name) or name}, the first to depart: {error}"
-    return None
+            found.append((name, error))
+
+    _evaluated(reading, ranges, case.inputs, watch)
+    if not found:
+        return None
+    name, error = found[0]
+    return f"{reading.graph.producers().get(name) or name}, the first to depart: {error}"
 
 
 def _source(model: OnnxModel, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
