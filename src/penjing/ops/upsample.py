@@ -243,7 +243,8 @@ def _onnx_rounded(call: OnnxCall, places: np.ndarray, extent: int) -> np.ndarray
     }
     mode = call.text("nearest_mode", "round_prefer_floor")
     call.require(mode in rounding, f"nearest_mode = {mode!r}")
-    return np.clip(rounding[mode](places), 0, extent - 1).astype(np.int32)
+    sources: np.ndarray = np.clip(rounding[mode](places), 0, extent - 1).astype(np.int32)
+    return sources
 
 
 def _by_axis(lowering: Lowering, node: Node, tables: list[np.ndarray]) -> tuple[str, ...]:

@@ -43,6 +43,13 @@ def read_model(path: Path, shapes: Shapes | None = None) -> OnnxModel:
         raise
 
 
+def input_names(path: Path) -> list[str]:
+    """Names of the inputs that a model is called with."""
+    graph = _parsed(path).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    return [value.name for value in graph.input if value.name not in constants]
+
+
 def _parsed(path: Path) -> Any:
     onnx = import_onnx()
     errors = import_onnx("google.protobuf.message")

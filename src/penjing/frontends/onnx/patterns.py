@@ -52,7 +52,8 @@ class _View:
 
     def product(self, name: str) -> tuple[list[str], float]:
         """(factors, number) with the value being their product."""
-        factors, number, pending = [], 1.0, [name]
+        factors: list[str] = []
+        number, pending = 1.0, [name]
         while pending:
             value = pending.pop()
             constant = self.number(value)
