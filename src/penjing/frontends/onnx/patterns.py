@@ -11,21 +11,41 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from penjing.core.errors import UnsupportedOp
+from penjing.frontends.onnx.fold import FOLDED, fold
 from penjing.frontends.onnx.model import OnnxModel, OnnxNode
+from penjing.ops.onnx_call import Known
 
 _CLOSE = 1e-3  # exporters write constants with few digits, such as 0.7978
 _MOST_FACTORS = 8
+_KEPT = ("QuantizeLinear", "DequantizeLinear")  # they say on which grid a constant lies
 
 
 def recognise(model: OnnxModel) -> OnnxModel:
-    """The model with its patterns replaced."""
+    """The model with its constants evaluated and its patterns replaced; only nodes that outputs depend on are left."""
     nodes: list[OnnxNode] = []
-    view = _View(model, {})
-    for node in model.nodes:
+    view = _View(replace(model, nodes=model.live(), constants=dict(model.constants)), {})
+    for node in view.model.nodes:
+        if _evaluated(node, view.model):
+            continue
         new = _spelled(node, view) or [_replaced(node, view)]
         nodes += new
         view.makers.update({name: made for made in new for name in made.outputs if name})
-    return replace(model, nodes=nodes, constants=view.model.constants)
+    return replace(view.model, nodes=nodes)
+
+
+def _evaluated(node: OnnxNode, model: OnnxModel) -> bool:
+    """Whether a node's values could be made constants; what cannot is told where the node is read."""
+    constants = model.constants
+    if node.op not in FOLDED or node.op in _KEPT or any(name and name not in constants for name in node.inputs):
+        return False
+    known = [Known(name, constants[name], constants[name]) if name else None for name in node.inputs]
+    try:
+        made = fold(node, known, model.opset)
+    except UnsupportedOp:
+        return False
+    constants.update({value.name: value.array for value in made if value.name})
+    return True
 
 
 @dataclass

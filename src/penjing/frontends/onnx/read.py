@@ -73,7 +73,7 @@ class _Reader:
             self.held[name] = Ref(fresh, self.graph.types[fresh])
         for name, array in self.model.constants.items():
             self.held[name] = Known(name, array, array)
-        for node in self.model.live():
+        for node in self.model.live():  # without what patterns have replaced
             results = self._node(node)
             for name, value in zip(node.outputs, results, strict=False):
                 self.held[name] = value
