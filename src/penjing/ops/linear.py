@@ -33,7 +33,8 @@ class Linear(Operator):
         x = call.activation(0)
         if call.target == "MatMul":
             call.require(x.type.rank >= 2, "an input of rank 1")
-            return Imported(cls(), (x.name, call.weight(1, (1, 0)).name))
+            # the front end gives it what is added behind as a third input
+            return Imported(cls(), (x.name, call.weight(1, (1, 0)).name, *call.optional_weight(2)))
         call.require(x.type.rank == 2 and not call.flag("transA"), "transA, which puts the batch last,")
         is_transposed, alpha = call.flag("transB"), call.number("alpha", 1.0)
         w = call.weight(1, (0, 1) if is_transposed else (1, 0), alpha)

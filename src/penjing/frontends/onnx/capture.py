@@ -72,10 +72,10 @@ def capture(path: Path, *, name: str | None = None, shapes: Shapes | None = None
     refuse(path.name, reading.problems)
     verify(reading.graph)
     codes = reading.codes
-    unquantized = codes.complete() if codes.found and codes.ranges else ()
-    ranges = codes.ranges if codes.ranges else None
+    unquantized = codes.complete() if codes.found else ()
+    ranges = codes.ranges if codes.found else None
     if check:
-        check_model(model, reading, ranges or {})
+        check_model(model, reading, None if ranges is None else {**ranges, **codes.given_up})
     dump(reading.graph, "imported")
     return Captured(reading.graph, ranges, unquantized, tuple(Remark(*note) for note in codes.notes))
 

@@ -94,12 +94,15 @@ class Codes:
 
     Attributes:
         ranges: activation -> (low, high).
+        given_up: ranges in the model of activations that have one of their own here.
         notes: (value, what of its quantization could not be kept).
+        found: whether activations become codes.
     """
 
     graph: Graph
     append: Append
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    given_up: dict[str, tuple[float, float]] = field(default_factory=dict)
     notes: list[tuple[str, str]] = field(default_factory=list)
     found: bool = False
     _done: dict[tuple[str, float, int], Ref] = field(default_factory=dict)
@@ -112,7 +115,6 @@ class Codes:
         Raises:
             UnsupportedOp: codes that cannot be carried.
         """
-        self.found |= node.target in QUANTIZED
         if node.target in _QUANTIZE and isinstance(held[0], Ref):
             return [self._quantize(held[0], self._parameters(node, held, 1), source)]
         if node.target in _DEQUANTIZE:
@@ -159,6 +161,7 @@ class Codes:
         return step, point + _SHIFTS[kind], _SHIFTS[kind]
 
     def _quantize(self, ref: Ref, parameters: tuple[float, int, int], source: Source) -> Coded:
+        self.found = True
         scale, zero_point, shift = parameters
         key = (ref.name, scale, zero_point)
         if key not in self._done:
@@ -172,6 +175,7 @@ class Codes:
         maker = self._maker(root)
         if maker is not None and _rule(maker) is QuantRule.FIXED:
             self.notes.append((ref.name, f"{maker.op.name} has a quantization of its own"))
+            self.given_up[root] = coded.range
             return ref
         if coded.zero_point == 0 and not self._is_nonnegative(root):
             (ref,) = self.append(Relu(), (ref.name,), f"{ref.name}.relu", source)

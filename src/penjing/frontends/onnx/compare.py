@@ -24,11 +24,13 @@ from penjing.ops.operator import Operator
 _BATCHES = (1, 3)
 _HALF_TOLERANCE = 8 * 2.0**-10  # as the torch front end grants it to half precision
 # A code that falls to the other side here and there, and what follows from it.
+Ranges = Mapping[str, tuple[float, float]]
+
 _CODES_TOLERANCE = 0.1
 _CODES_MEAN_TOLERANCE = 0.02
 
 
-def check_model(model: OnnxModel, reading: Reading, ranges: Mapping[str, tuple[float, float]]) -> None:
+def check_model(model: OnnxModel, reading: Reading, ranges: Ranges | None) -> None:
     """Raise ParityError unless the graph computes what the model does, naming the first node that departs.
 
     A model for any batch runs at a batch of 1 and of 3. One of a fixed batch runs at that, and the graph must moreover
@@ -43,10 +45,10 @@ def check_model(model: OnnxModel, reading: Reading, ranges: Mapping[str, tuple[f
         _check_alone(reading, inputs, model.batch)
 
 
-def _compare(model: OnnxModel, reading: Reading, ranges: Mapping[str, tuple[float, float]], case: Case) -> None:
+def _compare(model: OnnxModel, reading: Reading, ranges: Ranges | None, case: Case) -> None:
     made = _evaluated(reading, ranges, case.inputs)
     for name, actual, expected in zip(reading.graph.outputs, made, case.expected, strict=True):
-        error = _departure(actual, expected, model, bool(ranges))
+        error = _departure(actual, expected, model, ranges is not None)
         if error:
             raise ParityError(
                 f"output %{name} {error} for {case.title}",
@@ -68,11 +70,9 @@ def _departure(actual: np.ndarray, expected: np.ndarray, model: OnnxModel, quant
     return f"departs from the source model by {error:.2g} of its scale (tolerance {tolerance:g})"
 
 
-def _evaluated(
-    reading: Reading, ranges: Mapping[str, tuple[float, float]], inputs: Arrays, watch: Watch | None = None
-) -> Arrays:
+def _evaluated(reading: Reading, ranges: Ranges | None, inputs: Arrays, watch: Watch | None = None) -> Arrays:
     """The graph's outputs, its values rounded to codes where they have a range and become codes."""
-    if not ranges:
+    if ranges is None:
         return evaluate(reading.graph, *inputs, watch=watch)
     silent = between_roundings(reading.graph)
 
@@ -109,21 +109,19 @@ def _check_alone(reading: Reading, inputs: Arrays, batch: int) -> None:
                 )
 
 
-def _first_departure(
-    model: OnnxModel, reading: Reading, ranges: Mapping[str, tuple[float, float]], case: Case
-) -> str | None:
+def _first_departure(model: OnnxModel, reading: Reading, ranges: Ranges | None, case: Case) -> str | None:
     """Words for the first node of the graph whose value departs from the source's."""
     wanted = {name: onnx for name, onnx in reading.origins.items() if onnx not in model.inputs}
     try:
         made = _source(model, case.inputs, tuple(wanted.values()))
     except ParityError:
         return None
-    silent = between_roundings(reading.graph) if ranges else set()
+    silent = between_roundings(reading.graph) if ranges is not None else set()
     expected = {n: a for n, a in zip(wanted, made, strict=True) if a.dtype.kind == "f" and n not in silent}
     found: list[tuple[str, str]] = []
 
     def watch(name: str, array: np.ndarray) -> None:
-        error = _departure(array, expected[name], model, bool(ranges)) if name in expected and not found else ""
+        error = _departure(array, expected[name], model, ranges is not None) if name in expected and not found else ""
         if error:
             found.append((name, error))
 

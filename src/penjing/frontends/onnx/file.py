@@ -47,7 +47,7 @@ def input_names(path: Path) -> list[str]:
     """Names of the inputs that a model is called with."""
     graph = _parsed(path).graph
     constants = {tensor.name for tensor in graph.initializer}
-    return [value.name for value in graph.input if value.name not in constants]
+    return [_text(value.name) for value in graph.input if value.name not in constants]
 
 
 def _parsed(path: Path) -> Any:
@@ -69,6 +69,13 @@ def _parsed(path: Path) -> Any:
     return proto
 
 
+def _text(value: object) -> str:
+    """A string of the file, which protobuf hands over as bytes where it is no text."""
+    if not isinstance(value, str):
+        raise InvalidInput("the file is damaged: a name in it is no text", hint="export it again")
+    return value
+
+
 class _Loader:
     def __init__(self, proto: Any, folder: Path, shapes: Shapes) -> None:
         self.proto = proto
@@ -86,22 +93,22 @@ class _Loader:
             what = "functions of its own" if self.proto.functions else "sparse tensors"
             raise InvalidInput(f"the model has {what}, which are not read", hint="export it without them")
         for tensor in self.graph.initializer:
-            if not tensor.name or tensor.name in self.constants:
+            if not _text(tensor.name) or tensor.name in self.constants:
                 raise InvalidInput(f"the constant {tensor.name!r} occurs twice, or has no name")
             self.half |= type_name(tensor.data_type) in HALVES
             self.constants[tensor.name] = to_array(tensor, self.folder)
         batch, inputs = self._inputs()
         nodes = self._nodes(set(inputs))
-        outputs = tuple(value.name for value in self.graph.output)
+        outputs = tuple(_text(value.name) for value in self.graph.output)
         known = {*inputs, *self.constants, *(name for node in nodes for name in node.outputs)}
         for name in outputs:
             if name not in known:
                 raise InvalidInput(f"the output {name!r} is never computed")
-        name = self.graph.name or "model"
+        name = _text(self.graph.name) or "model"
         return OnnxModel(name, opset, batch, inputs, outputs, self.constants, nodes, self.proto, self.half)
 
     def _opset(self) -> int:
-        versions = {entry.domain: entry.version for entry in self.proto.opset_import}
+        versions = {_text(entry.domain): entry.version for entry in self.proto.opset_import}
         standard = [versions[domain] for domain in _STANDARD if domain in versions]
         if not standard:
             raise InvalidInput("the model does not say which opset it uses")
@@ -117,7 +124,7 @@ class _Loader:
         batches: set[int] = set()
         inputs: dict[str, tuple[int, ...]] = {}
         for value in self.graph.input:
-            if value.name in self.constants:
+            if _text(value.name) in self.constants:
                 continue  # old files list constants among the inputs
             if not value.name or value.name in inputs:
                 raise InvalidInput(f"the input {value.name!r} occurs twice, or has no name")
@@ -156,7 +163,7 @@ class _Loader:
             wanted = int(given[axis]) if given is not None else None
             if extent is None and wanted is None:
                 raise InvalidInput(
-                    f"the extent of axis {axis + 1} is open ({dim.dim_param or 'unnamed'})",
+                    f"the extent of axis {axis + 1} is open ({_text(dim.dim_param) or 'unnamed'})",
                     where=f"input {name}",
                     hint="say it: --input-shape 3x224x224, or shapes={...} in Python; only the batch may stay open",
                 )
@@ -207,20 +214,20 @@ class _Loader:
         return True
 
     def _node(self, proto: Any) -> OnnxNode:
-        domain = "" if proto.domain in _STANDARD else proto.domain
-        inputs, outputs = tuple(proto.input), tuple(proto.output)
-        name = proto.name or next((name for name in outputs if name), "(unnamed)")
+        domain = "" if proto.domain in _STANDARD else _text(proto.domain)
+        inputs, outputs = tuple(map(_text, proto.input)), tuple(map(_text, proto.output))
+        name = _text(proto.name) or next((name for name in outputs if name), "(unnamed)")
         attributes: dict[str, object] = {}
         graphs = []
         for attribute in proto.attribute:
-            if attribute.name in attributes:
+            if _text(attribute.name) in attributes:
                 raise InvalidInput(f"the attribute {attribute.name!r} occurs twice", where=f"node {name}")
             value = self._attribute(attribute)
             if value is None:
                 graphs.append(attribute.name)
             else:
                 attributes[attribute.name] = value
-        return OnnxNode(proto.op_type, domain, name, inputs, outputs, attributes, tuple(graphs), proto)
+        return OnnxNode(_text(proto.op_type), domain, name, inputs, outputs, attributes, tuple(graphs), proto)
 
     def _attribute(self, attribute: Any) -> object:
         """int, float, str, tuple or array; None for graphs and the like."""

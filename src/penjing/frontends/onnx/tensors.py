@@ -93,7 +93,7 @@ def _check_length(tensor: Any, kind: str, count: int, where: str) -> None:
 def _load_external(tensor: Any, folder: Path | None, nbytes: int, where: str) -> None:
     """Read data that lie in another file, and put them into the tensor."""
     onnx = import_onnx()
-    entries = {entry.key: entry.value for entry in tensor.external_data}
+    entries = {str(entry.key): str(entry.value) for entry in tensor.external_data}
     path = _inside(folder, entries.get("location", ""), where)
     offset, length = _number(entries, "offset", 0, where), _number(entries, "length", nbytes, where)
     if length != nbytes:
