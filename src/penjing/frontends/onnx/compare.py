@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from penjing.core import knobs
-from penjing.core.errors import ParityError
+from penjing.core.errors import MissingDependency, ParityError
 from penjing.frontends.onnx.model import OnnxModel, import_onnx
 from penjing.frontends.onnx.read import Reading
 from penjing.frontends.parity import TOLERANCE, Arrays, Case, departure
@@ -138,8 +138,14 @@ def _source(model: OnnxModel, inputs: Arrays, outputs: tuple[str, ...]) -> Array
     dtype = import_onnx("onnx.helper").tensor_dtype_to_np_dtype
     feeds = {name: x.astype(dtype(kinds[name])) for name, x in zip(model.inputs, inputs, strict=True)}
     proto = _with_outputs(model, outputs)
+    has_runtime = importlib.util.find_spec("onnxruntime") is not None
+    if not has_runtime and any(node.domain for node in model.proto.graph.node):
+        raise MissingDependency(
+            "operators of onnxruntime's own cannot be checked, because it is not installed",
+            hint="pip install onnxruntime",
+        )
     try:
-        made = _runtime(proto, feeds) if importlib.util.find_spec("onnxruntime") else _reference(proto, feeds)
+        made = _runtime(proto, feeds) if has_runtime else _reference(proto, feeds)
     except Exception as error:
         raise ParityError(
             f"the source model cannot run: {(str(error).splitlines() or [type(error).__name__])[0][:300]}",

@@ -14,7 +14,7 @@ from penjing.frontends.onnx.model import NEWEST_OPSET, OLDEST_OPSET, OnnxModel, 
 from penjing.frontends.onnx.tensors import HALVES, elements, to_array, type_name
 
 _MAX_BYTES = 2**31 - 1  # of the file itself, as protobuf has it; data may lie beside it
-_MAX_NODES = 100_000
+_MAX_NODES = 20_000
 _STANDARD = ("", "ai.onnx")
 _FLOATS = ("FLOAT", "DOUBLE", *HALVES)
 

@@ -17,7 +17,7 @@ from penjing.frontends.onnx.model import OnnxModel, OnnxNode
 from penjing.ops.onnx_call import Known
 
 _CLOSE = 1e-3  # exporters write constants with few digits, such as 0.7978
-_MOST_FACTORS = 8
+_MOST_FACTORS, _MOST_STEPS = 8, 32
 _KEPT = ("QuantizeLinear", "DequantizeLinear")  # they say on which grid a constant lies
 
 
@@ -58,6 +58,12 @@ class _View:
     def __post_init__(self) -> None:
         self.users = self.model.users()
 
+    def fresh(self, stem: str) -> str:
+        """A name that no value has."""
+        while stem in self.users or stem in self.model.constants:
+            stem += "_"
+        return stem
+
     def maker(self, name: str, *ops: str) -> OnnxNode | None:
         """The node that makes a value, if it is one of these operators."""
         node = self.makers.get(name)
@@ -74,14 +80,20 @@ class _View:
         """(factors, number) with the value being their product."""
         factors: list[str] = []
         number, pending = 1.0, [name]
+        steps = 0
         while pending:
-            value = pending.pop()
+            value, steps = pending.pop(), steps + 1
             constant = self.number(value)
             node = self.maker(value, "Mul", "Div")
             divisor = self.number(node.inputs[1]) if node is not None and node.op == "Div" else None
             if constant is not None:
                 number *= constant
-            elif node is None or len(factors) + len(pending) > _MOST_FACTORS or (node.op == "Div" and not divisor):
+            elif (
+                node is None
+                or steps > _MOST_STEPS
+                or len(factors) + len(pending) > _MOST_FACTORS
+                or (node.op == "Div" and not divisor)
+            ):
                 factors.append(value)
             elif node.op == "Mul":
                 pending += node.inputs
@@ -206,7 +218,7 @@ def _bias(node: OnnxNode, view: _View) -> OnnxNode | None:
             continue
         name = node.inputs[b]
         if flat.shape != row.shape:
-            name = f"{name}.bias"
+            name = view.fresh(f"{name}.bias")
             view.model.constants[name] = flat
         return replace(layer, inputs=(*layer.inputs[:2], name), outputs=node.outputs)
     return None
@@ -265,7 +277,7 @@ def _spelled(node: OnnxNode, view: _View) -> list[OnnxNode] | None:
         return None
     if len(node.inputs) == 1:
         return [replace(node, op="Identity")]
-    stems = [f"{node.outputs[0]}.{i}" for i in range(len(node.inputs) - 2)]
+    stems = [view.fresh(f"{node.outputs[0]}.{i}") for i in range(len(node.inputs) - 2)]
     lefts = [node.inputs[0], *stems]
     outputs = [*stems, node.outputs[0]]
     return [

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import numpy as np
 
@@ -11,13 +12,13 @@ from penjing.frontends.onnx.codes import Coded, Codes
 from penjing.frontends.onnx.fold import fold, shape_of
 from penjing.frontends.onnx.model import OnnxModel, OnnxNode
 from penjing.frontends.onnx.reasons import NO_MEANING, PARTS, reason_for
-from penjing.frontends.onnx.tensors import MAX_ELEMENTS
 from penjing.ir.graph import Graph
 from penjing.ir.types import Constant, Names, Source, Type
 from penjing.ops import operators
 from penjing.ops.onnx_call import BATCH, Imported, Known, OnnxCall, Ref
 from penjing.ops.operator import Operator
 
+MAX_ACTIVATION = 2**26  # elements of one sample
 # what a shape rule may run into before it can say what is wrong
 _RULE_FAULTS = (ArithmeticError, LookupError, TypeError, ValueError)
 
@@ -59,7 +60,7 @@ class _Reader:
     problems: list[Problem] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
     held: dict[str, Held] = field(default_factory=dict)
-    made: dict[tuple[int, str], Ref] = field(default_factory=dict)
+    made: dict[tuple[object, ...], Ref] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.table = _table()
@@ -84,8 +85,8 @@ class _Reader:
         """Add a node to the graph."""
         types = op.infer(*(self.graph.types[name] for name in inputs if name))
         for type_ in types:
-            if type_.elements > MAX_ELEMENTS:
-                raise UnsupportedOp(f"makes {type_.elements} elements, more than {MAX_ELEMENTS}")
+            if type_.elements > MAX_ACTIVATION:
+                raise UnsupportedOp(f"makes {type_.elements} elements, more than {MAX_ACTIVATION}")
         outputs = tuple(self.names.fresh(f"{stem}.{i}" if len(types) > 1 else stem) for i in range(len(types)))
         self.graph.add_node(op, inputs, outputs, source)
         return [Ref(name, self.graph.types[name]) for name in outputs]
@@ -165,7 +166,7 @@ class _Reader:
 
     def _constant(self, stem: str, constant: Constant) -> Ref:
         """A constant of the graph; the same numbers under the same name become one."""
-        key = (hash((constant.array.tobytes(), constant.array.shape)), stem)
+        key = (stem, constant.array.shape, constant.quant, sha256(constant.array).digest())
         if key not in self.made:
             if not np.isfinite(constant.array).all():
                 raise InvalidInput(

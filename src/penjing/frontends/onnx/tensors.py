@@ -12,7 +12,7 @@ import numpy as np
 from penjing.core.errors import InvalidInput, UnsupportedOp
 from penjing.frontends.onnx.model import import_onnx
 
-MAX_ELEMENTS = 2**28  # of one tensor
+MAX_ELEMENTS = 2**28  # of one constant
 _BITS = {
     "FLOAT": 32,
     "DOUBLE": 64,
