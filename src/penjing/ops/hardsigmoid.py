@@ -52,4 +52,4 @@ class Hardsigmoid(Elementwise):
     def samples(cls) -> Iterator[Sample]:
         for sample in super().samples():
             yield sample
-            yield Sample(cls(0.2, 0.5), sample.inputs)
+            yield Sample(cls(0.2, 0.4), sample.inputs)

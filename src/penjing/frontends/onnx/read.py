@@ -166,7 +166,7 @@ class _Reader:
 
     def _constant(self, stem: str, constant: Constant) -> Ref:
         """A constant of the graph; the same numbers under the same name become one."""
-        key = (stem, constant.array.shape, constant.quant, sha256(constant.array).digest())
+        key = (stem, constant.array.shape, constant.quant, sha256(constant.array.data).digest())
         if key not in self.made:
             if not np.isfinite(constant.array).all():
                 raise InvalidInput(
