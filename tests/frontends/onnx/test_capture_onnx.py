@@ -50,8 +50,7 @@ def export(module, example, path, **options):
         torch.onnx.export(module.eval(), (example,), str(path), dynamo=False, input_names=["x"], **options)
 
 
-@pytest.mark.parametrize("opset", [11, 14, 17])
-@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize(("opset", "fixed"), [(11, False), (14, True), (17, False)])
 def test_an_exported_network_is_the_captured_one_and_gives_the_same_program(tmp_path, opset, fixed):
     torch.manual_seed(0)
     module, x = Small(), floats(4, 2, 8, 8)

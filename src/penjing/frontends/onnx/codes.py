@@ -19,6 +19,7 @@ import numpy as np
 
 from penjing.core.errors import UnsupportedOp
 from penjing.frontends.onnx.model import MICROSOFT, OnnxNode
+from penjing.frontends.onnx.signs import is_nonnegative
 from penjing.ir.graph import Graph, Node
 from penjing.ir.grid import TOP_CODE
 from penjing.ir.types import Quant, Source
@@ -177,7 +178,7 @@ class Codes:
             self.notes.append((ref.name, f"{maker.op.name} has a quantization of its own"))
             self.given_up[root] = coded.range
             return ref
-        if coded.zero_point == 0 and not self._is_nonnegative(root):
+        if coded.zero_point == 0 and not is_nonnegative(self.graph, root, self._maker):
             (ref,) = self.append(Relu(), (ref.name,), f"{ref.name}.relu", source)
             root = ref.name
         if self.ranges.setdefault(root, coded.range) != coded.range:
@@ -279,36 +280,6 @@ class Codes:
             name = maker.inputs[0]
             maker = self._maker(name)
         return name
-
-    def _is_nonnegative(self, name: str) -> bool:
-        """Whether a value is never below zero, or is an input, which is as it comes."""
-        pending, seen = [name], set()
-        while pending:
-            name = pending.pop()
-            if name in seen or name in self.graph.inputs:
-                continue
-            seen.add(name)
-            if name in self.graph.constants:
-                if self.graph.constants[name].array.min() < 0:
-                    return False
-                continue
-            maker = self._maker(name)
-            assert maker is not None
-            if _never_negative(maker):
-                continue
-            if maker.op.name not in _KEEP_SIGNS and _rule(maker) is not QuantRule.SAME:
-                return False
-            pending += maker.inputs
-        return True
-
-
-_KEEP_SIGNS = frozenset({"add", "mul", "concat", "mean", "avg_pool1d", "avg_pool2d", "upsample_linear"})
-
-
-def _never_negative(node: Node) -> bool:
-    assert isinstance(node.op, Operator)
-    limits = node.op.clamp_range()
-    return (limits is not None and limits[0] >= 0) or node.op.name in ("sigmoid", "hardsigmoid", "softmax")
 
 
 def _rule(node: Node) -> QuantRule:
