@@ -1,6 +1,7 @@
 """The stages wired together; every algorithm lives in its own package.
 
 graph = capture(module, example)            torch module -> Graph, checked against its source
+    or graph = capture_onnx(path).graph     ONNX file -> Graph, and its ranges where it is quantized
 graph = prune(graph, ratio=0.5)             optional
 graph = quantize(graph, batches)            w8a8 by calibration
     or graph = apply(recipe, graph, data).graph    all of it by a recipe
@@ -22,7 +23,7 @@ from penjing.bundle.pack import LibraryParts, TrayParts, VariantParts, pack_tray
 from penjing.bundle.schema import Accuracy, InputSpec, OutputSpec
 from penjing.compress.observe import Batch
 from penjing.compress.prune.prune_magnitude import PruneMagnitude
-from penjing.compress.quantize.calibrate import calibrate
+from penjing.compress.quantize.calibrate import Ranges, calibrate, observed_values
 from penjing.compress.quantize.carry_states import CarryStates, shared_ranges
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
@@ -57,6 +58,7 @@ from penjing.vector.tiles import Tiles
 if TYPE_CHECKING:
     import torch
 
+    from penjing.frontends.onnx.capture import Captured
     from penjing.train.module import TrainableGraph
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "autotune",
     "build",
     "capture",
+    "capture_onnx",
     "clean",
     "load",
     "load_graph",
@@ -89,6 +92,15 @@ def capture(module: "torch.nn.Module", example: Any, *, name: str | None = None)
     from penjing.frontends.torch_export import capture as capture_torch
 
     return capture_torch(module, example, name=name)
+
+
+def capture_onnx(
+    path: str | os.PathLike[str], *, name: str | None = None, shapes: Mapping[str, Sequence[int]] | None = None
+) -> "Captured":
+    """Import an ONNX file. See `penjing.frontends.onnx.capture.capture`."""
+    from penjing.frontends.onnx.capture import capture as capture_file
+
+    return capture_file(Path(path), name=name, shapes=shapes)
 
 
 def trainable(graph: Graph, *, keep_zeros: bool = True) -> "TrainableGraph":
@@ -121,6 +133,7 @@ def quantize(
     observer: ObserverKind = "mse",
     carry: Mapping[str, str] | None = None,
     progress: Callable[[int], None] | None = None,
+    known: Mapping[str, tuple[float, float]] | None = None,
 ) -> Graph:
     """Static 8-bit quantization of weights and activations (量化), after cleaning.
 
@@ -130,13 +143,18 @@ def quantize(
         observer: how ranges are chosen: 'min-max', 'mse', 'percentile' or 'entropy'.
         carry: input -> the output that the next call reads in its place: a state of the model, which stays inside.
         progress: called with the number of calibration samples seen so far.
+        known: activation -> (low, high), such as `Captured.ranges` of a quantized ONNX model. The graph is not cleaned
+            then, and where all ranges are known no batch is looked at.
     """
-    cleaned = clean(graph)
-    ranges = calibrate(cleaned, batches, observer, progress)
+    graph = graph if known is not None else clean(graph)
+    ranges = Ranges(dict(known or {}), 0)
+    if not set(observed_values(graph)) <= ranges.ranges.keys():
+        seen = calibrate(graph, batches, observer, progress)
+        ranges = Ranges({**seen.ranges, **ranges.ranges}, seen.samples)
     if not carry:
-        return run_passes(cleaned, [QuantizeStatic(ranges)])[0]
-    ranges = shared_ranges(cleaned, ranges, carry)
-    return run_passes(cleaned, [QuantizeStatic(ranges), CarryStates(carry)])[0]
+        return run_passes(graph, [QuantizeStatic(ranges)])[0]
+    ranges = shared_ranges(graph, ranges, carry)
+    return run_passes(graph, [QuantizeStatic(ranges), CarryStates(carry)])[0]
 
 
 def apply(

@@ -14,6 +14,7 @@ PUBLIC = [
     "apply",
     "build",
     "capture",
+    "capture_onnx",
     "clean",
     "load",
     "load_graph",

@@ -16,7 +16,7 @@ from penjing.cli.samples import (
     labelled_samples,
     training_samples,
 )
-from penjing.cli.sources import ModelSource, is_graph, load_model, require_torch
+from penjing.cli.sources import ModelSource, load_model, needs_torch, require_torch
 from penjing.cli.writing import claim
 from penjing.core import knobs
 from penjing.core.errors import InvalidInput, WriteFailed
@@ -98,7 +98,7 @@ def _tell_how_to_go_on(request: Request, recipe: Recipe) -> None:
 def _checked(request: Request, recipe: Recipe) -> Path | None:
     """What needs no model: order, data, output, compiler, folder of checkpoints."""
     check_order(recipe)
-    if not is_graph(request.model) or any(one.needs_torch for one in recipe.steps):
+    if needs_torch(request.model) or any(one.needs_torch for one in recipe.steps):
         require_torch()
     for place, one in zip(recipe.places, recipe.steps, strict=True):
         if one.needs_training and request.train is None:

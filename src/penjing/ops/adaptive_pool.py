@@ -22,6 +22,7 @@ from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.integer_samples import codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.mean import Mean
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.pool2d import QAvgPool2d, QMaxPool2d
 from penjing.ops.torch_call import Imported, TorchCall
@@ -108,6 +109,11 @@ class AdaptiveMaxPool(_AdaptivePool):
     torch = ("aten.adaptive_max_pool1d.default", "aten.adaptive_max_pool2d.default")
     onnx = ("GlobalMaxPool",)
     quant_rule = QuantRule.SAME
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x = call.activation(0)
+        return Imported(cls((1,) * (x.type.rank - 2)), (x.name,))
 
     def _reduced(self, window: np.ndarray) -> np.ndarray:
         y: np.ndarray = window.max(axis=(1, 2))

@@ -26,6 +26,7 @@ from penjing.ops.as_images import IMAGE_RANK, emit_as_image
 from penjing.ops.coupling import Coupling, alone, broadcast_axes, on_input
 from penjing.ops.depthwise import QDepthwise
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import Operator, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 
@@ -54,6 +55,12 @@ class BatchNorm(Operator):
         running = (call.ref("running_mean").name, call.ref("running_var").name)
         inputs = (call.ref("input").name, call.optional("weight"), call.optional("bias"), *running)
         return Imported(cls(call.number("eps")), inputs)
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        call.require(not call.flag("training_mode") and call.outputs == 1, "training_mode, as in training,")
+        statistics = tuple(call.weight(i).name for i in range(1, 5))
+        return Imported(cls(call.number("epsilon", 1e-5)), (call.activation(0).name, *statistics))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, *statistics = inputs

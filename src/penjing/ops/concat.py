@@ -15,6 +15,7 @@ from penjing.ir.types import DType, Type
 from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, channels_last
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import IntegerOperator, Operator, Param, Part, Pieces, Sample, expect
 from penjing.ops.torch_call import Imported, Ref, TorchCall
 
@@ -46,6 +47,13 @@ class Concat(Operator):
         call.require(isinstance(tensors, list | tuple) and 0 < len(refs) == len(tensors), f"tensors = {tensors!r}")
         axis = call.axis("dim", refs[0].type.rank)
         call.require(axis != 0, "dim = 0, the batch axis")
+        return Imported(cls(axis), tuple(ref.name for ref in refs))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        refs = [call.operand(i) for i in range(len(call.inputs))]
+        axis = call.axis(call.integer("axis", 0), refs[0].type.rank)
+        call.require(axis != 0, "axis 0, the batch,")
         return Imported(cls(axis), tuple(ref.name for ref in refs))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:

@@ -20,11 +20,13 @@ from penjing.ops.conv2d import (
     convolve,
     emit_convolution,
     groups_left,
+    onnx_convolution,
     torch_padding,
     windows,
 )
 from penjing.ops.coupling import Coupling, Kept
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import Cost, Operator, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pair, Window
@@ -37,6 +39,7 @@ class Conv1d(Operator):
     name = "conv1d"
     torch = ("aten.conv1d.default", "aten.conv1d.padding")
     onnx = ("Conv",)
+    onnx_rank = 3
     weight_input = 1
     bias_input = 2
 
@@ -52,6 +55,11 @@ class Conv1d(Operator):
         inputs = (call.ref("input").name, call.ref("weight").name, call.optional("bias"))
         op = cls(stride, (before, after), dilation, call.integer("groups"))
         return Imported(op, inputs if inputs[2] else inputs[:2])
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        ((stride,), (before, after), (dilation,)), groups, inputs = onnx_convolution(call, 1)
+        return Imported(cls(stride, (before, after), dilation, groups), inputs)
 
     def _window(self, kernel: int) -> Window:
         before, after = self.padding

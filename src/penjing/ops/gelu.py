@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from penjing.ir.types import Type
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import Sample, expect
 from penjing.ops.table import Elementwise
 from penjing.ops.torch_call import Imported, TorchCall
@@ -34,6 +35,10 @@ class Gelu(Elementwise):
         approximate = call.arguments.get("approximate", "none")
         call.require(approximate in ("none", "tanh"), f"approximate = {approximate!r}")
         return Imported(cls(str(approximate)), (call.ref("self").name,))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        return Imported(cls(call.text("approximate", "none")), (call.activation(0).name,))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         expect(self.approximate in ("none", "tanh"), f"gelu knows 'none' and 'tanh', not {self.approximate!r}")

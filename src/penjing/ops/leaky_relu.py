@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import Sample
 from penjing.ops.table import Elementwise
 from penjing.ops.torch_call import Imported, TorchCall
@@ -30,6 +31,10 @@ class LeakyRelu(Elementwise):
     @classmethod
     def from_torch(cls, call: TorchCall) -> Imported:
         return Imported(cls(call.number("negative_slope")), (call.ref("self").name,))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        return Imported(cls(call.number("alpha", 0.01)), (call.activation(0).name,))
 
     def function(self, x: np.ndarray) -> np.ndarray:
         return bent(x, self.negative_slope)

@@ -19,6 +19,7 @@ from penjing.ir.types import DType, Extent, Shape, Type
 from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, Order
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 
@@ -43,6 +44,20 @@ class Mean(Operator):
         call.require(bool(axes) and axes[0] != 0, f"dim = {dims}, which averages over the batch,")
         call.require(str(dtype) in ("None", "torch.float32"), f"dtype = {dtype}")
         return Imported(cls(axes, call.flag("keepdim")), (x.name,))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x = call.activation(0)
+        rank = x.type.rank
+        if call.target == "GlobalAveragePool":
+            call.require(rank >= 3, f"an input of rank {rank}")
+            return Imported(cls(tuple(range(2, rank)), keepdim=True), (x.name,))
+        given = call.axes(1, since=18)
+        if not given and call.flag("noop_with_empty_axes"):
+            return Imported(None, (x.name,))
+        axes = tuple(sorted({call.axis(axis, rank) for axis in given or range(rank)}))
+        call.require(axes[0] != 0, f"axes {axes}, of which 0 is the batch,")
+        return Imported(cls(axes, call.flag("keepdims", default=True)), (x.name,))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x = inputs[0]

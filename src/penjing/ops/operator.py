@@ -22,6 +22,7 @@ from penjing.ir.types import DType, Type
 if TYPE_CHECKING:
     from penjing.ops.coupling import Coupling, Kept
     from penjing.ops.lowering import Epilogue, Lowering
+    from penjing.ops.onnx_call import OnnxCall
     from penjing.ops.torch_call import Imported, TorchCall
 
 
@@ -83,6 +84,7 @@ class Operator(Operation):
 
     torch: ClassVar[tuple[str, ...]] = ()
     onnx: ClassVar[tuple[str, ...]] = ()
+    onnx_rank: ClassVar[int | None] = None  # of the first input, where it decides which operator reads an ONNX name
     quant_rule: ClassVar[QuantRule] = QuantRule.OWN
     weight_input: ClassVar[int | None] = None  # position of the input that is quantized symmetrically, per channel
     weight_axis: ClassVar[int] = 0  # its output-channel axis
@@ -95,6 +97,14 @@ class Operator(Operation):
         from penjing.ops.torch_call import Imported, Ref
 
         return Imported(cls(), tuple(a.name for a in call.arguments.values() if isinstance(a, Ref)))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        """The operator for a node of one of the names in `onnx`; the default takes all inputs and no attributes."""
+        from penjing.ops.torch_call import Imported
+
+        call.require(not call.attributes, f"{', '.join(call.attributes)} given")
+        return Imported(cls(), tuple(call.operand(i).name for i in range(len(call.inputs))))
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         """The meaning: float32 arrays in (None for an absent input) and out. Axis 0 may be any batch size."""

@@ -21,11 +21,13 @@ from penjing.ir.types import MAX_RANK, DType, Extent, Type
 from penjing.ops.coupling import FREE, Coupling, Kept, alone, count_below, on_input, on_output
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, channels_last, code_table
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.table import QTable
 from penjing.ops.torch_call import Imported, TorchCall
 
 MODES = ("constant", "reflect", "replicate", "circular")  # a mode's number in the kernel is its place here
+_ONNX_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 _NUMPY_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 AxisPads = tuple[int, ...]  # before and after for each axis in turn: length 2 * rank
@@ -144,6 +146,27 @@ class Pad(Operator):
         if mode == "constant" and value != 0:
             return Imported(PadValue(pads, value), (x.name,))
         return Imported(cls(pads, mode), (x.name,))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x, given = call.activation(0), call.integers(1)
+        rank, mode = x.type.rank, call.text("mode", "constant")
+        named = call.integers(3) if call.has(3) else tuple(range(rank))
+        axes = [call.axis(axis, rank) for axis in named]
+        call.require(len(given) == 2 * len(axes) and len(set(axes)) == len(axes), f"pads {given} of axes {axes}")
+        call.require(mode in _ONNX_MODES, f"mode = {mode!r}")
+        pads = [0] * (2 * rank)
+        for axis, before, after in zip(axes, given, given[len(axes) :], strict=False):
+            pads[2 * axis : 2 * axis + 2] = before, after
+        call.require(min(pads) >= 0, f"negative pads {given}")
+        call.require(not any(pads[:2]), f"pads {given} that reach axis 0, the batch")
+        value = call.scalar(2, 0.0)
+        if not any(pads):
+            return Imported(None, (x.name,))
+        if mode == "constant" and value != 0:
+            call.require(bool(np.isfinite(value)), f"the constant {value}")
+            return Imported(PadValue(tuple(pads), value), (x.name,))
+        return Imported(cls(tuple(pads), _ONNX_MODES[mode]), (x.name,))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         expect(not any(self.pads[:2]), "the batch axis cannot be padded")

@@ -12,8 +12,9 @@ from penjing.ir.types import Type
 from penjing.ops.as_images import emit_as_image
 from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import Operator, QuantRule, Sample, expect
-from penjing.ops.pool2d import AvgPool2d, MaxPool2d, QAvgPool2d, QMaxPool2d
+from penjing.ops.pool2d import AvgPool2d, MaxPool2d, QAvgPool2d, QMaxPool2d, onnx_pool
 from penjing.ops.torch_call import Imported, TorchCall
 
 Ends = tuple[int, int]  # padding before and after
@@ -48,6 +49,8 @@ class MaxPool1d(_Pool1d):
 
     name = "max_pool1d"
     torch = ("aten.max_pool1d.default",)
+    onnx = ("MaxPool",)
+    onnx_rank = 3
     quant_rule = QuantRule.SAME
 
     kernel: int
@@ -61,6 +64,12 @@ class MaxPool1d(_Pool1d):
         kernel, stride, padding = _torch_window(call)
         op = cls(kernel, stride, padding, call.integers("dilation")[0], call.flag("ceil_mode"))
         return Imported(op, (call.ref("self").name,))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        (kernel,), (stride,), (before, after), (dilation,) = onnx_pool(call, 1)
+        op = cls(kernel, stride, (before, after), dilation, call.flag("ceil_mode"))
+        return Imported(op, (call.activation(0).name,))
 
     def _image(self) -> MaxPool2d:
         padding = (0, self.padding[0], 0, self.padding[1])
@@ -93,6 +102,8 @@ class AvgPool1d(_Pool1d):
 
     name = "avg_pool1d"
     torch = ("aten.avg_pool1d.default",)
+    onnx = ("AveragePool",)
+    onnx_rank = 3
 
     kernel: int
     stride: int
@@ -104,6 +115,13 @@ class AvgPool1d(_Pool1d):
     def from_torch(cls, call: TorchCall) -> Imported:
         op = cls(*_torch_window(call), call.flag("ceil_mode"), call.flag("count_include_pad"))
         return Imported(op, (call.ref("self").name,))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        (kernel,), (stride,), (before, after), (dilation,) = onnx_pool(call, 1)
+        call.require(dilation == 1, f"dilations {dilation}")
+        op = cls(kernel, stride, (before, after), call.flag("ceil_mode"), call.flag("count_include_pad"))
+        return Imported(op, (call.activation(0).name,))
 
     def _image(self) -> AvgPool2d:
         padding = (0, self.padding[0], 0, self.padding[1])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import Sample
 from penjing.ops.table import Elementwise
 from penjing.ops.torch_call import Imported, Ref, TorchCall
@@ -63,7 +64,7 @@ class Clamp(_Clamp):
 
     name = "clamp"
     torch = ("aten.hardtanh.default", "aten.hardtanh_.default", "aten.clamp.default", "aten.clamp_min.default")
-    onnx = ("Clip",)
+    onnx = ("Clip", "Min", "Max")
 
     low: float = -1.0
     high: float = 1.0
@@ -80,6 +81,22 @@ class Clamp(_Clamp):
         low, high = (None if call.arguments.get(key) is None else call.number(key) for key in keys)
         op = cls(-math.inf if low is None else low, math.inf if high is None else high)
         return Imported(op, (next(a.name for a in call.arguments.values() if isinstance(a, Ref)),))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x = call.activation(0)
+        if call.target == "Clip":
+            low, high = call.scalar(1, -math.inf), call.scalar(2, math.inf)
+        else:
+            call.require(len(call.inputs) == 2, f"{len(call.inputs)} operands")
+            bound = call.scalar(1, math.nan)
+            low, high = (-math.inf, bound) if call.target == "Min" else (bound, math.inf)
+        known: dict[tuple[float, float], _Clamp | None] = {
+            (-math.inf, math.inf): None,
+            (0.0, math.inf): Relu(),
+            (0.0, 6.0): Relu6(),
+        }
+        return Imported(known.get((low, high), cls(low, high)), (x.name,))
 
     def clamp_range(self) -> tuple[float, float]:
         return self.low, self.high

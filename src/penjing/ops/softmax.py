@@ -22,6 +22,7 @@ from penjing.ir.types import DType, Quant, Type
 from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.table import QTable
 from penjing.ops.torch_call import Imported, TorchCall
@@ -48,6 +49,15 @@ class Softmax(Operator):
         axis = call.axis("dim", x.type.rank)
         call.require(axis != 0, f"dim = {call.integer('dim')}, which runs over the batch,")
         call.require(str(dtype) in ("None", "torch.float32"), f"dtype = {dtype}")
+        return Imported(cls(axis), (x.name,))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x = call.activation(0)
+        axis = call.axis(call.integer("axis", -1 if call.opset >= 13 else 1), x.type.rank)
+        # before opset 13 all axes from this one on are one
+        call.require(call.opset >= 13 or set(x.type.bounds[axis + 1 :]) <= {1}, f"axis = {axis}, before the last,")
+        call.require(axis != 0, "axis 0, the batch,")
         return Imported(cls(axis), (x.name,))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:

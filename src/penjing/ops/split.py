@@ -11,6 +11,7 @@ from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.coupling import Coupling, Kept, alone, on_input, on_output
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import Operator, QuantRule, Sample, expect
 from penjing.ops.slice import QSlice
 from penjing.ops.torch_call import Imported, TorchCall
@@ -42,6 +43,20 @@ class Split(Operator):
         # every member of the family is told by its output shapes alone
         sizes = tuple(extent for shape in call.outputs if isinstance(extent := shape[axis], int))
         call.require(len(sizes) == len(call.outputs), f"a symbolic extent along dim = {axis}")
+        return Imported(cls(axis, sizes), (x.name,))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x = call.activation(0)
+        axis = call.axis(call.integer("axis", 0), x.type.rank)
+        call.require(axis != 0, "axis 0, the batch,")
+        extent, count = x.type.bounds[axis], call.outputs
+        sizes = call.given("split") if call.opset < 13 else call.integers(1) if call.has(1) else None
+        if sizes is None:
+            call.require(call.integer("num_outputs", count) == count, "another number of outputs")
+            chunk = -(-extent // count)
+            sizes = (*(chunk,) * (count - 1), extent - chunk * (count - 1))
+        call.require(min(sizes, default=0) >= 1, f"parts of {sizes}")
         return Imported(cls(axis, sizes), (x.name,))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
