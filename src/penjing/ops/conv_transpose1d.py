@@ -13,6 +13,7 @@ from penjing.ops.conv2d import groups_left
 from penjing.ops.conv_transpose2d import Spread, by_output, check_transposed, emit_transposed, transposed_coupling
 from penjing.ops.coupling import Coupling, Kept
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_nodes import Attribute, OnnxForm
 from penjing.ops.operator import Cost, Operator, Sample
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pair
@@ -74,6 +75,11 @@ class ConvTranspose1d(Operator):
         behind = max(0, self.output_padding - after)
         y = torch.nn.functional.conv_transpose1d(x, w, bias, self.stride, 0, behind, self.groups, self.dilation)
         return y[:, :, before : before + length]
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        window: dict[str, Attribute] = {"kernel_shape": form.type(1).bounds[2:], "strides": (self.stride,)}
+        window |= {"pads": self.padding, "output_padding": (self.output_padding,)}
+        form.result("ConvTranspose", *form.inputs(), **window, dilations=(self.dilation,), group=self.groups)
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         x, w = inputs[:2]

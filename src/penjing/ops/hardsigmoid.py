@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.table import Elementwise
 
 
@@ -22,3 +23,6 @@ class Hardsigmoid(Elementwise):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.hardsigmoid(inputs[0])
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("HardSigmoid", form.input(0), alpha=1 / 6, beta=0.5)
