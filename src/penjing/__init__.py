@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING, Any
 from penjing.core import version
 
 if TYPE_CHECKING:
-    from penjing.api import BuildOptions, Port, apply, build, capture, clean, lower, prune, quantize, save, trainable
+    from penjing.api import (
+        BuildOptions,
+        Port,
+        apply,
+        build,
+        capture,
+        clean,
+        export_onnx,
+        lower,
+        prune,
+        quantize,
+        save,
+        trainable,
+    )
     from penjing.core.errors import PenjingError
     from penjing.ir.graph import Graph
     from penjing.recipe.data import Data
@@ -37,6 +50,7 @@ __all__ = [
     "build",
     "capture",
     "clean",
+    "export_onnx",
     "load",
     "load_graph",
     "load_recipe",

@@ -23,13 +23,16 @@ from penjing.bundle.schema import Accuracy, InputSpec, OutputSpec
 from penjing.compress.observe import Batch
 from penjing.compress.prune.prune_magnitude import PruneMagnitude
 from penjing.compress.quantize.calibrate import calibrate
+from penjing.compress.quantize.calibrate import symmetric as around_zero
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
 from penjing.core.errors import InvalidInput
+from penjing.core.files import refuse_to_overwrite, write_atomically
 from penjing.core.port import Port
 from penjing.core.targets import HOST, find_target
 from penjing.emit.c.emit import Emitted, emit_c
+from penjing.emit.onnx.emit import emit_onnx
 from penjing.ir.graph import Graph
 from penjing.ir.passes import run_passes
 from penjing.ir.text import print_graph
@@ -71,6 +74,7 @@ __all__ = [
     "build",
     "capture",
     "clean",
+    "export_onnx",
     "load",
     "load_graph",
     "lower",
@@ -118,6 +122,7 @@ def quantize(
     batches: Iterable[Batch],
     *,
     observer: ObserverKind = "mse",
+    symmetric: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Graph:
     """Static 8-bit quantization of weights and activations (量化), after cleaning.
@@ -126,10 +131,12 @@ def quantize(
         graph: a float graph.
         batches: calibration inputs, float32 (N, ...), normalised as in training.
         observer: how ranges are chosen: 'min-max', 'mse', 'percentile' or 'entropy'.
+        symmetric: ranges around zero, as TensorRT needs them; they are coarser wherever values are not.
         progress: called with the number of calibration samples seen so far.
     """
     cleaned = clean(graph)
     ranges = calibrate(cleaned, batches, observer, progress)
+    ranges = around_zero(ranges) if symmetric else ranges
     return run_passes(cleaned, [QuantizeStatic(ranges)])[0]
 
 
@@ -274,6 +281,40 @@ def autotune(program: Graph, *, progress: Callable[[int, int], None] | None = No
 def save(tray: bytes, path: str | os.PathLike[str], *, force: bool = False) -> None:
     """Write a tray whole or not at all; an existing file is replaced only with `force`."""
     save_tray(tray, path, force=force)
+
+
+def export_onnx(
+    graph: Graph,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    opset: int | None = None,
+    int4: bool = False,
+    tensorrt: bool = False,
+    force: bool = False,
+) -> bytes:
+    """The bytes of an ONNX model of a graph that is not lowered; written to `path` too where one is given.
+
+    A float graph is written as it is, a quantized one with QuantizeLinear and DequantizeLinear where our program rounds.
+
+    Args:
+        graph: from `capture`, `clean`, `quantize` or `apply`.
+        path: the file, written whole or not at all; an existing one is replaced only with `force`.
+        opset: 17 to 21; 17 where nothing asks for more.
+        int4: store weights whose codes are -7..7 in four bits.
+        tensorrt: codes as TensorRT wants them; the graph needs symmetric ranges.
+        force: replace an existing file.
+
+    Raises:
+        InvalidInput, InvalidGraph, UnsupportedOp, QuantizationError: what cannot be written so, and why.
+        MissingDependency: onnx is not installed.
+        OutputExists, WriteFailed: of the file.
+    """
+    if path is not None:
+        refuse_to_overwrite(Path(path), force=force)
+    data = emit_onnx(graph, opset=opset, int4=int4, tensorrt=tensorrt)
+    if path is not None:
+        write_atomically(Path(path), data, force=force)
+    return data
 
 
 def emit(prepared: Prepared, *, standalone: bool) -> Emitted:

@@ -15,6 +15,7 @@ PUBLIC = [
     "build",
     "capture",
     "clean",
+    "export_onnx",
     "load",
     "load_graph",
     "load_recipe",

@@ -114,7 +114,7 @@ class Operator(Operation):
         raise NotImplementedError
 
     def to_onnx(self, form: OnnxForm) -> None:
-        """Write it in ONNX; the default is one node, named by the first of `onnx`, with all inputs and no attributes."""
+        """Write it in ONNX; the default is a node named by the first of `onnx`, with all inputs and no attributes."""
         if not self.onnx or (is_dataclass(self) and fields(self)):
             raise UnsupportedOp(f"{self.name} cannot be written as ONNX", where=str(form.source))
         form.result(self.onnx[0], *form.inputs())

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from penjing.ops.sigmoid import logistic
 from penjing.ops.onnx_nodes import OnnxForm
+from penjing.ops.sigmoid import logistic
 from penjing.ops.table import Elementwise
 
 

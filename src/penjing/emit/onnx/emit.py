@@ -30,7 +30,12 @@ def emit_onnx(graph: Graph, *, opset: int | None = None, int4: bool = False, ten
         and as `write_body`.
     """
     options = onnx_options(opset, int4=int4, tensorrt=tensorrt)
-    return _model_bytes(graph, write_body(graph, options), options)
+    if (int4 or tensorrt) and graph.stage != "compressed":
+        raise InvalidInput("integers were asked for, and the graph holds floats", hint="quantize it first")
+    written = write_body(graph, options)
+    if int4 and not any(made.in_four_bits for made in written.body.initializers.values()):
+        raise InvalidInput("no weight has codes of four bits, -7..7", hint="round weights to 4 bits before quantizing")
+    return _model_bytes(graph, written, options)
 
 
 def _model_bytes(graph: Graph, written: Written, options: OnnxOptions) -> bytes:
@@ -40,7 +45,7 @@ def _model_bytes(graph: Graph, written: Written, options: OnnxOptions) -> bytes:
             f"the constants take {size / 2**30:.1f} GB, and an ONNX file holds less than 2 GB",
             where=f"graph {graph.name}",
         )
-    helper = _onnx().helper
+    helper = onnx_library().helper
     body = written.body
     try:
         made = helper.make_graph(
@@ -64,13 +69,13 @@ def _model_bytes(graph: Graph, written: Written, options: OnnxOptions) -> bytes:
 
 
 def _value(name: str, type_: Type) -> Any:
-    onnx = _onnx()
+    onnx = onnx_library()
     shape = [extent.name if isinstance(extent, Dim) else extent for extent in type_.shape]
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
 
 
 def _tensor(name: str, made: Initializer) -> Any:
-    onnx = _onnx()
+    onnx = onnx_library()
     if made.in_four_bits:
         packed = _packed(made.array)
         return onnx.helper.make_tensor(name, onnx.TensorProto.INT4, made.array.shape, packed, raw=True)
@@ -84,7 +89,12 @@ def _packed(codes: np.ndarray) -> bytes:
     return bytes((flat[0::2] | flat[1::2] << 4).tobytes())
 
 
-def _onnx() -> Any:
+def onnx_library() -> Any:
+    """The module `onnx`.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
     try:
         import onnx
     except ImportError as error:
