@@ -294,7 +294,8 @@ def export_onnx(
 ) -> bytes:
     """The bytes of an ONNX model of a graph that is not lowered; written to `path` too where one is given.
 
-    A float graph is written as it is, a quantized one with QuantizeLinear and DequantizeLinear where the program rounds.
+    A float graph is written as it is; in a quantized one, QuantizeLinear and DequantizeLinear stand where the program
+    rounds.
 
     Args:
         graph: from `capture`, `clean`, `quantize` or `apply`.

@@ -13,7 +13,8 @@ from penjing.ops.conv2d import groups_left
 from penjing.ops.conv_transpose2d import Spread, by_output, check_transposed, emit_transposed, transposed_coupling
 from penjing.ops.coupling import Coupling, Kept
 from penjing.ops.lowering import Epilogue, Lowering
-from penjing.ops.onnx_nodes import Attribute, OnnxForm
+from penjing.ops.onnx_nodes import OnnxForm
+from penjing.ops.onnx_transposed import onnx_conv_transpose
 from penjing.ops.operator import Cost, Operator, Sample
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pair
@@ -77,9 +78,9 @@ class ConvTranspose1d(Operator):
         return y[:, :, before : before + length]
 
     def to_onnx(self, form: OnnxForm) -> None:
-        window: dict[str, Attribute] = {"kernel_shape": form.type(1).bounds[2:], "strides": (self.stride,)}
-        window |= {"pads": self.padding, "output_padding": (self.output_padding,)}
-        form.result("ConvTranspose", *form.inputs(), **window, dilations=(self.dilation,), group=self.groups)
+        before, after = self.padding
+        padding = (self.output_padding,)
+        onnx_conv_transpose(form, (self.stride,), ((before,), (after,)), padding, (self.dilation,), self.groups)
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         x, w = inputs[:2]

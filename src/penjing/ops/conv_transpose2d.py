@@ -26,7 +26,8 @@ from penjing.ops.conv2d import check_requantize, groups_left, requantize_params,
 from penjing.ops.coupling import Axis, Coupling, Kept, alone, on_input, on_output
 from penjing.ops.integer_samples import codes, requantization, weights
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
-from penjing.ops.onnx_nodes import Attribute, OnnxForm
+from penjing.ops.onnx_nodes import OnnxForm
+from penjing.ops.onnx_transposed import onnx_conv_transpose
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pads, Pair
@@ -176,9 +177,9 @@ class ConvTranspose2d(Operator):
         return y[:, :, top : top + height, left : left + width]
 
     def to_onnx(self, form: OnnxForm) -> None:
-        window: dict[str, Attribute] = {"kernel_shape": form.type(1).bounds[2:], "strides": self.stride}
-        window |= {"pads": self.padding, "output_padding": self.output_padding}
-        form.result("ConvTranspose", *form.inputs(), **window, dilations=self.dilation, group=self.groups)
+        onnx_conv_transpose(
+            form, self.stride, (self.padding[:2], self.padding[2:]), self.output_padding, self.dilation, self.groups
+        )
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         x, w = inputs[:2]
