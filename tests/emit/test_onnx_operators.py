@@ -43,8 +43,12 @@ def test_the_samples_of_an_operator_round_as_the_program_does(steps_apart, name,
     assert (apart != 0).mean() <= TIES
 
 
+# A batch norm at random has outputs that cancel to nothing but rounding errors; its samples are compared above.
+GRAPHS = float_graphs([name for name in NAMES if name != "batch_norm"], max_layers=10)
+
+
 @settings(max_examples=40)
-@given(case=float_graphs(max_layers=10))
+@given(case=GRAPHS)
 def test_random_networks_compute_the_same_in_floats(run_onnx, case):
     found = run_onnx(emit_onnx(case.graph), *case.batch)
     for got, want in zip(found, evaluate(case.graph, *case.batch), strict=True):
@@ -52,7 +56,7 @@ def test_random_networks_compute_the_same_in_floats(run_onnx, case):
 
 
 @settings(max_examples=40)
-@given(case=float_graphs(max_layers=10))
+@given(case=GRAPHS)
 def test_random_networks_round_where_the_program_does(steps_apart, case):
     graph = quantized(case.graph, *case.batch)
     cut, stands_for = cut_at_roundings(graph)

@@ -5,6 +5,8 @@ what it divides by. A window that hangs over the end gets pads there. For a mean
 that are to count become zeros of the input before.
 """
 
+import numpy as np
+
 from penjing.ops.onnx_nodes import Attribute, OnnxForm
 from penjing.ops.windows import Pads, Window
 
@@ -13,7 +15,11 @@ def onnx_max_pool(form: OnnxForm, window: Window, *, ceil: bool) -> None:
     """Write the node as MaxPool; of a line (N, C, L), `window` is that of an image of height 1."""
     pads = _with_overhang(form, window, ceil=ceil)
     axes = _axes(form)
-    form.result("MaxPool", form.input(0), **_shape(window, pads, axes), dilations=_of(window.dilation, axes))
+    x = form.input(0)
+    if any(pad >= window.kernel[i % 2] for i, pad in enumerate(pads)):  # ONNX Runtime refuses them, dilated or not
+        x = _padded(form, x, pads, axes, form.floats("lowest", -np.inf))
+        pads = (0, 0, 0, 0)
+    form.result("MaxPool", x, **_shape(window, pads, axes), dilations=_of(window.dilation, axes))
 
 
 def onnx_avg_pool(form: OnnxForm, window: Window, *, ceil: bool, count_padding: bool) -> None:
@@ -22,11 +28,15 @@ def onnx_avg_pool(form: OnnxForm, window: Window, *, ceil: bool, count_padding: 
     axes = _axes(form)
     x = form.input(0)
     if count_padding and pads != window.padding:
-        ends = [_of(part, axes) for part in (window.padding[:2], window.padding[2:])]
-        x = form.node("Pad", x, form.integers("pads", (0, 0, *ends[0], 0, 0, *ends[1])), mode="constant")
+        x = _padded(form, x, window.padding, axes)
         pads = (0, 0, pads[2] - window.padding[2], pads[3] - window.padding[3])
         count_padding = False
     form.result("AveragePool", x, **_shape(window, pads, axes), count_include_pad=int(count_padding))
+
+
+def _padded(form: OnnxForm, x: str, pads: Pads, axes: tuple[int, ...], *value: str) -> str:
+    ends = form.integers("pads", (0, 0, *_of(pads[:2], axes), 0, 0, *_of(pads[2:], axes)))
+    return form.node("Pad", x, ends, *value, mode="constant")
 
 
 def _axes(form: OnnxForm) -> tuple[int, ...]:
