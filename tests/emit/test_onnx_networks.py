@@ -5,7 +5,7 @@ a convolution that adds a shortcut in passing: that one it computes in floats, i
 other side. Through a deep network with random weights such codes multiply, so each rounding is compared by itself.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def params(names):
     return [pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name for name in names]
 
 
-@lru_cache(maxsize=None)
+@cache
 def network(name):
     """(float graph, quantized graph, inputs)."""
     model = zoo.find(name)
