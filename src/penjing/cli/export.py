@@ -11,7 +11,7 @@ from penjing.cli.output import phases, print_json
 from penjing.cli.samples import SOURCES
 
 EXAMPLES: Examples = (
-    ("a network in floats, as it is", "penjing export net.pt2 -o net.onnx"),
+    ("a network in floats, its batch norms folded", "penjing export net.pt2 -o net.onnx"),
     ("one that is quantized, pruned or trained for few bits already", "penjing export small.graph"),
     (
         "quantized on the way: QDQ, for ONNX Runtime and OpenVINO",
