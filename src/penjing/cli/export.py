@@ -19,7 +19,7 @@ EXAMPLES: Examples = (
     ),
     (
         "and as TensorRT wants it",
-        "penjing export zoo:resnet20 --weights resnet20.npz --calibrate cifar10 --tensorrt",
+        "penjing export zoo:resnet20 --weights resnet20.npz \\\n    --calibrate cifar10 --tensorrt",
     ),
 )
 _INPUT, _SMALLER, _FILE = "Options: the input", "Options: making it smaller", "Options: the file"
