@@ -24,14 +24,17 @@ from penjing.bundle.schema import Accuracy, InputSpec, OutputSpec
 from penjing.compress.observe import Batch
 from penjing.compress.prune.prune_magnitude import PruneMagnitude
 from penjing.compress.quantize.calibrate import Ranges, calibrate, observed_values
+from penjing.compress.quantize.calibrate import symmetric as around_zero
 from penjing.compress.quantize.carry_states import CarryStates, shared_ranges
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
 from penjing.core.errors import InvalidInput
+from penjing.core.files import refuse_to_overwrite, write_atomically
 from penjing.core.port import Port
 from penjing.core.targets import HOST, find_target
 from penjing.emit.c.emit import Emitted, emit_c
+from penjing.emit.onnx.emit import emit_onnx
 from penjing.ir.graph import Graph
 from penjing.ir.passes import run_passes
 from penjing.ir.text import print_graph
@@ -75,6 +78,7 @@ __all__ = [
     "capture",
     "capture_onnx",
     "clean",
+    "export_onnx",
     "load",
     "load_graph",
     "lower",
@@ -131,6 +135,7 @@ def quantize(
     batches: Iterable[Batch],
     *,
     observer: ObserverKind = "mse",
+    symmetric: bool = False,
     carry: Mapping[str, str] | None = None,
     progress: Callable[[int], None] | None = None,
     known: Mapping[str, tuple[float, float]] | None = None,
@@ -141,6 +146,7 @@ def quantize(
         graph: a float graph.
         batches: calibration inputs, float32 (N, ...), normalised as in training.
         observer: how ranges are chosen: 'min-max', 'mse', 'percentile' or 'entropy'.
+        symmetric: ranges around zero, as TensorRT needs them; they are coarser wherever values are not.
         carry: input -> the output that the next call reads in its place: a state of the model, which stays inside.
         progress: called with the number of calibration samples seen so far.
         known: activation -> (low, high), such as `Captured.ranges` of a quantized ONNX model. The graph is not cleaned
@@ -151,6 +157,7 @@ def quantize(
     if not set(observed_values(graph)) <= ranges.ranges.keys():
         seen = calibrate(graph, batches, observer, progress)
         ranges = Ranges({**seen.ranges, **ranges.ranges}, seen.samples)
+    ranges = around_zero(ranges) if symmetric else ranges
     if not carry:
         return run_passes(graph, [QuantizeStatic(ranges)])[0]
     ranges = shared_ranges(graph, ranges, carry)
@@ -299,6 +306,41 @@ def autotune(program: Graph, *, progress: Callable[[int, int], None] | None = No
 def save(tray: bytes, path: str | os.PathLike[str], *, force: bool = False) -> None:
     """Write a tray whole or not at all; an existing file is replaced only with `force`."""
     save_tray(tray, path, force=force)
+
+
+def export_onnx(
+    graph: Graph,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    opset: int | None = None,
+    int4: bool = False,
+    tensorrt: bool = False,
+    force: bool = False,
+) -> bytes:
+    """The bytes of an ONNX model of a graph that is not lowered; written to `path` too where one is given.
+
+    A float graph is written as it is; in a quantized one, QuantizeLinear and DequantizeLinear stand where the program
+    rounds.
+
+    Args:
+        graph: from `capture`, `clean`, `quantize` or `apply`.
+        path: the file, written whole or not at all; an existing one is replaced only with `force`.
+        opset: 17 to 21; 17 where nothing asks for more.
+        int4: store weights whose codes are -7..7 in four bits.
+        tensorrt: codes as TensorRT wants them; the graph needs symmetric ranges.
+        force: replace an existing file.
+
+    Raises:
+        InvalidInput, InvalidGraph, UnsupportedOp, QuantizationError: what cannot be written so, and why.
+        MissingDependency: onnx is not installed.
+        OutputExists, WriteFailed: of the file.
+    """
+    if path is not None:
+        refuse_to_overwrite(Path(path), force=force)
+    data = emit_onnx(graph, opset=opset, int4=int4, tensorrt=tensorrt)
+    if path is not None:
+        write_atomically(Path(path), data, force=force)
+    return data
 
 
 def emit(prepared: Prepared, *, standalone: bool) -> Emitted:

@@ -16,6 +16,7 @@ PUBLIC = [
     "capture",
     "capture_onnx",
     "clean",
+    "export_onnx",
     "load",
     "load_graph",
     "load_recipe",

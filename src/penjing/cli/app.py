@@ -18,7 +18,7 @@ except ImportError as error:
         hint="pip install penjing, without --no-deps; for the Python API, penjing.load(...), numpy is enough",
     ) from error
 
-from penjing.cli import apply, bench, build, demo, inspect, knobs, ops, run, verbs
+from penjing.cli import apply, bench, build, demo, export, inspect, knobs, ops, run, verbs
 from penjing.cli.arguments import Examples, epilog, explanation
 from penjing.cli.failures import INTERRUPTED, explain, explain_usage, finish, prepare_streams
 from penjing.cli.output import as_note, write_text
@@ -38,6 +38,7 @@ COMMANDS: tuple[tuple[Any, Examples], ...] = (
     (apply.apply, apply.EXAMPLES),
     *verbs.commands(),
     (build.build, build.EXAMPLES),
+    (export.export, export.EXAMPLES),
     (inspect.inspect, inspect.EXAMPLES),
     (run.run, run.EXAMPLES),
     (bench.bench, bench.EXAMPLES),

@@ -16,6 +16,7 @@ from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, channels_last
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, Part, Pieces, Sample, expect
 from penjing.ops.torch_call import Imported, Ref, TorchCall
 
@@ -65,6 +66,9 @@ class Concat(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.cat(inputs, self.axis)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("Concat", *form.inputs(), axis=self.axis)
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         y = outputs[0]

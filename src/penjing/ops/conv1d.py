@@ -27,6 +27,7 @@ from penjing.ops.conv2d import (
 from penjing.ops.coupling import Coupling, Kept
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import Attribute, OnnxForm
 from penjing.ops.operator import Cost, Operator, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pair, Window
@@ -95,6 +96,11 @@ class Conv1d(Operator):
         x = torch.nn.functional.pad(x, self.padding) if any(self.padding) else x
         bias = rest[1] if len(rest) > 1 else None
         return torch.nn.functional.conv1d(x, rest[0], bias, self.stride, 0, self.dilation, self.groups)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        window: dict[str, Attribute] = {"kernel_shape": form.type(1).bounds[2:], "strides": (self.stride,)}
+        window |= {"pads": self.padding, "dilations": (self.dilation,), "group": self.groups}
+        form.result("Conv", *form.inputs(), **window)
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         per_output = inputs[1].elements // inputs[1].bounds[0]

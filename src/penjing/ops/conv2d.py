@@ -24,6 +24,7 @@ from penjing.ops.coupling import Axis, Coupling, Kept, alone, on_input, on_outpu
 from penjing.ops.integer_samples import conv_samples
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import Attribute, OnnxForm
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pads, Pair, Window, onnx_pads
@@ -95,6 +96,11 @@ class Conv2d(Operator):
             x, top, left = functional.pad(x, (left, right, top, bottom)), 0, 0
         bias = rest[1] if len(rest) > 1 else None
         return functional.conv2d(x, rest[0], bias, self.stride, (top, left), self.dilation, self.groups)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        window: dict[str, Attribute] = {"kernel_shape": form.type(1).bounds[2:], "strides": self.stride}
+        window |= {"pads": self.padding, "dilations": self.dilation, "group": self.groups}
+        form.result("Conv", *form.inputs(), **window)
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         per_output = inputs[1].elements // inputs[1].bounds[0]

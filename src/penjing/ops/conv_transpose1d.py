@@ -21,6 +21,8 @@ from penjing.ops.conv_transpose2d import (
 from penjing.ops.coupling import Coupling, Kept
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
+from penjing.ops.onnx_transposed import onnx_conv_transpose
 from penjing.ops.operator import Cost, Operator, Sample
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pair
@@ -88,6 +90,11 @@ class ConvTranspose1d(Operator):
         behind = max(0, self.output_padding - after)
         y = torch.nn.functional.conv_transpose1d(x, w, bias, self.stride, 0, behind, self.groups, self.dilation)
         return y[:, :, before : before + length]
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        before, after = self.padding
+        padding = (self.output_padding,)
+        onnx_conv_transpose(form, (self.stride,), ((before,), (after,)), padding, (self.dilation,), self.groups)
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         x, w = inputs[:2]

@@ -27,6 +27,8 @@ from penjing.ops.coupling import Axis, Coupling, Kept, alone, on_input, on_outpu
 from penjing.ops.integer_samples import codes, requantization, weights
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
+from penjing.ops.onnx_transposed import onnx_conv_transpose
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pads, Pair
@@ -214,6 +216,11 @@ class ConvTranspose2d(Operator):
         bias = inputs[2] if len(inputs) > 2 else None
         y = torch.nn.functional.conv_transpose2d(x, w, bias, self.stride, 0, below, self.groups, self.dilation)
         return y[:, :, top : top + height, left : left + width]
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        onnx_conv_transpose(
+            form, self.stride, (self.padding[:2], self.padding[2:]), self.output_padding, self.dilation, self.groups
+        )
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         x, w = inputs[:2]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Sample
 from penjing.ops.table import Elementwise
 from penjing.ops.torch_call import Imported, TorchCall
@@ -47,6 +48,9 @@ class Hardsigmoid(Elementwise):
         if (self.slope, self.offset) == (_SIXTH, 0.5):
             return torch.nn.functional.hardsigmoid(inputs[0])
         return torch.clamp(inputs[0] * self.slope + self.offset, 0, 1)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("HardSigmoid", form.input(0), alpha=self.slope, beta=self.offset)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

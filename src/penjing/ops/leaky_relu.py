@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Sample
 from penjing.ops.table import Elementwise
 from penjing.ops.torch_call import Imported, TorchCall
@@ -41,6 +42,9 @@ class LeakyRelu(Elementwise):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.leaky_relu(inputs[0], self.negative_slope)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("LeakyRelu", form.input(0), alpha=self.negative_slope)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

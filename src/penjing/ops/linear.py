@@ -14,6 +14,7 @@ from penjing.ops.coupling import Coupling, alone, kept_axes, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, requantization, weights
 from penjing.ops.lowering import Epilogue, Lowering, identity
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported
 
@@ -77,6 +78,16 @@ class Linear(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.linear(*inputs)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        if form.type(0).rank == 2:
+            form.result("Gemm", *form.inputs(), transB=1)
+            return
+        product = (form.input(0), form.input(1, (1, 0)))
+        if form.has(2):
+            form.result("Add", form.node("MatMul", *product), form.input(2))
+        else:
+            form.result("MatMul", *product)
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         return Cost(outputs[0].elements * inputs[1].bounds[1], sum(t.nbytes for t in (*inputs, *outputs)))

@@ -20,6 +20,7 @@ from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, Order
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 
@@ -71,6 +72,13 @@ class Mean(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0].mean(self.axes, keepdim=self.keepdim)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        if self.keepdim and form.type(0).rank > 2 and self.axes == tuple(range(2, form.type(0).rank)):
+            form.result("GlobalAveragePool", form.input(0))
+            return
+        more, attributes = form.axes(self.axes)
+        form.result("ReduceMean", form.input(0), *more, **attributes, keepdims=int(self.keepdim))
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         x = inputs[0]

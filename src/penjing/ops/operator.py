@@ -9,13 +9,13 @@ ends read names, `torch_form` is handed the torch module, and `kernel_params` re
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from penjing.core.errors import InvalidGraph
+from penjing.core.errors import InvalidGraph, UnsupportedOp
 from penjing.ir.graph import Node, Operation
 from penjing.ir.types import DType, Type
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from penjing.ops.coupling import Coupling, Kept
     from penjing.ops.lowering import Epilogue, Lowering
     from penjing.ops.onnx_call import OnnxCall
+    from penjing.ops.onnx_nodes import OnnxForm
     from penjing.ops.torch_call import Imported, TorchCall
 
 
@@ -121,6 +122,12 @@ class Operator(Operation):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         """The same with torch tensors, differentiable; a tensor, or a tuple for several outputs."""
         raise NotImplementedError
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        """Write it in ONNX; the default is a node named by the first of `onnx`, with all inputs and no attributes."""
+        if not self.onnx or (is_dataclass(self) and fields(self)):
+            raise UnsupportedOp(f"{self.name} cannot be written as ONNX", where=str(form.source))
+        form.result(self.onnx[0], *form.inputs())
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         """Which slices of inputs (None for an absent one) and outputs go together; by default all axes stay whole."""

@@ -22,6 +22,7 @@ from penjing.ops.coupling import FREE, Coupling, Kept, alone, count_below, on_in
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, channels_last, code_table
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.table import QTable
 from penjing.ops.torch_call import Imported, TorchCall
@@ -185,6 +186,13 @@ class Pad(Operator):
                 x = x.index_select(axis, index.to(x.device))
         return x
 
+    def to_onnx(self, form: OnnxForm) -> None:
+        if self.mode == "circular":
+            _onnx_circular(form, self.pads)
+        else:
+            mode = _NUMPY_MODES[self.mode]
+            form.result("Pad", form.input(0), form.integers("pads", self.pads[0::2] + self.pads[1::2]), mode=mode)
+
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         return _coupling(inputs[0], outputs[0], self.pads, is_constant=self.mode == "constant")
 
@@ -228,6 +236,10 @@ class PadValue(Operator):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return _torch_constant(torch, inputs[0], self.pads, self.value)
 
+    def to_onnx(self, form: OnnxForm) -> None:
+        pads = form.integers("pads", self.pads[0::2] + self.pads[1::2])
+        form.result("Pad", form.input(0), pads, form.floats("value", self.value), mode="constant")
+
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         return _coupling(inputs[0], outputs[0], self.pads, is_constant=True)
 
@@ -253,6 +265,17 @@ class PadValue(Operator):
         x = np.arange(2 * 3 * 5 * 4, dtype=np.float32).reshape(2, 3, 5, 4)
         yield Sample(cls((0, 0, 0, 0, 1, 2, 3, 0), 1.5), (x,))
         yield Sample(cls((0, 0, 2, 1), -7.0), (x.reshape(2, 60),))
+
+
+def _onnx_circular(form: OnnxForm, pads: AxisPads) -> None:
+    """Joined from pieces, axis by axis: the mode `wrap` is too young for most engines."""
+    x = form.input(0)
+    for axis, (before, after) in enumerate(_pairs(pads)):
+        extent = form.type(0).bounds[axis]
+        head = [form.slice(x, axis, extent - before, extent)] if before else []
+        tail = [form.slice(x, axis, 0, after)] if after else []
+        x = form.node("Concat", *head, x, *tail, axis=axis) if head or tail else x
+    form.result("Identity", x)
 
 
 def _torch_constant(torch: Any, x: Any, pads: AxisPads, value: float) -> Any:

@@ -11,6 +11,7 @@ from penjing.ir.types import DType, Type
 from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Operator, QuantRule, Sample
 from penjing.ops.torch_call import Imported, Ref, TorchCall
 from penjing.ops.transpose import permuted
@@ -58,6 +59,9 @@ class Permute(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0].permute(self.perm)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("Transpose", form.input(0), perm=self.perm)
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         y = outputs[0]

@@ -13,9 +13,12 @@ from penjing.ops.as_images import emit_as_image
 from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
+from penjing.ops.onnx_pools import onnx_avg_pool, onnx_max_pool
 from penjing.ops.operator import Operator, QuantRule, Sample, expect
 from penjing.ops.pool2d import AvgPool2d, MaxPool2d, QAvgPool2d, QMaxPool2d, onnx_pool
 from penjing.ops.torch_call import Imported, TorchCall
+from penjing.ops.windows import Window
 
 Ends = tuple[int, int]  # padding before and after
 
@@ -82,6 +85,11 @@ class MaxPool1d(_Pool1d):
             x, padding = functional.pad(x, self.padding, value=-float("inf")), 0
         return functional.max_pool1d(x, self.kernel, self.stride, padding, self.dilation, self.ceil)
 
+    def to_onnx(self, form: OnnxForm) -> None:
+        image = self._image()
+        window = Window(image.kernel, image.stride, image.padding, image.dilation)
+        onnx_max_pool(form, window, ceil=self.ceil)
+
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         image = self._image()
         op = QMaxPool2d(image.kernel, image.stride, image.padding, image.dilation, image.ceil)
@@ -130,6 +138,11 @@ class AvgPool1d(_Pool1d):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         # on the image, whose torch form knows what uneven pads do to the count
         return self._image().torch_form(torch, inputs[0][:, :, None])[:, :, 0]
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        image = self._image()
+        window = Window(image.kernel, image.stride, image.padding)
+        onnx_avg_pool(form, window, ceil=self.ceil, count_padding=self.count_padding)
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         image = self._image()

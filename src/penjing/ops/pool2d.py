@@ -20,6 +20,8 @@ from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.integer_samples import codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
+from penjing.ops.onnx_pools import onnx_avg_pool, onnx_max_pool
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pads, Pair, Window, onnx_pads
@@ -73,6 +75,9 @@ class MaxPool2d(Operator):
         x, padding = _symmetric(torch, inputs[0], self.padding, -float("inf"))
         functional = torch.nn.functional
         return functional.max_pool2d(x, self.kernel, self.stride, padding, self.dilation, self.ceil)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        onnx_max_pool(form, self._window(), ceil=self.ceil)
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         return Cost(0, inputs[0].nbytes + outputs[0].nbytes)
@@ -145,6 +150,9 @@ class AvgPool2d(Operator):
         if self.padding[:2] != self.padding[2:] and self.count_padding:
             x, padding = _symmetric(torch, x, self.padding, 0.0)
         return functional.avg_pool2d(x, self.kernel, self.stride, padding, self.ceil, self.count_padding)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        onnx_avg_pool(form, self._window(), ceil=self.ceil, count_padding=self.count_padding)
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         x = lowering.placed(node.inputs[0], channels_last(4))

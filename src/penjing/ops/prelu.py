@@ -16,6 +16,7 @@ from penjing.ops.coupling import Coupling, alone, broadcast_axes, on_input
 from penjing.ops.leaky_relu import bent
 from penjing.ops.lowering import Epilogue, Lowering, channels_last, code_table
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Operator, Sample, expect
 from penjing.ops.table import QTable
 from penjing.ops.torch_call import Imported
@@ -52,6 +53,15 @@ class Prelu(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.prelu(inputs[0], inputs[1].reshape(-1))
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        slopes = form.parameter(1)
+        if slopes is None:
+            raise UnsupportedOp(
+                "prelu with slopes that are computed", where=str(form.source), hint="make them a constant"
+            )
+        along = (-1, *(1,) * max(0, form.type(0).rank - 2))  # ONNX aligns the last axes, as numpy does
+        form.result("PRelu", form.input(0), form.floats("slope", slopes.reshape(along)))
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         x, slope = inputs

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Sample
 from penjing.ops.table import Elementwise
 from penjing.ops.torch_call import Imported, Ref, TorchCall
@@ -31,6 +32,10 @@ class _Clamp(Elementwise):
             return functional.hardtanh(inputs[0], low, high)
         return torch.clamp(inputs[0], None if math.isinf(low) else low, None if math.isinf(high) else high)
 
+    def to_onnx(self, form: OnnxForm) -> None:
+        ends = zip(("low", "high"), self.clamp_range(), strict=True)
+        form.result("Clip", form.input(0), *("" if math.isinf(end) else form.floats(n, end) for n, end in ends))
+
     def clamp_range(self) -> tuple[float, float]:
         raise NotImplementedError
 
@@ -42,6 +47,9 @@ class Relu(_Clamp):
     name = "relu"
     torch = ("aten.relu.default", "aten.relu_.default")
     onnx = ("Relu",)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("Relu", form.input(0))
 
     def clamp_range(self) -> tuple[float, float]:
         return 0.0, math.inf

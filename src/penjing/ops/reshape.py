@@ -13,6 +13,7 @@ from penjing.ops.coupling import Coupling, Kept, Labels, alone, on_input, on_out
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, identity
 from penjing.ops.onnx_call import BATCH, OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.torch_call import Imported, Ref, TorchCall
 
@@ -147,6 +148,12 @@ class Reshape(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0].reshape([-1 if isinstance(extent, Dim) else extent for extent in self.shape])
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        before = form.type(0).shape
+        places = [0 if e in before[i : i + 1] else -1 for i, e in enumerate(self.shape)]  # 0 keeps the input's extent
+        shape = [place if isinstance(e, Dim) else e for place, e in zip(places, self.shape, strict=True)]
+        form.result("Reshape", form.input(0), form.integers("shape", shape))
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         assert inputs[0] is not None

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.sigmoid import logistic
 from penjing.ops.table import Elementwise
 from penjing.ops.torch_call import Imported
@@ -30,3 +31,6 @@ class Silu(Elementwise):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.silu(inputs[0])
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("Mul", form.input(0), form.node("Sigmoid", form.input(0)))

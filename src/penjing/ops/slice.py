@@ -15,6 +15,7 @@ from penjing.ops.coupling import FREE, Coupling, Kept, alone, count_below, kept_
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 
@@ -108,6 +109,10 @@ class Slice(Operator):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0][_at(self.axis, slice(self.start, self.stop, self.step))]
 
+    def to_onnx(self, form: OnnxForm) -> None:
+        ends = (("start", self.start), ("stop", self.stop), ("axis", self.axis), ("step", self.step))
+        form.result("Slice", form.input(0), *(form.integers(what, [value]) for what, value in ends))
+
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         x, y = inputs[0], outputs[0]
         assert x is not None
@@ -186,6 +191,9 @@ class Select(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0].select(self.axis, self.index)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("Gather", form.input(0), form.integers("index", self.index), axis=self.axis)
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         x = inputs[0]

@@ -23,6 +23,7 @@ from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.table import QTable
 from penjing.ops.torch_call import Imported, TorchCall
@@ -72,6 +73,9 @@ class Softmax(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.softmax(inputs[0], self.axis)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("Softmax", form.input(0), axis=self.axis)
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         x = inputs[0]

@@ -12,6 +12,7 @@ from penjing.ir.types import Type
 from penjing.ops.coupling import Coupling, Kept, alone, on_input, on_output
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Operator, QuantRule, Sample, expect
 from penjing.ops.slice import QSlice
 from penjing.ops.torch_call import Imported, TorchCall
@@ -72,6 +73,9 @@ class Split(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.split(inputs[0], list(self.sizes), self.axis)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("Split", form.input(0), form.integers("sizes", self.sizes), axis=self.axis)
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         x = inputs[0]

@@ -19,6 +19,7 @@ from penjing.ops.as_images import emit_as_image
 from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.onnx_call import BATCH, OnnxCall
+from penjing.ops.onnx_nodes import Attribute, OnnxForm
 from penjing.ops.operator import Cost, Operator, QuantRule, Sample, expect
 from penjing.ops.resize import ONE, QResizeBilinear, QResizeNearest, between, integer_weights, nearest, pitch
 from penjing.ops.torch_call import Imported, TorchCall
@@ -106,6 +107,22 @@ class UpsampleNearest(_Resize):
         resize = torch.ops.aten.upsample_nearest1d if len(self.size) == 1 else torch.ops.aten.upsample_nearest2d
         return resize.default(inputs[0], list(self.size), *self.torch_scales())
 
+    def to_onnx(self, form: OnnxForm) -> None:
+        extents = form.type(0).bounds[2:]
+        sources = self._sources(extents)
+        factors = [size // extent for size, extent in zip(self.size, extents, strict=True)]
+        repeats = [np.repeat(np.arange(e), f) for e, f in zip(extents, factors, strict=True)]
+        x = form.input(0)
+        if all(map(np.array_equal, sources, repeats)):
+            scales = form.floats("scales", (1, 1, *factors))
+            how: dict[str, Attribute] = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            form.result("Resize", x, "", scales, mode="nearest", **how)
+            return
+        # ONNX would divide by the scale where torch multiplies by its inverse: near whole numbers that matters
+        for axis, places in enumerate(sources, start=2):
+            x = form.node("Gather", x, form.integers("sources", places), axis=axis)
+        form.result("Identity", x)
+
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         extents = lowering.graph.types[node.inputs[0]].bounds[2:]
         tables = _by_axis(lowering, node, self._sources(extents))
@@ -150,6 +167,13 @@ class UpsampleLinear(_Resize):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         resize = torch.ops.aten.upsample_linear1d if len(self.size) == 1 else torch.ops.aten.upsample_bilinear2d
         return resize.default(inputs[0], list(self.size), self.align_corners, *self.torch_scales())
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        axes = zip(form.type(0).bounds[2:], self.size, self.scale, strict=True)
+        scales = [_onnx_scale(e, size, 0.0 if self.align_corners else scale) for e, size, scale in axes]
+        how = "align_corners" if self.align_corners else "half_pixel"
+        given = form.floats("scales", (1, 1, *scales))
+        form.result("Resize", form.input(0), "", given, mode="linear", coordinate_transformation_mode=how)
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         return Cost(outputs[0].elements * 2 ** len(self.size), sum(t.nbytes for t in (*inputs, *outputs)))
@@ -245,6 +269,15 @@ def _onnx_rounded(call: OnnxCall, places: np.ndarray, extent: int) -> np.ndarray
     call.require(mode in rounding, f"nearest_mode = {mode!r}")
     sources: np.ndarray = np.clip(rounding[mode](places), 0, extent - 1).astype(np.int32)
     return sources
+
+
+def _onnx_scale(extent: int, size: int, scale: float) -> np.float32:
+    """The scale for ONNX, where the size is floor(extent * scale), in float32 or wider: next to `scale` where given."""
+    if extent == size:
+        return np.float32(1)
+    wanted = np.float32(scale if math.floor(extent * scale) == size else size / extent)
+    # the product with a scale that was rounded down can fall short of the size
+    return wanted if math.floor(float(wanted) * extent) == size else np.nextafter(wanted, np.float32(np.inf))
 
 
 def _by_axis(lowering: Lowering, node: Node, tables: list[np.ndarray]) -> tuple[str, ...]:
