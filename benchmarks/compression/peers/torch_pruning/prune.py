@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "src"))  # what the
 from penjing.zoo.models.resnet_cifar import BasicBlock, ResNetCIFAR
 
 STEPS = 100
+GRADIENTS_EVERY = 5  # steps; between them, gradients lose the channels that their parameters lose
 BATCH = 64
 SINGLE = 128  # images whose gradients are taken one by one
 IMPORTANCES = {
@@ -122,7 +123,8 @@ def pruned(network: ResNetCIFAR, setting: Setting, x: torch.Tensor, y: torch.Ten
         ignored_layers=ignored,
     )
     while pruner.current_step < STEPS:
-        _set_gradients(network, importance, x, y)
+        if pruner.current_step % GRADIENTS_EVERY == 0:
+            _set_gradients(network, importance, x, y)
         for group in pruner.step(interactive=True):
             group.prune()
             if _operations(network, x) <= limit:
