@@ -53,17 +53,17 @@ def channels_peer(record: dict[str, Any]) -> Iterator[str]:
     epochs = f"{result['epochs']} epoch" + "s" * (result["epochs"] > 1)
     yield (
         f"| Tool | What goes | MACs left | Times as fast | Lost without training, in points (95 %) "
-        f"| After {epochs}, in points (95 %) |"
+        f"| After {epochs}, in points (95 %) | Against ours (95 %) |"
     )
-    yield "|---|---|---:|---:|---:|---:|"
+    yield "|---|---|---:|---:|---:|---:|---:|"
     for r in result["rows"]:
-        after = _drop(r["trained"]["drop"]) if r["trained"] else ""
+        after, against = (_drop(r["trained"][key]) if r["trained"] else "" for key in ("drop", "against_ours"))
         yield (
             f"| {r['tool']} | {r['form']} | {100 * r['share']:.1f} % | {r['untrained']['faster']:.2f} "
-            f"| {_drop(r['untrained']['drop'])} | {after} |"
+            f"| {_drop(r['untrained']['drop'])} | {after} | {against} |"
         )
     for r in result["failed"]:
-        yield f"| {r['tool']} | {r['form']} | not to be had |  |  | {r['reason']} |"
+        yield f"| {r['tool']} | {r['form']} | not to be had |  |  |  | {r['reason']} |"
 
 
 def photographs(record: dict[str, Any]) -> Iterator[str]:

@@ -50,6 +50,7 @@ from penjing.core.digests import digest_bytes
 from penjing.frontends.torch_files import load_exported
 from penjing.ir.graph import Graph
 from penjing.ir.passes import run_passes
+from penjing.measure.intervals import paired_drop
 from penjing.ops.layers import float_weights
 from penjing.train.batch_norm import reestimate_batch_norm
 
@@ -64,6 +65,8 @@ NOTES = (
     "speed: batch 1, one thread, codes in and out, processor time, interleaved rounds of at least 10 ms",
 )
 Key = tuple[str, str]  # tool, form
+OF_8 = f"multiples of {CHANNELS_TOGETHER}"
+OUR_BEST = (OURS, f"removal scores, the rest refitted, {OF_8}")
 
 
 def main() -> None:
@@ -103,13 +106,18 @@ def _options() -> argparse.Namespace:
 
 
 def _our_forms(work: Work) -> dict[Key, Graph]:
-    """The form that is trained, and what choosing channels is worth without refitting what is left."""
+    """The form that is trained, any number of channels, and the choice of channels without refitting what is left."""
     share, batches = work.options.share, work.calibration()
-    scores = removal_scores(work.given, collect_layer_inputs(work.given, batches))
-    small, _ = run_passes(work.given, [PruneChannels(macs=share, round_to=CHANNELS_TOGETHER, scores=scores)])
+    inputs = collect_layer_inputs(work.given, batches)
+    others = {
+        (OURS, "removal scores, the rest refitted, any number"): PruneChannels(macs=share, round_to=1, inputs=inputs),
+        (OURS, f"removal scores alone, {OF_8}"): PruneChannels(
+            macs=share, round_to=CHANNELS_TOGETHER, scores=removal_scores(work.given, inputs)
+        ),
+    }
     return {
-        (OURS, "removal scores, the rest refitted, multiples of 8"): untrained(Form("channels-only", share), work),
-        (OURS, "removal scores alone, multiples of 8"): reestimate_batch_norm(small, batches),
+        OUR_BEST: untrained(Form("channels-only", share), work),
+        **{key: reestimate_batch_norm(run_passes(work.given, [one])[0], batches) for key, one in others.items()},
     }
 
 
@@ -143,12 +151,11 @@ def _best(networks: Mapping[Key, Built], work: Work) -> list[Key]:
     """What is trained."""
     if work.options.epochs == 0:
         return []
-    right = {key: work.right(one.model.run).mean() for key, one in networks.items()}
-    ours = max((key for key in right if key[0] == OURS), key=right.__getitem__)
-    peers = sorted((key for key in right if key[0] == PEER), key=right.__getitem__, reverse=True)
-    of_8 = [key for key in peers if key[1].endswith("multiples of 8")]
+    right = {key: work.right(one.model.run).mean() for key, one in networks.items() if key[0] == PEER}
+    peers = sorted(right, key=right.__getitem__, reverse=True)
+    of_8 = [key for key in peers if key[1].endswith(OF_8)]
     others = [key for key in peers if key not in of_8]
-    return [ours, *of_8[:TRAINED_OF_8], *others[:TRAINED_OF_OTHERS]]
+    return [OUR_BEST, *of_8[:TRAINED_OF_8], *others[:TRAINED_OF_OTHERS]]
 
 
 def _file(key: Key, work: Work) -> str:
@@ -167,6 +174,8 @@ def _result(
     networks |= {_title(key, "before"): one for key, one in direct.items()}
     networks |= {_title(key, "after"): one for key, one in later.items()}
     rows = {row.pop("form"): row for row in measured(networks, before, work)}
+    for key, one in later.items():
+        rows[_title(key, "after")]["against_ours"] = _against(later[OUR_BEST], one, work)
     return {
         "network": "ResNet-20",
         "dataset": work.dataset.name,
@@ -187,6 +196,12 @@ def _result(
             for key, graph in graphs.items()
         ],
     }
+
+
+def _against(ours: Built, other: Built, work: Work) -> dict[str, float]:
+    """What `other` loses against ours, image by image."""
+    drop = paired_drop(work.right(ours.model.run), work.right(other.model.run))
+    return {"value": drop.drop, "low": drop.low, "high": drop.high, "p_value": drop.p_value}
 
 
 def _title(key: Key, when: str) -> str:

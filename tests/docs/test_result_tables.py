@@ -233,10 +233,14 @@ def test_zeros_are_told_by_their_gain(shown):
 def test_channels_that_were_not_trained_have_no_figure_for_it(shown):
     loss = {"value": 0.02, "low": 0.01, "high": 0.03, "p_value": 0.001}
     row = {"tool": "tool", "share": 0.491, "untrained": {"drop": loss, "faster": 1.5}, "trained": None}
-    rows = [{**row, "form": "a", "trained": {"drop": {**loss, "value": 0.015}}}, {**row, "form": "b"}]
+    gain = {**loss, "value": -0.01, "low": -0.02, "high": 0.0}
+    rows = [{**row, "form": "a", "trained": {"drop": loss, "against_ours": gain}}, {**row, "form": "b"}]
     failed = [{"tool": "tool", "form": "c", "reason": "the reason"}]
     text = shown("channels-peer", {"results": {"epochs": 1, "rows": rows, "failed": failed}})
     assert "After 1 epoch, in" in text
-    assert "| tool | a | 49.1 % | 1.50 | +2.00 (+1.00 .. +3.00) | +1.50 (+1.00 .. +3.00) |" in text
-    assert "| tool | b | 49.1 % | 1.50 | +2.00 (+1.00 .. +3.00) |  |" in text
-    assert "| tool | c | not to be had |  |  | the reason |" in text
+    assert (
+        "| tool | a | 49.1 % | 1.50 | +2.00 (+1.00 .. +3.00) | +2.00 (+1.00 .. +3.00) | -1.00 (-2.00 .. +0.00) |"
+        in text
+    )
+    assert "| tool | b | 49.1 % | 1.50 | +2.00 (+1.00 .. +3.00) |  |  |" in text
+    assert "| tool | c | not to be had |  |  |  | the reason |" in text

@@ -49,7 +49,8 @@ class Setting:
     multiple: int = 8
 
     def __str__(self) -> str:
-        return f"{self.importance}, {self.place}, multiples of {self.multiple}"
+        counts = f"multiples of {self.multiple}" if self.multiple > 1 else "any number"
+        return f"{self.importance}, {self.place}, {counts}"
 
 
 SETTINGS = (
