@@ -57,7 +57,8 @@ def channels_peer(record: dict[str, Any]) -> Iterator[str]:
     )
     yield "|---|---|---:|---:|---:|---:|---:|"
     for r in result["rows"]:
-        after, against = (_drop(r["trained"][key]) if r["trained"] else "" for key in ("drop", "against_ours"))
+        after = _drop(r["trained"]["drop"]) if r["trained"] else ""
+        against = _drop(r["trained"]["against_ours"]) if r["trained"] and r["tool"] != "penjing" else ""
         yield (
             f"| {r['tool']} | {r['form']} | {100 * r['share']:.1f} % | {r['untrained']['faster']:.2f} "
             f"| {_drop(r['untrained']['drop'])} | {after} | {against} |"
