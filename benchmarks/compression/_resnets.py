@@ -1,4 +1,4 @@
-"""The road of `pruned_resnets.py`: options, trainings with a teacher, programs, measurements."""
+"""What the scripts for smaller ResNets share: the network and its data, trainings with a teacher, measurements."""
 
 import argparse
 import sys
@@ -14,9 +14,8 @@ from torch import nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from _forms import Form, layers, pruned, pruning
+from _forms import Form, pruned
 
-from _record import RESULTS, load_average, parser, table, write_record
 from _subjects import BATCH, CALIBRATION_SAMPLES, Subject, library_model
 from penjing import api
 from penjing.core import knobs
@@ -37,14 +36,9 @@ from penjing.train.precision import Precision
 from penjing.zoo import catalog, data, weights
 from penjing.zoo.data import Dataset
 
-UNFINISHED = 75
+UNFINISHED = 75  # the exit status of a script that has done as many epochs as it was to do in one call
 PRECISION: Precision = "bfloat16"
 TEACHER_SHARE = 0.7
-NOTES = (
-    "accuracy: compiled integer programs on the test images; drops are paired with the given float network",
-    "speed: batch 1, one thread, codes in and out, processor time, interleaved rounds of at least 10 ms",
-    "CIFAR-10 (JPEG) is CIFAR-10 re-encoded with loss: its figures lie some points under the literature's",
-)
 
 
 @dataclass(frozen=True)
@@ -109,52 +103,6 @@ class EnoughForNow(KeyboardInterrupt):
     """As many epochs as one call was to do; `fit` saves its state as it does on Ctrl-C."""
 
 
-def run(name: str, description: str | None) -> None:
-    """The whole of the script `name`."""
-    options, asked = _options(name, description)
-    load = load_average()
-    torch.set_num_threads(1)
-    forms = [Form.parse(text) for text in options.forms.split(",") if text]
-    try:
-        work = work_of(options)
-        graphs = _trained_forms(forms, work)
-    except EnoughForNow:
-        sys.exit(UNFINISHED)
-    if options.train_only:
-        return
-    result = _result(graphs, work)
-    print(_shown(result))
-    if options.output is not None:
-        write_record(options.output, name, result, NOTES, load, asked)
-
-
-def _options(name: str, description: str | None) -> tuple[argparse.Namespace, str]:
-    """The options, and those that decide what is measured, as they are given."""
-    found = parser(name, description)
-    found.set_defaults(output=None)
-    found.add_argument("--network", choices=tuple(PLANS), default="resnet20")
-    found.add_argument(
-        "--forms", help="what is made of the network, joined by commas; an empty word: the baseline alone"
-    )
-    found.add_argument("--epochs", type=int)
-    add_training_options(found)
-    found.add_argument("--no-baseline", dest="baseline", action="store_false", help="leave out the dense network")
-    found.add_argument("--train-only", action="store_true", help="measure nothing")
-    options = found.parse_args()
-    plan = PLANS[options.network]
-    options.forms = plan.forms if options.forms is None else options.forms
-    options.epochs = options.epochs or plan.epochs
-    asked = (
-        f"--network {options.network} --forms {options.forms} --epochs {options.epochs} --rate {options.rate} "
-        f"--seed {options.seed}" + ("" if options.baseline else " --no-baseline")
-    )
-    if options.quick:
-        options.epochs, options.stop_after, options.baseline = 1, 0, False
-    elif options.output is None:
-        options.output = RESULTS / "compression" / f"pruned_{options.network}.json"
-    return options, asked
-
-
 def add_training_options(found: argparse.ArgumentParser) -> None:
     """The options of `trained`, except for the number of epochs."""
     found.add_argument("--rate", type=float, default=0.05, help="highest learning rate")
@@ -203,16 +151,6 @@ def _given(dataset: Dataset, options: argparse.Namespace) -> nn.Module:
         checkpoint=_checkpoint(f"given-{epochs}", options),
     )
     return module.cpu()
-
-
-def _trained_forms(forms: list[Form], work: Work) -> dict[str, Graph]:
-    graphs = {"given": work.given}
-    for form in forms:
-        hook = pruning(form, work.given, work.calibration()) if form.is_gradual else None
-        graphs[str(form)] = trained(work.given if hook else untrained(form, work), hook, str(form), work)
-    if work.options.baseline:
-        graphs["dense, trained further"] = trained(work.given, None, "dense", work)
-    return graphs
 
 
 def untrained(form: Form, work: Work) -> Graph:
@@ -283,19 +221,6 @@ def _reporter(name: str, options: argparse.Namespace) -> Callable[[Progress], No
     return report
 
 
-def _result(graphs: Mapping[str, Graph], work: Work) -> dict[str, Any]:
-    before = work.right_before()
-    return {
-        "network": PLANS[work.options.network].title,
-        "dataset": work.dataset.name,
-        "images": work.test_images,
-        "epochs": work.options.epochs,
-        "float": interval(before),
-        "rows": measured({name: built(graph, work) for name, graph in graphs.items()}, before, work),
-        "layers": {name: layers(graph) for name, graph in graphs.items()},
-    }
-
-
 def built(graph: Graph, work: Work) -> Built:
     """Quantized, lowered and compiled; it answers as its definition says."""
     program = api.lower(api.quantize(graph, work.calibration()))
@@ -335,22 +260,3 @@ def interval(right: np.ndarray) -> dict[str, float]:
     """The share of images that are right, with its 95 % interval."""
     found = accuracy_interval(int(right.sum()), len(right))
     return {"accuracy": found.value, "low": found.low, "high": found.high}
-
-
-def _shown(result: Mapping[str, Any]) -> str:
-    floats = f"{result['network']}, float {100 * result['float']['accuracy']:.2f} %, then w8a8"
-    return "\n" + table(
-        (floats, "accuracy", "drop", "us", "faster", "zeros", "MMAC"),
-        [
-            (
-                row["form"],
-                f"{100 * row['accuracy']['accuracy']:.2f} %",
-                "{value:+.2f} ({low:+.2f} .. {high:+.2f})".format(**{k: 100 * v for k, v in row["drop"].items()}),
-                f"{row['median_us']:.1f}",
-                f"{row['faster']:.2f}x",
-                f"{100 * row['zeros']:.1f} %",
-                f"{row['macs'] / 1e6:.1f}",
-            )
-            for row in result["rows"]
-        ],
-    )
