@@ -92,12 +92,16 @@ def peers(record: dict[str, Any]) -> Iterator[str]:
 
 def coding(record: dict[str, Any]) -> Iterator[str]:
     """Bits a weight on disk, and the speed of decoding."""
-    yield "| Weights of ResNet-20 | Zeros | zstd -19, bits a weight | Coded | Smaller | Decoded in C | In numpy |"
-    yield "|---|---:|---:|---:|---:|---:|---:|"
+    yield (
+        "| Weights of ResNet-20 | Zeros | zstd -19, bits a weight | Coded | Smaller "
+        "| Decoded in C | Loaded | In numpy |"
+    )
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     for r in record["results"]:
         yield (
             f"| {r['form']} | {100 * r['zeros']:.0f} % | {r['zstd_bits']:.2f} | {r['bits']:.2f} "
-            f"| {100 * r['smaller']:.1f} % | {r['c_mb_per_s']:.0f} MB/s | {r['numpy_mb_per_s']:.0f} MB/s |"
+            f"| {100 * r['smaller']:.1f} % | {r['c_mb_per_s']:.0f} MB/s | {r['load_mb_per_s']:.0f} MB/s "
+            f"| {r['numpy_mb_per_s']:.0f} MB/s |"
         )
 
 
