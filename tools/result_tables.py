@@ -75,6 +75,7 @@ FIGURES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "pruned-resnet20": ("compression/pruned_resnet20", compression_tables.trained_forms),
     "pruned-resnet20-short": ("compression/pruned_resnet20_short", compression_tables.trained_forms),
     "pruned-resnet56": ("compression/pruned_resnet56", compression_tables.trained_forms),
+    "channels-peer": ("compression/channels_peer", compression_tables.channels_peer),
     "photographs": ("compression/efficientnet_lite0", compression_tables.photographs),
     "quantizers": ("compression/peers", compression_tables.peers),
     "coding": ("compression/coding", compression_tables.coding),

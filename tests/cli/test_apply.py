@@ -202,6 +202,9 @@ def test_nothing_is_written_over(penjing, place, graphs, refused):
         (("apply", "range.yaml", NET, "--train", "tested.npz"), "PruningError", "range.yaml, line 3, step 2"),
         (("prune", NET), "InvalidInput", "--ratio"),
         (("share", NET, "--entries", "some"), "InvalidInput", "at   --entries"),
+        (("share", NET, "--entries", "{conv.weight: 200}"), "InvalidInput", "larger than the tensor of 36 weights"),
+        (("apply", "group.yaml", NET), "QuantizationError", "groups of 7 do not divide"),
+        (("prune", NET, "--ratio", "0.99", "--scope", "global"), "PruningError", "removes all 768 weights"),
         (("distil", NET, "--train", "tested.npz", "--teacher", "small.graph"), "InvalidInput", "holds integers"),
         (("distil", NET), "InvalidInput", "--train"),
         (("distil", NET, "--train", "tested.npz", "--temperature", "0.5"), "InvalidInput", "at   penjing distil"),
@@ -228,6 +231,7 @@ def test_nothing_is_written_over(penjing, place, graphs, refused):
 )
 def test_what_cannot_be_is_refused_before_any_work(place, graphs, recipe, refused, arguments, error, what):
     (place / "bad.yaml").write_text("steps:\n- prune-magnitude: {raito: 0.5}\n")
+    (place / "group.yaml").write_text("steps: [{round-weights: {group: 7}}]")
     (place / "late.yaml").write_text("steps: [quantize, {prune-magnitude: {ratio: 0.5}}]")
     (place / "range.yaml").write_text("steps:\n- fine-tune\n- prune-magnitude: {ratio: 1.5}\n")
     (place / "cut.graph").write_bytes((place / NET).read_bytes()[:999])

@@ -23,11 +23,8 @@ def initial_code(name: str, state: State) -> int:
         code = float(quantize(np.asarray(state.initial, np.float32), quant.scale, quant.zero_point))
     else:
         code = float(np.rint(np.float64(state.initial) / float(quant.scale))) + quant.zero_point
-    if (
-        code != int(code)
-        or dtype is DType.F32
-        or not np.can_cast(np.min_scalar_type(int(code)), dtype.numpy, "same_kind")
-    ):
+    codes = np.iinfo(dtype.numpy)
+    if code != int(code) or not codes.min <= code <= codes.max:
         raise InvalidGraph(f"state %{name} starts at {state.initial}, which is no {dtype} code")
     return int(code)
 

@@ -1,6 +1,6 @@
 """What computes codes from codes: the compiled library of a tray, or the interpreter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -56,10 +56,7 @@ class InterpreterEngine:
 
     def run_reals(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """The same from float32 to float32."""
-        quants = [_quant(self.program, name) for name in self.program.inputs]
-        codes = self.run(*(quantize(x, q.scale, q.zero_point) for x, q in zip(inputs, quants, strict=True)))
-        quants = [_quant(self.program, name) for name in self.program.outputs]
-        return tuple(dequantize(y, q.scale, q.zero_point) for y, q in zip(codes, quants, strict=True))
+        return to_reals(self.program, self.run(*to_codes(self.program, inputs)))
 
     def step(self, states: States, *inputs: np.ndarray) -> tuple[tuple[np.ndarray, ...], States]:
         """One call of one sample that goes on from `states`."""
@@ -191,6 +188,18 @@ def _each_sample(bound: Bound, n: int, inputs: tuple[np.ndarray, ...]) -> tuple[
         for view, y in zip(bound.outputs, outputs, strict=True):
             y[i] = view[0]
     return outputs
+
+
+def to_codes(program: Graph, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Codes of real inputs that have been checked."""
+    quants = [_quant(program, name) for name in program.inputs]
+    return tuple(quantize(x, q.scale, q.zero_point) for x, q in zip(inputs, quants, strict=True))
+
+
+def to_reals(program: Graph, outputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Reals of output codes."""
+    quants = [_quant(program, name) for name in program.outputs]
+    return tuple(dequantize(y, q.scale, q.zero_point) for y, q in zip(outputs, quants, strict=True))
 
 
 def _quant(program: Graph, name: str) -> Quant:

@@ -6,10 +6,9 @@ import numpy as np
 
 from penjing.bundle.schema import InputSpec, OutputSpec
 from penjing.bundle.tray import Tray
-from penjing.core.arithmetic import dequantize, quantize
 from penjing.core.errors import BundleError, InvalidInput
 from penjing.core.normalise import normalise
-from penjing.runtime.engines import Bound, Engine, LibraryEngine
+from penjing.runtime.engines import Bound, Engine, LibraryEngine, to_codes, to_reals
 from penjing.runtime.session import Session
 
 
@@ -77,16 +76,11 @@ class Model:
 
     def to_codes(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Codes of real inputs, which `run` takes. Errors as there."""
-        quants = [self.engine.program.types[name].quant for name in self.engine.program.inputs]
-        checked = self._checked_inputs(inputs)
-        return tuple(quantize(x, q.scale, q.zero_point) for x, q in zip(checked, quants, strict=True) if q is not None)
+        return to_codes(self.engine.program, self._checked_inputs(inputs))
 
     def to_reals(self, *outputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Reals of output codes."""
-        quants = [self.engine.program.types[name].quant for name in self.engine.program.outputs]
-        return tuple(
-            dequantize(y, q.scale, q.zero_point) for y, q in zip(outputs, quants, strict=True) if q is not None
-        )
+        return to_reals(self.engine.program, outputs)
 
     def run_codes(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Compute output codes from input codes (n, ...), without any float arithmetic outside the program."""

@@ -23,7 +23,7 @@ class Session:
 
     Attributes:
         model: what computes it.
-        steps: calls since the last reset.
+        steps: calls since the last reset; those before what `restore` takes up do not count.
     """
 
     def __init__(self, model: "Model") -> None:

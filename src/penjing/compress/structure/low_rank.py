@@ -53,7 +53,8 @@ class LowRank(Pass):
     One of three says how far: `ranks` by layer (a pair for "tucker": inputs, outputs), the share `energy` of the output
     variance to keep, or `budget`, the share of each layer's multiplications to spend. The last two take all layers, or
     those in `layers`. `multiple` rounds ranks to what kernels compute at once (16 outputs, 4 inputs): up, and down
-    under a budget. `inputs`, from `collect_layer_inputs`, let errors be those of the outputs, not of the weights.
+    under a budget; a layer that no rank brings within it stays. `inputs`, from `collect_layer_inputs`, let errors be
+    those of the outputs, not of the weights.
     """
 
     name = "low-rank"

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from penjing.core.digests import digest_bytes
 from penjing.emit.c.decoder import decoder_texts
 from penjing.emit.c.dispatch import dispatch_lines
-from penjing.emit.c.forms import FormFunction, check_lines, form_functions
+from penjing.emit.c.forms import FormFunction, check_lines, form_functions, state_words
 from penjing.emit.c.header import header_text
 from penjing.emit.c.inner_loops import inner_loop_lines
 from penjing.emit.c.kernels import CLOSING, SIMD_HEADERS, kernel_file, kernel_text
@@ -106,7 +106,7 @@ def emit_c(
     dispatch = dispatch_lines(stem, isas, functions)
     sources[f"{stem}.c"] = _text(_title(stem, ".c"), *opening, f'#include "{stem}_pj.h"', "", *dispatch, *ending)
     if threads > 1:
-        sources[f"{stem}_pool.c"] = pool_text(stem, standalone=standalone, states=bool(program.states))
+        sources[f"{stem}_pool.c"] = pool_text(plan, stem, standalone=standalone)
     return Emitted(stem, sources)
 
 
@@ -156,7 +156,7 @@ def _weights_line(plan: Plan, stem: str, standalone: bool) -> list[str]:
 
 def _run(plan: Plan, stem: str, threads: int, *, standalone: bool) -> Iterator[str]:
     given = "" if standalone else "const void *weights, "
-    state = (", void *state", ", state") if plan.states_bytes else ("", "")
+    state = state_words(plan)
     yield f"int {stem}_run({given}const void *in, void *out, void *arena{state[0]})"
     yield "{"
     if threads > 1:

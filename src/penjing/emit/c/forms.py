@@ -33,6 +33,11 @@ def form_functions(threads: int, states: bool = False) -> tuple[FormFunction, ..
     )
 
 
+def state_words(plan: Plan) -> tuple[str, str]:
+    """The memory of a session in a function's parameters and in its calls, behind the arena; '' without states."""
+    return (", void *state", ", state") if plan.states_bytes else ("", "")
+
+
 def check_lines(plan: Plan, stem: str, *, standalone: bool, arena: bool) -> Iterator[str]:
     """Errors for null and misaligned pointers; `arena`: whether the call needs one."""
     if standalone:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from penjing.emit.c.forms import state_words
 from penjing.emit.c.pool import pool_declarations
 from penjing.emit.c.states import state_header
 from penjing.ir.graph import Graph
@@ -29,7 +30,7 @@ def header_text(
     )
     keeps = "keeps nothing but its choice of an instruction set" if isas else "keeps nothing"
     states = bool(program.states)
-    state_argument = ", void *state" if states else ""
+    state_argument, _ = state_words(plan)
     state_rule = (
         f"\n *   state    {up}_STATE_BYTES bytes of a session: {stem}_reset begins it, each call goes on" * states
     )

@@ -2,23 +2,25 @@
 
 from importlib.resources import files
 
+from penjing.emit.c.forms import state_words
+from penjing.program.plan import Plan
 from penjing.program.symbols import POOL_BYTES
 
 
-def pool_text(stem: str, *, standalone: bool, states: bool) -> str:
+def pool_text(plan: Plan, stem: str, *, standalone: bool) -> str:
     """`<stem>_pool.c`, for systems with POSIX threads."""
     given = "" if standalone else "weights, "
+    parameter, argument = state_words(plan)
     words = {
         "@STEM@": stem,
         "@UP@": stem.upper(),
         "@WEIGHTS@": "" if standalone else "pool->weights, ",
         "@KEEP_WEIGHTS@": "" if standalone else "pool->weights = weights, ",
-        "@STATE@": ", pool->state" if states else "",
-        "@KEEP_STATE@": ", pool->state = state" if states else "",
+        "@STATE@": ", pool->state" if plan.states_bytes else "",
+        "@KEEP_STATE@": ", pool->state = state" if plan.states_bytes else "",
         "@PARAMETERS@": ("" if standalone else "const void *weights, ")
-        + "const void *in, void *out, void *arena"
-        + (", void *state" if states else ""),
-        "@ARGUMENTS@": f"{given}in, out, arena" + (", state" if states else ""),
+        + f"const void *in, void *out, void *arena{parameter}",
+        "@ARGUMENTS@": f"{given}in, out, arena{argument}",
     }
     text = files("penjing.kernels").joinpath("pool").joinpath("pool.c").read_text(encoding="utf-8")
     for word, value in words.items():

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from penjing.core.reciprocal import two_part_inverse
-from penjing.emit.c.forms import check_lines, form_functions
+from penjing.emit.c.forms import check_lines, form_functions, state_words
 from penjing.ir.graph import Graph
 from penjing.ir.types import Quant
 from penjing.program.plan import Plan
@@ -70,7 +70,7 @@ def run_reals(program: Graph, plan: Plan, stem: str, threads: int, *, standalone
     """`<stem>_quantize`, `<stem>_dequantize`, and `<stem>_run_f32`."""
     up = stem.upper()
     given = "" if standalone else "const void *weights, "
-    state = (", void *state", ", state") if program.states else ("", "")
+    state = state_words(plan)
     for name, parameters, inner in (
         ("quantize", "const float *reals, void *codes", "pj_inputs(reals, codes)"),
         ("dequantize", "const void *codes, float *reals", "pj_outputs(codes, reals)"),
