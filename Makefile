@@ -54,6 +54,8 @@ bench: $(STAMP) ## run each benchmarks/*.py (one: make bench BENCHMARKS=benchmar
 
 bench-compress: $(STAMP) ## measure all of benchmarks/compression and write docs/compression.md: hours, resumable
 	@set -e; for file in $(COMPRESSION); do echo "== $$file"; $(BIN)/python $$file $(ARGS); done
+	$(BIN)/python benchmarks/compression/pruned_resnets.py --forms n-of-m:0.25 --epochs 6 \
+	    --output docs/results/compression/pruned_resnet20_short.json $(ARGS)
 	$(BIN)/python benchmarks/compression/pruned_resnets.py --network resnet56 $(ARGS)
 	$(BIN)/python tools/result_tables.py
 

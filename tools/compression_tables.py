@@ -47,6 +47,26 @@ def trained_forms(record: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def channels_peer(record: dict[str, Any]) -> Iterator[str]:
+    """Channels removed by penjing and by Torch-Pruning."""
+    result = record["results"]
+    epochs = f"{result['epochs']} epoch" + "s" * (result["epochs"] > 1)
+    yield (
+        f"| Tool | What goes | MACs left | Times as fast | Lost without training, in points (95 %) "
+        f"| After {epochs}, in points (95 %) | Against ours (95 %) |"
+    )
+    yield "|---|---|---:|---:|---:|---:|---:|"
+    for r in result["rows"]:
+        after = _drop(r["trained"]["drop"]) if r["trained"] else ""
+        against = _drop(r["trained"]["against_ours"]) if r["trained"] and r["tool"] != "penjing" else ""
+        yield (
+            f"| {r['tool']} | {r['form']} | {100 * r['share']:.1f} % | {r['untrained']['faster']:.2f} "
+            f"| {_drop(r['untrained']['drop'])} | {after} | {against} |"
+        )
+    for r in result["failed"]:
+        yield f"| {r['tool']} | {r['form']} | not to be had |  |  |  | {r['reason']} |"
+
+
 def photographs(record: dict[str, Any]) -> Iterator[str]:
     """Agreement of EfficientNet-Lite0 with its float form."""
     yield "| EfficientNet-Lite0 | Same class as in floats (95 %) | Right class | In floats |"
@@ -72,12 +92,16 @@ def peers(record: dict[str, Any]) -> Iterator[str]:
 
 def coding(record: dict[str, Any]) -> Iterator[str]:
     """Bits a weight on disk, and the speed of decoding."""
-    yield "| Weights of ResNet-20 | Zeros | zstd -19, bits a weight | Coded | Smaller | Decoded in C | In numpy |"
-    yield "|---|---:|---:|---:|---:|---:|---:|"
+    yield (
+        "| Weights of ResNet-20 | Zeros | zstd -19, bits a weight | Coded | Smaller "
+        "| Decoded in C | Loaded | In numpy |"
+    )
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     for r in record["results"]:
         yield (
             f"| {r['form']} | {100 * r['zeros']:.0f} % | {r['zstd_bits']:.2f} | {r['bits']:.2f} "
-            f"| {100 * r['smaller']:.1f} % | {r['c_mb_per_s']:.0f} MB/s | {r['numpy_mb_per_s']:.0f} MB/s |"
+            f"| {100 * r['smaller']:.1f} % | {r['c_mb_per_s']:.0f} MB/s | {r['load_mb_per_s']:.0f} MB/s "
+            f"| {r['numpy_mb_per_s']:.0f} MB/s |"
         )
 
 

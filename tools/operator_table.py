@@ -37,9 +37,9 @@ Made by `tools/operator_table.py` from the files in `src/penjing/ops/`; do not e
 
 {count} operators. *Meaning* is what the file says of itself: the mathematics, then inputs and outputs. *torch* are the
 ATen operators that the torch front end reads, without the prefix `aten.` and the suffix `.default`. *ONNX* are the
-operators that the ONNX front end will read; **it is not there yet**. *Integer form* names the operators of the program
-that it becomes. "Or nothing": it can vanish. A clamp goes into the layer before it, a batch norm into the convolution
-or linear layer before it, and an identity is dropped.
+operators that the ONNX front end reads ([which of their cases](spec/onnx.md)). *Integer form* names the operators of
+the program that it becomes. "Or nothing": it can vanish. A clamp goes into the layer before it, a batch norm into the
+convolution or linear layer before it, and an identity is dropped.
 
 `penjing ops MODEL` tells which of these a model of yours uses, and where it uses others.
 """

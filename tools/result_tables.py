@@ -34,6 +34,8 @@ _NOT_MEASURED = "Not measured in this checkout yet: `python benchmarks/{command}
 _COMMANDS = {
     "models-avx2": "models.py --isa avx2 --output docs/results/models-avx2.json",
     "compression/pruned_resnet20": "compression/pruned_resnets.py",
+    "compression/pruned_resnet20_short": "compression/pruned_resnets.py --forms n-of-m:0.25 --epochs 6 "
+    "--output docs/results/compression/pruned_resnet20_short.json",
     "compression/pruned_resnet56": "compression/pruned_resnets.py --network resnet56",
 }
 
@@ -71,7 +73,9 @@ FIGURES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "small-mnist": ("compression/mnist", compression_tables.mnist),
     "four-bits": ("compression/resnet20_w4a8", compression_tables.four_bits),
     "pruned-resnet20": ("compression/pruned_resnet20", compression_tables.trained_forms),
+    "pruned-resnet20-short": ("compression/pruned_resnet20_short", compression_tables.trained_forms),
     "pruned-resnet56": ("compression/pruned_resnet56", compression_tables.trained_forms),
+    "channels-peer": ("compression/channels_peer", compression_tables.channels_peer),
     "photographs": ("compression/efficientnet_lite0", compression_tables.photographs),
     "quantizers": ("compression/peers", compression_tables.peers),
     "coding": ("compression/coding", compression_tables.coding),

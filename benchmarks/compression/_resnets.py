@@ -1,4 +1,4 @@
-"""The road of `pruned_resnets.py`: options, trainings with a teacher, programs, measurements."""
+"""What the scripts for smaller ResNets share: the network and its data, trainings with a teacher, measurements."""
 
 import argparse
 import sys
@@ -14,9 +14,8 @@ from torch import nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from _forms import Form, layers, pruned, pruning
+from _forms import Form, pruned
 
-from _record import RESULTS, load_average, parser, table, write_record
 from _subjects import BATCH, CALIBRATION_SAMPLES, Subject, library_model
 from penjing import api
 from penjing.core import knobs
@@ -25,6 +24,7 @@ from penjing.measure.intervals import accuracy_interval, paired_drop
 from penjing.measure.timing import ratio, time_interleaved
 from penjing.program.cost import total_macs
 from penjing.recipe.graph_file import SavedGraph, load_graph, save_graph
+from penjing.runtime.model import Model
 from penjing.train.augment import crop_and_flip
 from penjing.train.batch_norm import reestimate_batch_norm
 from penjing.train.checkpoint import digest_state
@@ -36,14 +36,9 @@ from penjing.train.precision import Precision
 from penjing.zoo import catalog, data, weights
 from penjing.zoo.data import Dataset
 
-UNFINISHED = 75
+UNFINISHED = 75  # the exit status of a script that has done as many epochs as it was to do in one call
 PRECISION: Precision = "bfloat16"
 TEACHER_SHARE = 0.7
-NOTES = (
-    "accuracy: compiled integer programs on the test images; drops are paired with the given float network",
-    "speed: batch 1, one thread, codes in and out, processor time, interleaved rounds of at least 10 ms",
-    "CIFAR-10 (JPEG) is CIFAR-10 re-encoded with loss: its figures lie some points under the literature's",
-)
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Plan:
 
 
 PLANS = {
-    "resnet20": Plan("ResNet-20", "n-of-m:0.25,blocks:0.2,channels:0.44", 40, 0),
+    "resnet20": Plan("ResNet-20", "n-of-m:0.25,gradual-blocks:0.2,channels:0.44", 45, 0),
     "resnet56": Plan("ResNet-56", "n-of-m:0.25,n-of-m:0.125", 20, 20),
 }
 
@@ -84,62 +79,41 @@ class Work:
         """The images that statistics and ranges come from."""
         return self.batches(self.calibration_images)
 
+    def right(self, run: Callable[[np.ndarray], np.ndarray | tuple[np.ndarray, ...]]) -> np.ndarray:
+        """Which of the test images `run` gets right; it takes normalised images."""
+        name = self.options.network
+        return Subject(name, PLANS[name].title, "", self.module, self.dataset).right(run, self.test_images)
+
+    def right_before(self) -> np.ndarray:
+        """Likewise for the given network in floats."""
+        with torch.inference_mode():
+            return self.right(lambda x: self.module(torch.from_numpy(x)).numpy())
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """A network as a compiled integer program."""
+
+    program: Graph
+    tray: bytes
+    model: Model
+
 
 class EnoughForNow(KeyboardInterrupt):
     """As many epochs as one call was to do; `fit` saves its state as it does on Ctrl-C."""
 
 
-def run(name: str, description: str | None) -> None:
-    """The whole of the script `name`."""
-    options, asked = _options(name, description)
-    load = load_average()
-    torch.set_num_threads(1)
-    forms = [Form.parse(text) for text in options.forms.split(",") if text]
-    try:
-        work = _work(options)
-        graphs = _trained_forms(forms, work)
-    except EnoughForNow:
-        sys.exit(UNFINISHED)
-    if options.train_only:
-        return
-    result = _result(graphs, work)
-    print(_shown(result))
-    if options.output is not None:
-        write_record(options.output, name, result, NOTES, load, asked)
-
-
-def _options(name: str, description: str | None) -> tuple[argparse.Namespace, str]:
-    """The options, and those that decide what is measured, as they are given."""
-    found = parser(name, description)
-    found.set_defaults(output=None)
-    found.add_argument("--network", choices=tuple(PLANS), default="resnet20")
-    found.add_argument(
-        "--forms", help="what is made of the network, joined by commas; an empty word: the baseline alone"
-    )
-    found.add_argument("--epochs", type=int)
+def add_training_options(found: argparse.ArgumentParser) -> None:
+    """The options of `trained`, except for the number of epochs."""
     found.add_argument("--rate", type=float, default=0.05, help="highest learning rate")
     found.add_argument("--seed", type=int, default=0)
-    found.add_argument("--no-baseline", dest="baseline", action="store_false", help="leave out the dense network")
     found.add_argument("--device", default="cpu", help="where networks are trained, as torch names it")
-    found.add_argument("--train-only", action="store_true", help="measure nothing")
     found.add_argument("--stop-after", type=int, default=0, help="epochs after which to end, to be called again")
     found.add_argument("--quick", action="store_true", help="try the road on a few images; writes only to an --output")
-    options = found.parse_args()
-    plan = PLANS[options.network]
-    options.forms = plan.forms if options.forms is None else options.forms
-    options.epochs = options.epochs or plan.epochs
-    asked = (
-        f"--network {options.network} --forms {options.forms} --epochs {options.epochs} --rate {options.rate} "
-        f"--seed {options.seed}" + ("" if options.baseline else " --no-baseline")
-    )
-    if options.quick:
-        options.epochs, options.stop_after, options.baseline = 1, 0, False
-    elif options.output is None:
-        options.output = RESULTS / "compression" / f"pruned_{options.network}.json"
-    return options, asked
 
 
-def _work(options: argparse.Namespace) -> Work:
+def work_of(options: argparse.Namespace) -> Work:
+    """What the options ask for; a network without weights in the data folder is trained now."""
     dataset = data.load("cifar10")
     if options.quick:
         dataset = replace(
@@ -179,18 +153,11 @@ def _given(dataset: Dataset, options: argparse.Namespace) -> nn.Module:
     return module.cpu()
 
 
-def _trained_forms(forms: list[Form], work: Work) -> dict[str, Graph]:
-    graphs = {"given": work.given}
-    for form in forms:
-        hook = pruning(form, work.given, work.calibration()) if form.is_gradual else None
-        graphs[str(form)] = _trained(work.given if hook else _pruned(form, work), hook, str(form), work)
-    if work.options.baseline:
-        graphs["dense, trained further"] = _trained(work.given, None, "dense", work)
-    return graphs
+def untrained(form: Form, work: Work) -> Graph:
+    """In a form that is made in one shot, before it is trained.
 
-
-def _pruned(form: Form, work: Work) -> Graph:
-    """Kept beside the checkpoints: another machine may round otherwise, and its training could not be taken up here."""
+    Kept beside the checkpoints: another machine may round otherwise, and its training could not be taken up here.
+    """
     if work.options.quick:
         return pruned(form, work.given, work.calibration())
     path = _folder() / f"{work.options.network}-{digest_state(work.module)[:8]}-{form.kind}-{form.share:g}.graph"
@@ -201,7 +168,7 @@ def _pruned(form: Form, work: Work) -> Graph:
     return graph
 
 
-def _trained(graph: Graph, hook: GradualPruning | None, form: str, work: Work) -> Graph:
+def trained(graph: Graph, hook: GradualPruning | None, form: str, work: Work) -> Graph:
     """`graph` after training, its zeros where they were, with batch norms measured on images as they are."""
     options = work.options
     student = trainable(graph, batch_norm="train").to(options.device)
@@ -254,73 +221,42 @@ def _reporter(name: str, options: argparse.Namespace) -> Callable[[Progress], No
     return report
 
 
-def _result(graphs: Mapping[str, Graph], work: Work) -> dict[str, Any]:
-    programs = {name: api.lower(api.quantize(graph, work.calibration())) for name, graph in graphs.items()}
-    before, rows = _measured(programs, work)
-    return {
-        "network": PLANS[work.options.network].title,
-        "dataset": work.dataset.name,
-        "images": work.test_images,
-        "epochs": work.options.epochs,
-        "float": before,
-        "rows": rows,
-        "layers": {name: layers(graph) for name, graph in graphs.items()},
-    }
+def built(graph: Graph, work: Work) -> Built:
+    """Quantized, lowered and compiled; it answers as its definition says."""
+    program = api.lower(api.quantize(graph, work.calibration()))
+    tray = api.build(program, api.BuildOptions(with_source=False))
+    model = library_model(tray)
+    if model.self_test() != 0:
+        raise SystemExit(f"{graph.name}: a library differs from its definition")
+    return Built(program, tray, model)
 
 
-def _measured(programs: Mapping[str, Graph], work: Work) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Accuracy of the float network; accuracies and times of compiled programs."""
-    network = work.options.network
-    subject = Subject(network, PLANS[network].title, "", work.module, work.dataset)
-    with torch.inference_mode():
-        before = subject.right(lambda x: work.module(torch.from_numpy(x)).numpy(), work.test_images)
-    trays = {name: api.build(program, api.BuildOptions(with_source=False)) for name, program in programs.items()}
-    models = {name: library_model(tray) for name, tray in trays.items()}
-    for name, model in models.items():
-        if model.self_test() != 0:
-            raise SystemExit(f"{name}: the library differs from its definition")
-    bound = {name: model.bind() for name, model in models.items()}
+def measured(networks: Mapping[str, Built], before: np.ndarray, work: Work) -> list[dict[str, Any]]:
+    """Accuracies, paired with `before`, and times, all in one run; times are compared with the network "given"."""
+    bound = {name: one.model.bind() for name, one in networks.items()}
     calls = {name: one.run for name, one in bound.items()}
     timings = time_interleaved(calls, rounds=work.rounds, min_time_ms=10, clock=time.process_time_ns)
     rows = []
-    for name, model in models.items():
-        right = subject.right(model.run, work.test_images)
+    for name, one in networks.items():
+        right = work.right(one.model.run)
         drop = paired_drop(before, right)
-        codes = [c.array for c in programs[name].constants.values() if c.array.dtype == np.int8]
+        codes = [c.array for c in one.program.constants.values() if c.array.dtype == np.int8]
         rows.append(
             {
                 "form": name,
-                "accuracy": _interval(right),
+                "accuracy": interval(right),
                 "drop": {"value": drop.drop, "low": drop.low, "high": drop.high, "p_value": drop.p_value},
                 "median_us": timings[name].median_us,
                 "faster": ratio(timings["given"], timings[name]),
-                "tray_bytes": len(trays[name]),
+                "tray_bytes": len(one.tray),
                 "zeros": sum(int((array == 0).sum()) for array in codes) / sum(array.size for array in codes),
-                "macs": total_macs(programs[name]),
+                "macs": total_macs(one.program),
             }
         )
-    return _interval(before), rows
+    return rows
 
 
-def _interval(right: np.ndarray) -> dict[str, float]:
+def interval(right: np.ndarray) -> dict[str, float]:
+    """The share of images that are right, with its 95 % interval."""
     found = accuracy_interval(int(right.sum()), len(right))
     return {"accuracy": found.value, "low": found.low, "high": found.high}
-
-
-def _shown(result: Mapping[str, Any]) -> str:
-    floats = f"{result['network']}, float {100 * result['float']['accuracy']:.2f} %, then w8a8"
-    return "\n" + table(
-        (floats, "accuracy", "drop", "us", "faster", "zeros", "MMAC"),
-        [
-            (
-                row["form"],
-                f"{100 * row['accuracy']['accuracy']:.2f} %",
-                "{value:+.2f} ({low:+.2f} .. {high:+.2f})".format(**{k: 100 * v for k, v in row["drop"].items()}),
-                f"{row['median_us']:.1f}",
-                f"{row['faster']:.2f}x",
-                f"{100 * row['zeros']:.1f} %",
-                f"{row['macs'] / 1e6:.1f}",
-            )
-            for row in result["rows"]
-        ],
-    )

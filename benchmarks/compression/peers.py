@@ -7,8 +7,6 @@ best: each of its settings below is tried, and all are in the table. Forms that 
 Writes docs/results/compression/peers.json.
 """
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from _peer import made_by
+
 from _record import RESULTS, load_average, parser, table, write_record
 from _subjects import BATCH, CALIBRATION_SAMPLES, library_model
-from engines.environments import SetupFailed, engines_folder, environment, worker_environment
+from engines.environments import engines_folder
 from engines.subjects import to_onnx
 from penjing import api
 from penjing.measure.correct import correct
@@ -27,7 +28,6 @@ from penjing.measure.intervals import accuracy_interval, paired_drop
 from penjing.zoo import data, weights
 
 TOOLS = ("onnxruntime", "nncf", "torchao", "aimet")
-HERE = Path(__file__).resolve().parent / "peers"
 QUICK_IMAGES = 500
 NOTES = (
     f"post-training, {CALIBRATION_SAMPLES} calibration images of the training part (seed 0), no labels",
@@ -89,22 +89,9 @@ def _ours(folder: Path, module: torch.nn.Module, x: np.ndarray, y: np.ndarray) -
 def _forms(tool: str, folder: Path) -> dict[str, Any]:
     """Form -> {"classes": array} or {"failed": reason}."""
     output = folder / tool
-    output.mkdir(exist_ok=True)
-    try:
-        python = environment(HERE / tool, "requirements.txt", "constraints.txt")
-    except SetupFailed as error:
-        return {"*": {"failed": f"it cannot be installed: {error}"}}
-    print(f"quantizing with {tool}", flush=True)
-    command = [str(python), str(HERE / tool / "quantize.py"), str(folder), str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, env=worker_environment(python), check=False)
-    report = output / "forms.json"
-    if done.returncode or not report.is_file():
-        said = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
-        return {"*": {"failed": said[0]}}
-    forms: dict[str, Any] = json.loads(report.read_text())
     return {
         name: {"classes": np.load(output / made["classes"])} if "classes" in made else made
-        for name, made in forms.items()
+        for name, made in made_by(tool, "quantize.py", folder, output).items()
     }
 
 

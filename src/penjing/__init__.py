@@ -13,7 +13,21 @@ from typing import TYPE_CHECKING, Any
 from penjing.core import version
 
 if TYPE_CHECKING:
-    from penjing.api import BuildOptions, Port, apply, build, capture, clean, lower, prune, quantize, save, trainable
+    from penjing.api import (
+        BuildOptions,
+        Port,
+        apply,
+        build,
+        capture,
+        capture_onnx,
+        clean,
+        export_onnx,
+        lower,
+        prune,
+        quantize,
+        save,
+        trainable,
+    )
     from penjing.core.errors import PenjingError
     from penjing.ir.graph import Graph
     from penjing.recipe.data import Data
@@ -36,7 +50,9 @@ __all__ = [
     "apply",
     "build",
     "capture",
+    "capture_onnx",
     "clean",
+    "export_onnx",
     "load",
     "load_graph",
     "load_recipe",

@@ -1,6 +1,7 @@
 """The stages wired together; every algorithm lives in its own package.
 
 graph = capture(module, example)            torch module -> Graph, checked against its source
+    or graph = capture_onnx(path).graph     ONNX file -> Graph, and its ranges where it is quantized
 graph = prune(graph, ratio=0.5)             optional
 graph = quantize(graph, batches)            w8a8 by calibration
     or graph = apply(recipe, graph, data).graph    all of it by a recipe
@@ -22,20 +23,24 @@ from penjing.bundle.pack import LibraryParts, TrayParts, VariantParts, pack_tray
 from penjing.bundle.schema import Accuracy, InputSpec, OutputSpec
 from penjing.compress.observe import Batch
 from penjing.compress.prune.prune_magnitude import PruneMagnitude
-from penjing.compress.quantize.calibrate import calibrate
+from penjing.compress.quantize.calibrate import Ranges, calibrate, observed_values
+from penjing.compress.quantize.calibrate import symmetric as around_zero
+from penjing.compress.quantize.carry_states import CarryStates, shared_ranges
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
 from penjing.core.errors import InvalidInput
+from penjing.core.files import refuse_to_overwrite, write_atomically
 from penjing.core.port import Port
 from penjing.core.targets import HOST, find_target
 from penjing.emit.c.emit import Emitted, emit_c
+from penjing.emit.onnx.emit import emit_onnx
 from penjing.ir.graph import Graph
 from penjing.ir.passes import run_passes
 from penjing.ir.text import print_graph
 from penjing.ir.types import Type
 from penjing.program.cost import total_macs
-from penjing.program.interpret import interpret
+from penjing.program.interpret import interpret_samples
 from penjing.program.lower import lower
 from penjing.program.plan import plan
 from penjing.program.symbols import ABI
@@ -56,6 +61,7 @@ from penjing.vector.tiles import Tiles
 if TYPE_CHECKING:
     import torch
 
+    from penjing.frontends.onnx.capture import Captured
     from penjing.train.module import TrainableGraph
 
 __all__ = [
@@ -70,7 +76,9 @@ __all__ = [
     "autotune",
     "build",
     "capture",
+    "capture_onnx",
     "clean",
+    "export_onnx",
     "load",
     "load_graph",
     "lower",
@@ -88,6 +96,15 @@ def capture(module: "torch.nn.Module", example: Any, *, name: str | None = None)
     from penjing.frontends.torch_export import capture as capture_torch
 
     return capture_torch(module, example, name=name)
+
+
+def capture_onnx(
+    path: str | os.PathLike[str], *, name: str | None = None, shapes: Mapping[str, Sequence[int]] | None = None
+) -> "Captured":
+    """Import an ONNX file. See `penjing.frontends.onnx.capture.capture`."""
+    from penjing.frontends.onnx.capture import capture as capture_file
+
+    return capture_file(Path(path), name=name, shapes=shapes)
 
 
 def trainable(graph: Graph, *, keep_zeros: bool = True) -> "TrainableGraph":
@@ -118,7 +135,10 @@ def quantize(
     batches: Iterable[Batch],
     *,
     observer: ObserverKind = "mse",
+    symmetric: bool = False,
+    carry: Mapping[str, str] | None = None,
     progress: Callable[[int], None] | None = None,
+    known: Mapping[str, tuple[float, float]] | None = None,
 ) -> Graph:
     """Static 8-bit quantization of weights and activations (量化), after cleaning.
 
@@ -126,11 +146,22 @@ def quantize(
         graph: a float graph.
         batches: calibration inputs, float32 (N, ...), normalised as in training.
         observer: how ranges are chosen: 'min-max', 'mse', 'percentile' or 'entropy'.
+        symmetric: ranges around zero, as TensorRT needs them; they are coarser wherever values are not.
+        carry: input -> the output that the next call reads in its place: a state of the model, which stays inside.
         progress: called with the number of calibration samples seen so far.
+        known: activation -> (low, high), such as `Captured.ranges` of a quantized ONNX model. The graph is not cleaned
+            then, and where all ranges are known no batch is looked at.
     """
-    cleaned = clean(graph)
-    ranges = calibrate(cleaned, batches, observer, progress)
-    return run_passes(cleaned, [QuantizeStatic(ranges)])[0]
+    graph = graph if known is not None else clean(graph)
+    ranges = Ranges(dict(known or {}), 0)
+    if not set(observed_values(graph)) <= ranges.ranges.keys():
+        seen = calibrate(graph, batches, observer, progress)
+        ranges = Ranges({**seen.ranges, **ranges.ranges}, seen.samples)
+    ranges = around_zero(ranges) if symmetric else ranges
+    if not carry:
+        return run_passes(graph, [QuantizeStatic(ranges)])[0]
+    ranges = shared_ranges(graph, ranges, carry)
+    return run_passes(graph, [QuantizeStatic(ranges), CarryStates(carry)])[0]
 
 
 def apply(
@@ -247,6 +278,7 @@ def assemble(
         weights={name: constant.array for name, constant in program.constants.items()},
         golden=_golden(program, options.golden_inputs),
         arena_bytes=memory.arena_bytes,
+        session_bytes=memory.session_bytes,
         weights_bytes=memory.weights_bytes,
         macs=total_macs(program),
         n_ops=len(program.nodes),
@@ -276,11 +308,52 @@ def save(tray: bytes, path: str | os.PathLike[str], *, force: bool = False) -> N
     save_tray(tray, path, force=force)
 
 
+def export_onnx(
+    graph: Graph,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    opset: int | None = None,
+    int4: bool = False,
+    tensorrt: bool = False,
+    force: bool = False,
+) -> bytes:
+    """The bytes of an ONNX model of a graph that is not lowered; written to `path` too where one is given.
+
+    A float graph is written as it is; in a quantized one, QuantizeLinear and DequantizeLinear stand where the program
+    rounds.
+
+    Args:
+        graph: from `capture`, `clean`, `quantize` or `apply`.
+        path: the file, written whole or not at all; an existing one is replaced only with `force`.
+        opset: 17 to 21; 17 where nothing asks for more.
+        int4: store weights whose codes are -7..7 in four bits.
+        tensorrt: codes as TensorRT wants them; the graph needs symmetric ranges.
+        force: replace an existing file.
+
+    Raises:
+        InvalidInput, InvalidGraph, UnsupportedOp, QuantizationError: what cannot be written so, and why.
+        MissingDependency: onnx is not installed.
+        OutputExists, WriteFailed: of the file.
+    """
+    if path is not None:
+        refuse_to_overwrite(Path(path), force=force)
+    data = emit_onnx(graph, opset=opset, int4=int4, tensorrt=tensorrt)
+    if path is not None:
+        write_atomically(Path(path), data, force=force)
+    return data
+
+
 def emit(prepared: Prepared, *, standalone: bool) -> Emitted:
-    """The C sources of a prepared program."""
-    weights = prepared.weights.tobytes()
-    isas, threads = prepared.target.isas, prepared.threads
-    return emit_c(prepared.program, prepared.plan, weights, standalone=standalone, isas=isas, threads=threads)
+    """The C sources of a prepared program; a library without its weights can decode those of the tray."""
+    return emit_c(
+        prepared.program,
+        prepared.plan,
+        prepared.weights.tobytes(),
+        standalone=standalone,
+        decoder=not standalone,
+        isas=prepared.target.isas,
+        threads=prepared.threads,
+    )
 
 
 def library_sources(emitted: Emitted, prepared: Prepared, *, standalone: bool) -> dict[str, str | bytes]:
@@ -325,7 +398,7 @@ def _golden(program: Graph, real_inputs: Sequence[np.ndarray], generated_samples
         if real_inputs:
             parts.insert(0, to_codes(real_inputs[i], type_.quant.scale, type_.quant.zero_point))
         columns.append(np.concatenate(parts))
-    return Golden(tuple(columns), interpret(program, *columns))
+    return Golden(tuple(columns), interpret_samples(program, *columns))
 
 
 def _input_specs(program: Graph, ports: Sequence[Port]) -> tuple[InputSpec, ...]:

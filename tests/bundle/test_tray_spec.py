@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from penjing.bundle import Limits, OutputSpec, Tray
-from penjing.bundle.coding import models, tensors
+from penjing.bundle.coding import head, models
 from penjing.bundle.manifest_rules import ADDRESS_DIGITS
 from penjing.bundle.names import MAX_LINE
 from penjing.bundle.pack import pack_tray, save_tray
@@ -39,8 +39,8 @@ def test_the_numbers_of_a_pack_are_those_of_the_coder(spec):
     flat = " ".join(spec.split())
     assert ", ".join(map(str, models.EXP2)) in flat
     assert ", ".join(map(str, models.GRID)) in flat
-    assert f"u16, 1 to {tensors.MAX_LANES}. All tensors together have at most {tensors.BYTES_PER_LANE} bytes" in flat
-    assert f"u8, at most {tensors.MAX_MODELS};" in flat
+    assert f"u16, 1 to {head.MAX_LANES}. All tensors together have at most {head.BYTES_PER_LANE} bytes" in flat
+    assert f"u8, at most {head.MAX_MODELS};" in flat
     assert f"k <= {models.MOST_LISTED}" in flat
     assert f"of at most {MAX_TEXT_BYTES >> 20} MiB of UTF-8 text" in flat
     assert f"the first {ADDRESS_DIGITS} digits of its `sha256`" in flat

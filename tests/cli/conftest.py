@@ -157,6 +157,20 @@ def refused(penjing, place) -> Callable[..., Outcome]:
     return run
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 KiB, which only root can mount."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, hidden ones too, but for what Python caches."""
     files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)

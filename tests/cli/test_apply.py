@@ -107,7 +107,9 @@ def test_an_interrupted_training_keeps_its_state_and_nothing_else(penjing, place
 
     command = ("apply", recipe, NET, "--train", "tested.npz", "--checkpoint", "states")
     monkeypatch.setattr(Phases, "reached", until_step_3)
-    assert penjing(*command, "-o", "a.graph").code == 130
+    told = penjing(*command, "-o", "a.graph")
+    assert told.code == 130
+    assert "note: the same command goes on where it was" in told.err
     assert [file.name for file in (place / "states").iterdir()] == ["step-2-fine-tune.checkpoint"]
     assert not (place / "a.graph").exists()
     monkeypatch.setattr(Phases, "reached", reached)
@@ -138,6 +140,11 @@ def test_a_graph_is_shown(penjing, place, pruned):
         (("share", NET, "--entries", "{fc.weight: 4}"), "share-weights", {"entries": "{'fc.weight': 4}"}),
         (("low-rank", NET, "--budget", "0.5"), "low-rank", {"budget": "0.5"}),
         (
+            ("low-rank", NET, "--budget", "0.5", "--layers", "conv.weight, fc.weight"),
+            "low-rank",
+            {"budget": "0.5", "layers": "['conv.weight', 'fc.weight']"},
+        ),
+        (
             ("shrink-kernels", NET, "--layers", "[conv.weight]", "--calibrate", "samples.npy"),
             "shrink-kernels",
             {"layers": "['conv.weight']"},
@@ -154,6 +161,13 @@ def test_a_verb_takes_the_options_of_its_step(penjing, place, graphs, arguments,
     assert told.code == 0, told.err
     (done,) = load_graph("after.graph").record.steps
     assert (done.step, dict(done.options)) == (step, options)
+
+
+def test_a_step_that_changes_nothing_says_why(penjing, place, graphs):
+    assert "- merge-layers: nothing was changed: there was no place for it" in penjing("merge-layers", NET).out
+    told = penjing("prune", NET, "--pattern", "channels", "--ratio", "0.01")
+    assert "- prune-channels: nothing was changed: " in told.out
+    assert "conv.weight: 4 channels are not more" in told.out
 
 
 def test_a_network_is_taught_by_the_one_before_it(penjing, place, graphs):
@@ -188,8 +202,16 @@ def test_nothing_is_written_over(penjing, place, graphs, refused):
         (("apply", "range.yaml", NET, "--train", "tested.npz"), "PruningError", "range.yaml, line 3, step 2"),
         (("prune", NET), "InvalidInput", "--ratio"),
         (("share", NET, "--entries", "some"), "InvalidInput", "at   --entries"),
+        (("share", NET, "--entries", "{conv.weight: 200}"), "InvalidInput", "larger than the tensor of 36 weights"),
+        (("apply", "group.yaml", NET), "QuantizationError", "groups of 7 do not divide"),
+        (("prune", NET, "--ratio", "0.99", "--scope", "global"), "PruningError", "removes all 768 weights"),
         (("distil", NET, "--train", "tested.npz", "--teacher", "small.graph"), "InvalidInput", "holds integers"),
         (("distil", NET), "InvalidInput", "--train"),
+        (("distil", NET, "--train", "tested.npz", "--temperature", "0.5"), "InvalidInput", "at   penjing distil"),
+        (("prune", NET, "--pattern", "16x4"), "InvalidInput", "--pattern 16x4"),
+        (("prune", NET, "--pattern", "channels"), "InvalidInput", "needs a ratio"),
+        (("prune", NET, "--pattern", "20:16"), "PruningError", "20 of every 16"),
+        (("prune", NET, "--pattern", "2:16", "--scope", "global"), "InvalidInput", "each layer"),
         (("prune", NET, "--ratio", "1"), "PruningError", "must lie in [0, 1)"),
         (("prune", NET, "--ratio", "0.5", "--scope", "world"), "InvalidInput", "layer | global, not 'world'"),
         (("prune", NET, "--ratio", "0.5", "--pattern", "stripes"), "InvalidInput", "no pattern 'stripes'"),
@@ -209,6 +231,7 @@ def test_nothing_is_written_over(penjing, place, graphs, refused):
 )
 def test_what_cannot_be_is_refused_before_any_work(place, graphs, recipe, refused, arguments, error, what):
     (place / "bad.yaml").write_text("steps:\n- prune-magnitude: {raito: 0.5}\n")
+    (place / "group.yaml").write_text("steps: [{round-weights: {group: 7}}]")
     (place / "late.yaml").write_text("steps: [quantize, {prune-magnitude: {ratio: 0.5}}]")
     (place / "range.yaml").write_text("steps:\n- fine-tune\n- prune-magnitude: {ratio: 1.5}\n")
     (place / "cut.graph").write_bytes((place / NET).read_bytes()[:999])

@@ -57,6 +57,11 @@ def test_examples_use_options_that_exist(penjing, command):
         assert {word for word in arguments if word.startswith("-")} <= known
 
 
+def test_the_help_of_a_verb_shows_defaults_and_examples_of_values(penjing):
+    assert "[default: 4.0]" in penjing("distil", "--help").out
+    assert "'{fc1.weight: 32}'" in penjing("low-rank", "--help").out
+
+
 def test_the_version_is_one_line(penjing):
     from penjing import __version__
 

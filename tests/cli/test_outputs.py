@@ -27,20 +27,6 @@ def no_work(monkeypatch):
     monkeypatch.setattr("penjing.cli.demo.make", fail)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 64 KiB, which only root can mount."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("name", ["edgecnn.tray", "digit.png"])
 def test_the_demo_refuses_existing_files_before_any_work(refused, place, no_work, name):
     (place / "old").mkdir()

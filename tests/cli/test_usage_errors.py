@@ -23,6 +23,13 @@ def test_wrong_usage_is_told_in_one_sentence(refused, case):
     assert told.err.splitlines()[1] == f"  try  {command} --help"
 
 
+def test_an_option_without_its_value_names_the_command(penjing):
+    told = penjing("share", "net.graph", "--entries")
+    assert told.code == 2
+    assert "'--entries'" in told.err
+    assert "try  penjing share --help" in told.err
+
+
 def test_wrong_usage_as_json_names_the_command(penjing):
     found = penjing("run", "--json").json()
     assert found["where"] == "penjing run"

@@ -6,7 +6,7 @@ import pytest
 from penjing.compress.quantize.equalize_layers import EqualizeLayers
 from penjing.compress.quantize.round_weights import RoundWeights
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
-from penjing.core.errors import InvalidInput, QuantizationError
+from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph
 from penjing.ir.passes import PassResult, run_passes
 from penjing.ir.types import Constant
@@ -224,7 +224,7 @@ def test_a_number_that_is_none_is_refused(name):
     spoilt = graph.constants[name].array.copy()
     spoilt[0] = np.nan
     graph.set_constant(name, Constant(spoilt))
-    with pytest.raises(QuantizationError, match="NaN"):
+    with pytest.raises(InvalidInput, match="NaN"):
         EqualizeLayers().run(graph)
 
 

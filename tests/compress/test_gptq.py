@@ -189,5 +189,5 @@ def test_options_that_do_not_fit_are_refused(seen):
         Gptq(inputs_of(np.ones((12, 12))), damping=1e-300).run(linear(np.eye(12, dtype=np.float32)))
     spoilt = graph.copy()
     spoilt.set_constant("fc.weight", Constant(np.full_like(graph.constants["fc.weight"].array, np.nan)))
-    with pytest.raises(QuantizationError, match="NaN"):
+    with pytest.raises(InvalidInput, match="NaN"):
         Gptq(inputs).run(spoilt)

@@ -138,14 +138,21 @@ def test_a_budget_is_kept_and_used(budget, form, multiple):
     graph = network("conv2d")
     _, log = factor(graph, budget=budget, form=form, multiple=multiple)
     if not log.changed:
+        assert re.search(r"rank .* needs \d+ ", log.declined[0].text)
         return
     whole, spent = map(int, re.findall(r"(\d+) -> (\d+) MACs", log.changed[0].text)[0])
     inner = {int(n) for n in log.changed[0].text.split(":")[0].removeprefix("rank ").split(" x ")}
     assert all(n % multiple == 0 or n in (10, 14) for n in inner)
+    assert spent <= budget * whole
     if min(inner) > multiple:
-        assert spent <= budget * whole
         # one step more in every rank would be beyond
         assert spent * (1 + multiple / min(inner)) ** 2 * 1.4 > budget * whole
+
+
+def test_a_budget_that_no_rank_meets_leaves_the_layer_and_says_so():
+    _, log = factor(network("linear"), budget=0.01)
+    assert not log.changed
+    assert log.declined[0].text == "rank 1, the smallest, needs 44 of 480 MACs: more than the budget"
 
 
 def test_energy_chooses_the_smallest_rank_that_keeps_it_and_multiples_round_up():

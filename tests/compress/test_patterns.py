@@ -17,8 +17,9 @@ from penjing.compress.prune.patterns import (
     from_rows,
     kept_energy,
     n_of_m_mask,
+    parse_pattern,
 )
-from penjing.core.errors import InvalidInput, PruningError
+from penjing.core.errors import InvalidInput, PenjingError, PruningError
 
 SHAPES = st.one_of(
     st.tuples(st.integers(1, 6), st.integers(1, 40)),
@@ -119,6 +120,37 @@ def test_kept_energy_is_a_share_of_the_sum_of_squares():
 def test_patterns_that_keep_nothing_or_do_not_exist_are_refused(make):
     with pytest.raises(PruningError):
         make()
+
+
+@pytest.mark.parametrize(
+    ("text", "ratio", "pattern"),
+    [
+        ("4:16", None, NOfM(4, 16)),
+        ("16x4", 0.7, Blocks(0.7)),
+        ("8x1", 0.5, Blocks(0.5, 8, 1)),
+        ("unstructured", 0.9, Anywhere(0.9)),
+        *((text, 0.5, None) for text in ("", "stripes", "4:", "4:16 ", "4x", "-4:16", "4:16x4", "12345:3", "4：16")),
+    ],
+)
+def test_text_names_a_pattern(text, ratio, pattern):
+    assert parse_pattern(text, ratio) == pattern
+
+
+@pytest.mark.parametrize(
+    ("text", "ratio", "what"),
+    [
+        ("4:16", 0.5, "says how many"),
+        ("16x4", None, "needs a ratio"),
+        ("unstructured", None, "needs a ratio"),
+        ("0:16", None, "cannot stay"),
+        ("0x4", 0.5, "do not exist"),
+        ("16x4", 1.0, "must lie in"),
+        ("unstructured", float("nan"), "must lie in"),
+    ],
+)
+def test_text_for_a_pattern_that_cannot_be_is_refused(text, ratio, what):
+    with pytest.raises(PenjingError, match=what):
+        parse_pattern(text, ratio)
 
 
 @pytest.mark.parametrize("pattern", [NOfM(2, 4), Blocks(0.5), Anywhere(0.5)])

@@ -215,6 +215,6 @@ def test_a_weight_that_is_no_number_is_named(bad):
     spoilt = graph.constants["fc.weight"].array.copy()
     spoilt[0, 0] = bad
     graph.set_constant("fc.weight", Constant(spoilt))
-    with pytest.raises(QuantizationError, match="NaN or infinite") as caught:
+    with pytest.raises(InvalidInput, match="NaN or infinite") as caught:
         rounded(graph, bits=4)
     assert caught.value.where == "fc.weight"

@@ -173,7 +173,7 @@ def test_options_and_weights_that_do_not_fit_are_refused(cls):
         with pytest.raises(InvalidInput):
             run_passes(graph, [cls(**options)])
     graph.set_constant("a.weight", Constant(np.full((4, 3), np.inf, np.float32)))
-    with pytest.raises(InvalidInput, match="NaN or infinity"):
+    with pytest.raises(InvalidInput, match="NaN or infinite"):
         cls().run(graph)
 
 

@@ -62,7 +62,9 @@ def python_blocks(blocks):
     return lambda name: [block.text for block in blocks(f"docs/howto/{name}.md") if block.language == "python"]
 
 
-@pytest.mark.parametrize("name", ["adding-an-operator", "adding-a-pass", "adding-a-target", "pruning-channels"])
+@pytest.mark.parametrize(
+    "name", ["adding-an-operator", "adding-a-pass", "adding-a-target", "pruning-channels", "exporting-onnx"]
+)
 def test_a_howto_fits_on_about_one_screen(root, name):
     assert len((root / f"docs/howto/{name}.md").read_text(encoding="utf-8").splitlines()) <= LINES_OF_A_SCREEN
 
@@ -98,6 +100,12 @@ def test_the_pass_of_the_howto_changes_what_the_page_shows(run_page):
 def test_the_page_on_pruning_channels_prints_what_it_shows(run_page):
     names = run_page("docs/howto/pruning-channels.md").names
     assert names["small"].constants["4.weight.folded"].array.shape == (32, 32, 3, 3)
+
+
+def test_the_page_on_onnx_prints_what_it_shows(run_page):
+    pytest.importorskip("onnxruntime", reason="the page runs a file in ONNX Runtime")
+    names = run_page("docs/howto/exporting-onnx.md").names
+    np.testing.assert_allclose(names["theirs"], names["ours"], rtol=0, atol=1e-6)
 
 
 @pytest.fixture

@@ -101,7 +101,9 @@ def shown(tables, tmp_path):
     """What stands in a place, given the record of its file."""
 
     def make(name: str, record: dict[str, Any]) -> str:
-        (tmp_path / f"{tables.FIGURES[name][0]}.json").write_text(json.dumps(record))
+        path = tmp_path / f"{tables.FIGURES[name][0]}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(record))
         return tables.filled(PAGE.format(name=name))
 
     return make
@@ -226,3 +228,19 @@ def test_zeros_are_told_by_their_gain(shown):
     assert "| 75 % zeros, 4:16 | 75 % | 250 us | 0.80x |" in shown("sparse", record)
     text = shown("sparse-line", record)
     assert "Net takes 200 us dense, 250 us with 75 % zeros, 4:16 (0.80x); codes in and out." in text
+
+
+def test_channels_that_were_not_trained_have_no_figure_for_it(shown):
+    loss = {"value": 0.02, "low": 0.01, "high": 0.03, "p_value": 0.001}
+    row = {"tool": "tool", "share": 0.491, "untrained": {"drop": loss, "faster": 1.5}, "trained": None}
+    gain = {**loss, "value": -0.01, "low": -0.02, "high": 0.0}
+    rows = [{**row, "form": "a", "trained": {"drop": loss, "against_ours": gain}}, {**row, "form": "b"}]
+    failed = [{"tool": "tool", "form": "c", "reason": "the reason"}]
+    text = shown("channels-peer", {"results": {"epochs": 1, "rows": rows, "failed": failed}})
+    assert "After 1 epoch, in" in text
+    assert (
+        "| tool | a | 49.1 % | 1.50 | +2.00 (+1.00 .. +3.00) | +2.00 (+1.00 .. +3.00) | -1.00 (-2.00 .. +0.00) |"
+        in text
+    )
+    assert "| tool | b | 49.1 % | 1.50 | +2.00 (+1.00 .. +3.00) |  |  |" in text
+    assert "| tool | c | not to be had |  |  |  | the reason |" in text

@@ -19,6 +19,7 @@ from penjing.ir.text import print_graph
 from penjing.ir.types import Constant
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.evaluate import evaluate
+from penjing.ops.relu import Relu
 from penjing.recipe.apply import apply_recipe
 from penjing.recipe.data import Data, Labelled
 from penjing.recipe.predict import coded_bytes, predict
@@ -267,6 +268,47 @@ def test_fine_tuning_wins_back_accuracy_keeps_zeros_and_resumes(tmp_path):
     assert tuned.effect.realised.accuracy.value > 0.9
     assert tuned.changed[0].startswith("all weights: mean loss of each epoch")
     assert whole.record.steps[2].effect.realised.accuracy.value > 0.85
+
+
+def test_a_reconstruction_goes_on_at_the_block_where_it_was(tmp_path):
+    net = Network()
+    hidden = net.node(Relu(), net.linear(net.input(6), 8, out="one"), out="relu")
+    graph = net.done(net.linear(hidden, 2, out="two"))
+    data = Data((np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32),))
+    recipe = (step("reconstruct", steps=10), QUANTIZE)
+
+    def stop(what: str, done: int, total: int | None) -> None:
+        if what == "reconstruct" and done == 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quietly(*recipe, graph=graph, data=data, checkpoint=tmp_path, progress=stop)
+    (file,) = tmp_path.iterdir()
+    assert file.name == "step-1-reconstruct.checkpoint"
+    for steps, batch, what in ((11, data.calibration[0], "steps"), (10, data.calibration[0] * 2, "samples")):
+        with pytest.raises(InvalidInput, match=f"another training: {what} differ"):
+            quietly(step("reconstruct", steps=steps), graph=graph, data=Data((batch,)), checkpoint=tmp_path)
+    done_anew: list[int] = []
+    resumed = quietly(
+        *recipe,
+        graph=graph,
+        data=data,
+        checkpoint=tmp_path,
+        progress=lambda what, done, total: done_anew.append(done) if what == "reconstruct" else None,
+    )
+    assert [done for done in done_anew if done] == list(range(11, 21))
+    assert print_graph(resumed.graph) == print_graph(quietly(*recipe, graph=graph, data=data).graph)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(InvalidInput, match="digest does not match"):
+        quietly(*recipe, graph=graph, data=data, checkpoint=tmp_path)
+
+
+def test_samples_to_measure_on_that_are_no_numbers_are_refused():
+    net = Network()
+    graph = net.done(net.linear(net.input(6), 2, out="fc"))
+    spoilt = Labelled(np.full((4, 6), np.nan, np.float32), np.zeros(4, np.int64))
+    with pytest.raises(InvalidInput, match="NaN or infinity"):
+        quietly(PruneMagnitude(0.5), graph=graph, data=Data(tested=spoilt))
 
 
 def test_weights_can_be_weighed_by_what_layers_read_or_by_gradients():

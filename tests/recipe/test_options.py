@@ -161,12 +161,12 @@ def test_statistics_are_made_from_the_graph_at_hand():
     graph = net.done(net.linear(x, 2, out="fc"))
     batches = (np.ones((4, 3), np.float32),)
     kind = StepKind("everything", Everything, plain_options(Everything), "")
-    made = kind.make(read(number=1, rule={"at-most": {"limit": 3}}))
+    made = kind.make(read(number=1, rule={"at-most": {"limit": 3}}), "there")
     said: list[str] = []
     ran = made.run(graph, Work(Data(batches), lambda what, done, total: said.append(f"{what} {done} of {total}")))
     assert ran.log.changed[0].text == "['fc.weight'] ['x'] True AtMost(limit=3)"
     assert "collecting what layers read 4 of 4" in said
-    without = kind.make(read(number=1, ranges=None))
+    without = kind.make(read(number=1, ranges=None), "there")
     assert isinstance(without, PassStep)
     assert without.options() == {"number": 1.0, "ranges": None}
     assert " False " in without.run(graph, Work(Data(batches), lambda *_: None)).log.changed[0].text

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penjing.compress.prune.patterns import Anywhere, Blocks, NOfM
 from penjing.compress.prune.prune_magnitude import PruneMagnitude
 from penjing.compress.quantize.calibrate import Ranges
 from penjing.compress.quantize.quantize_static import QuantizeStatic
-from penjing.core.errors import InvalidInput, PenjingError
+from penjing.core.errors import InvalidInput, PenjingError, PruningError
 from penjing.recipe.document import MAX_BYTES
 from penjing.recipe.recipe import MAX_STEPS, Recipe, dump_recipe, load_recipe, parse_recipe, step, step_kinds
 from penjing.recipe.step import Quantize
@@ -53,6 +54,62 @@ def test_json_gives_the_same_recipe():
     assert parse_recipe(text, where="r.json") == parse_recipe(SMALL, where="r.yaml")
     compact = json.dumps({"name": "small", "steps": steps}, separators=(",", ":"))
     assert parse_recipe(compact, where="r.yaml") == parse_recipe(SMALL, where="r.yaml")
+
+
+PATTERNS = """\
+steps:
+- prune-obs:
+    pattern: 2:16
+    per_layer: {a: 4:16, b: {blocks: {ratio: 0.7}}, c: null}
+"""
+
+
+def test_a_pattern_is_text_where_that_says_everything():
+    wanted = step("prune-obs", pattern=NOfM(2, 16), per_layer={"a": NOfM(4, 16), "b": Blocks(0.7), "c": None})
+    recipe = parse_recipe(PATTERNS, where="r.yaml")
+    assert recipe.steps == (wanted,)
+    assert recipe == parse_recipe(PATTERNS.replace("2:16", "{n-of-m: {n: 2}}"), where="r.yaml")
+    assert wanted.options() == {
+        "pattern": "2:16",
+        "per_layer": {"a": "4:16", "b": {"blocks": {"ratio": 0.7, "height": 16, "width": 4}}, "c": None},
+    }
+    assert "pattern: '2:16'" in dump_recipe(recipe)
+    as_json = json.dumps({"steps": [{wanted.name: wanted.options()}]})
+    assert parse_recipe(as_json, where="r.json").steps == recipe.steps
+    assert parse_recipe(dump_recipe(recipe), where="r.yaml") == recipe
+
+
+@given(
+    st.one_of(
+        st.integers(1, 64).flatmap(lambda m: st.builds(NOfM, st.integers(1, m), st.just(m))),
+        st.builds(Blocks, st.floats(0, 0.99), st.integers(1, 64), st.integers(1, 64)),
+        st.builds(Anywhere, st.floats(0, 0.99)),
+    )
+)
+def test_every_pattern_reads_back(pattern):
+    recipe = Recipe([step("prune-obs", pattern=pattern)])
+    assert recipe.steps[0].given == {"pattern": pattern}
+    assert parse_recipe(dump_recipe(recipe), where="r.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error", "what", "hint"),
+    [
+        ("20:16", PruningError, "20 of every 16 weights cannot stay", "1..m"),
+        ("{n-of-m: {n: 20}}", PruningError, "20 of every 16 weights cannot stay", "1..m"),
+        ("{blocks: {ratio: 1}}", PruningError, "must lie in [0, 1), not 1.0", "0.5"),
+        ("16x4", InvalidInput, "the pattern 16x4 needs a ratio", "{blocks: {ratio, height, width}}"),
+        ("unstructured", InvalidInput, "needs a ratio", "{anywhere: {ratio}}"),
+        ("stripes", InvalidInput, "pattern must be text | {n-of-m: {n, m}}", None),
+        ("2.16", InvalidInput, "not 2.16", None),
+    ],
+)
+def test_a_pattern_that_cannot_be_is_told_with_its_line(pattern, error, what, hint):
+    with pytest.raises(error) as caught:
+        parse_recipe(f"steps:\n- prune-obs:\n    pattern: {pattern}", where="r.yaml")
+    assert what in caught.value.what
+    assert hint is None or hint in caught.value.hint
+    assert caught.value.where.startswith("r.yaml, line 3")
 
 
 def test_a_pass_made_in_python_is_a_step():

@@ -39,6 +39,12 @@ def tray(parts, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def standalone(program) -> TrayParts:
+    """With a library for this machine that holds its weights."""
+    return api.assemble(program, api.BuildOptions(standalone=True))
+
+
 @pytest.fixture
 def packed(tmp_path) -> Callable[[TrayParts], Path]:
     """`packed(parts)`: the path of a tray of those parts."""

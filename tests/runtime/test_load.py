@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import penjing.runtime
-from penjing import api
 from penjing.bundle.tray import open_tray
 from penjing.core.errors import BundleError, CorruptBundle, InvalidInput
 from penjing.program.weights import aligned_buffer
@@ -138,9 +137,8 @@ def test_a_library_that_computes_something_else_fails_the_self_test(parts, packe
     assert model.self_test() > 0
 
 
-def test_a_standalone_library_needs_no_weights(program, packed, images, tray):
-    path = packed(api.assemble(program, api.BuildOptions(standalone=True)))
-    model = penjing.runtime.load(path, engine="library")
+def test_a_standalone_library_needs_no_weights(standalone, packed, images, tray):
+    model = penjing.runtime.load(packed(standalone), engine="library")
     assert model.self_test() == 0
     np.testing.assert_array_equal(model.run(images), penjing.runtime.load(tray).run(images))
 

@@ -260,5 +260,5 @@ def test_a_graph_that_was_not_calibrated_or_has_diverged_is_refused():
     spoilt = graph.constants["fc1.weight"].array.copy()
     spoilt[0, 0] = np.nan
     graph.set_constant("fc1.weight", Constant(spoilt))
-    with pytest.raises(QuantizationError, match="NaN"):
+    with pytest.raises(InvalidInput, match="NaN"):
         quantization_aware(graph, ranges)

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from penjing.bundle.coding.tensors import MAX_DIMS
+from penjing.bundle.coding.head import MAX_DIMS
 from penjing.bundle.names import component_fault, line_fault
 from penjing.bundle.schema import Accuracy, InputSpec, Manifest, OutputSpec, TargetBuild, Variant
 from penjing.bundle.strict_json import JsonError
@@ -117,7 +117,7 @@ def _check_variant(manifest: Manifest, name: str, variant: Variant) -> None:
     _check_member(manifest, variant.program, "program", f"{path}.program")
     _check_member(manifest, variant.weights, "weights", f"{path}.weights")
     _check_member(manifest, variant.golden, "golden", f"{path}.golden")
-    for key in ("arena_bytes", "weights_bytes", "macs", "n_ops"):
+    for key in ("arena_bytes", "session_bytes", "weights_bytes", "macs", "n_ops"):
         _require(getattr(variant, key) >= 0, "it is negative", f"{path}.{key}")
     if variant.accuracy is not None:
         _check_accuracy(variant.accuracy, f"{path}.accuracy")

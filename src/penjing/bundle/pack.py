@@ -44,6 +44,7 @@ class VariantParts:
     macs: int
     n_ops: int
     accuracy: Accuracy | None = None
+    session_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ def _add_variant(members: dict[str, bytes | memoryview], name: str, parts: TrayP
         weights=weights,
         golden=_add_tensors(members, "golden", golden_tensors(variant.golden), f"variant {name}, golden"),
         arena_bytes=variant.arena_bytes,
+        session_bytes=variant.session_bytes,
         weights_bytes=variant.weights_bytes,
         macs=variant.macs,
         n_ops=variant.n_ops,

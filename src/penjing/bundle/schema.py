@@ -74,6 +74,7 @@ class Variant:
     weights: str
     golden: str
     arena_bytes: int
+    session_bytes: int
     weights_bytes: int
     macs: int
     n_ops: int

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from penjing.bundle.coding.deflate import DeflateFault
-from penjing.bundle.coding.tensors import read_pack
+from penjing.bundle.coding.tensors import PackDecoder, read_pack
 from penjing.bundle.container import DEFAULT_LIMITS, MANIFEST, Limits, read_container
 from penjing.bundle.golden import Golden, golden_fault, golden_of
 from penjing.bundle.manifest import parse_manifest
@@ -68,13 +68,13 @@ class Tray:
         """The integer program of a variant in its text form."""
         return self.program(variant)[0]
 
-    def weights(self, variant: str) -> dict[str, np.ndarray]:
-        """Tensor name in the program -> read-only array, decoded anew by each call."""
-        return self._tensors(self.variant(variant).weights)
+    def weights(self, variant: str, decode: PackDecoder | None = None) -> dict[str, np.ndarray]:
+        """Tensor name in the program -> read-only array, decoded anew by each call; by `decode` instead of numpy."""
+        return self._tensors(self.variant(variant).weights, decode)
 
-    def program(self, variant: str) -> tuple[str, dict[str, np.ndarray]]:
+    def program(self, variant: str, decode: PackDecoder | None = None) -> tuple[str, dict[str, np.ndarray]]:
         """The text of a variant's program and its `weights`, which the text needs too: both for one decoding."""
-        member, weights = self.variant(variant).program, self.weights(variant)
+        member, weights = self.variant(variant).program, self.weights(variant, decode)
         try:
             return read_program(self.members[member], weights), weights
         except UnicodeDecodeError as error:
@@ -103,8 +103,8 @@ class Tray:
         """The members under `src/`, by their full names; empty in a tray without debug parts."""
         return {name: bytes(data) for name, data in self.members.items() if name.startswith("src/")}
 
-    def _tensors(self, member: str) -> dict[str, np.ndarray]:
-        return read_pack(self.members[member], where=self._place(member))
+    def _tensors(self, member: str, decode: PackDecoder | None = None) -> dict[str, np.ndarray]:
+        return read_pack(self.members[member], where=self._place(member), decode=decode)
 
     def _place(self, member: str) -> str:
         return f"{self.where}, member {member}"

@@ -18,7 +18,7 @@ except ImportError as error:
         hint="pip install penjing, without --no-deps; for the Python API, penjing.load(...), numpy is enough",
     ) from error
 
-from penjing.cli import apply, bench, build, demo, inspect, knobs, ops, run, verbs
+from penjing.cli import apply, bench, build, demo, export, inspect, knobs, ops, run, verbs
 from penjing.cli.arguments import Examples, epilog, explanation
 from penjing.cli.failures import INTERRUPTED, explain, explain_usage, finish, prepare_streams
 from penjing.cli.output import as_note, write_text
@@ -38,6 +38,7 @@ COMMANDS: tuple[tuple[Any, Examples], ...] = (
     (apply.apply, apply.EXAMPLES),
     *verbs.commands(),
     (build.build, build.EXAMPLES),
+    (export.export, export.EXAMPLES),
     (inspect.inspect, inspect.EXAMPLES),
     (run.run, run.EXAMPLES),
     (bench.bench, bench.EXAMPLES),
@@ -92,6 +93,10 @@ def main() -> None:
     sys.exit(finish(code, as_json=as_json))
 
 
+def _command(arguments: list[str]) -> list[str]:
+    return [word for word in arguments[:1] if word in {command_name(function) for function, _ in COMMANDS}]
+
+
 def _run(arguments: list[str], *, as_json: bool) -> int:
     try:
         code = app(args=arguments, prog_name="penjing", standalone_mode=False)
@@ -100,7 +105,7 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
     except OSError as error:
         return explain(error, as_json=as_json)
     except _UsageError as error:
-        command = error.ctx.command_path if error.ctx is not None else "penjing"
+        command = error.ctx.command_path if error.ctx is not None else " ".join(["penjing", *_command(arguments)])
         return explain_usage(error.format_message(), command, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED  # typer turns Ctrl-C into this code itself, older releases into Abort

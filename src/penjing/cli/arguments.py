@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-MODEL_KINDS = "zoo:NAME, FILE.py:FACTORY, PACKAGE.MODULE:FACTORY, FILE.pt2 or FILE.graph"
+MODEL_KINDS = "zoo:NAME, FILE.py:FACTORY, PACKAGE.MODULE:FACTORY, FILE.pt2, FILE.onnx or FILE.graph"
 
 # (what it is for, the command)
 Examples = tuple[tuple[str, str], ...]
@@ -42,7 +42,11 @@ Engine = Annotated[
     ),
 ]
 InputShape = Annotated[
-    str | None, typer.Option(metavar="CxHxW", help="A factory's input, without the batch, such as 3x32x32.")
+    str | None,
+    typer.Option(
+        metavar="CxHxW",
+        help="The input of a factory, or of an ONNX model that leaves it open, without the batch, such as 3x32x32.",
+    ),
 ]
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="Trained weights: an .npz, .pt or .pth state dict.")]
 Raw = Annotated[

@@ -10,7 +10,7 @@ from penjing.cli.accuracy import Measured, measure
 from penjing.cli.output import Phases, note
 from penjing.cli.ports import check_labels, described_port, read_labels
 from penjing.cli.samples import SOURCES, Samples, calibration_samples, labelled_samples
-from penjing.cli.sources import ModelSource, is_graph, load_model, require_torch
+from penjing.cli.sources import ModelSource, load_model, needs_torch, require_torch
 from penjing.cli.writing import claim
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.core import knobs
@@ -93,11 +93,11 @@ def prepare(request: Request) -> Prepared:
     Raises:
         PenjingError: what is wrong with them, before anything that takes time.
     """
-    if not is_graph(request.model):
+    if needs_torch(request.model):
         require_torch()
     targets = tuple(_compilable(name) for name in request.targets)
     tiles = _given_tiles(request, targets)
-    if request.calibrate is None and not is_graph(request.model):
+    if request.calibrate is None and needs_torch(request.model):
         raise _no_calibration()
     given = read_labels(request.labels)
     if request.output is not None:
@@ -109,10 +109,12 @@ def prepare(request: Request) -> Prepared:
     if len(model.examples) != 1:
         what = f"the model takes {len(model.examples)} inputs; the command line builds models with one"
         raise InvalidInput(what, where=request.model, hint="in Python: penjing.capture, quantize, lower, build, save")
-    if request.calibrate is None and not model.is_quantized:
+    if request.calibrate is None and model.needs_calibration:
         raise _no_calibration()
-    if request.prune is not None and model.is_quantized:
+    if request.prune is not None and (model.is_quantized or model.ranges is not None):
         raise InvalidInput("weights that are integers already cannot be pruned", where="--prune")
+    if model.ranges is not None and not model.needs_calibration:
+        note(f"{request.model} is quantized: its scales are kept, and no calibration is needed")
     port = described_port(model.port, request.mean, request.std, model.shape)
     if not model.trained:
         note(f"{request.model} has random weights; --weights loads trained ones")
@@ -132,9 +134,7 @@ def make(request: Request, prepared: Prepared, shown: Phases) -> Built:
     shown.start("importing the model")
     original = model.graph(prepared.name)
     check_labels(prepared.labels, original)
-    program = api.lower(
-        original if drawn is None or model.is_quantized else _quantized(original, drawn, request, shown)
-    )
+    program = api.lower(original if model.is_quantized else _quantized(original, model, drawn, request, shown))
     tuned = _tuned(program, shown) if request.autotune else []
     tiles = {host_target().name: chosen_tiles(tuned)} if tuned else prepared.tiles
     options = api.BuildOptions(
@@ -226,11 +226,14 @@ def _with_host(targets: tuple[Target, ...]) -> list[str]:
     return names if host_target().name in names else [*names, HOST]
 
 
-def _quantized(original: Graph, drawn: Samples, request: Request, shown: Phases) -> Graph:
+def _quantized(original: Graph, model: ModelSource, drawn: Samples | None, request: Request, shown: Phases) -> Graph:
     graph = original
     if request.prune is not None:
         shown.start("pruning")
         graph = api.prune(original, ratio=request.prune)
+    if drawn is None or not model.needs_calibration:
+        shown.start("quantizing")
+        return api.quantize(graph, (), known=model.ranges)
     total = len(drawn.x)
     shown.start(f"calibrating on {drawn.name}", total=total)
     return api.quantize(
@@ -238,6 +241,7 @@ def _quantized(original: Graph, drawn: Samples, request: Request, shown: Phases)
         drawn.batches(),
         observer=request.observer,
         progress=lambda done: shown.reached(done, total),
+        known=model.ranges,
     )
 
 
@@ -245,7 +249,7 @@ def _card(model: ModelSource, drawn: Samples | None, request: Request) -> dict[s
     card = {"source": model.origin, "recipe": "w8a8"}
     if model.saved is not None and model.saved.record is not None:
         card["compression"] = ", ".join(step.step for step in model.saved.record.steps)
-    if drawn is not None and not model.is_quantized:
+    if drawn is not None and model.needs_calibration:
         card["calibration"] = f"{len(drawn.x)} samples of {drawn.name}, {request.observer} ranges"
     if request.prune is not None:
         card["pruning"] = f"{100 * request.prune:g} % of each layer's weights by magnitude, without fine-tuning"

@@ -64,7 +64,9 @@ def _layer(layer: TunedLayer) -> dict[str, Any]:
 
 def _show_layers(tuned: list[TunedLayer]) -> None:
     """Each convolution: how it is cut, and its time by the rule and so."""
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), show_footer=True, footer_style="dim")
+    table = Table(
+        box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False, show_footer=True, footer_style="dim"
+    )
     table.add_column("  layer", footer="  all")
     table.add_column("shape")
     table.add_column("cut")

@@ -72,7 +72,7 @@ def show_graph(found: dict[str, Any], saved: SavedGraph, *, with_layers: bool) -
 
 
 def _show_layers(rows: list[dict[str, Any]]) -> None:
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     for title in ("  weight", "operator", "shape", "zeros", "MACs", "numbers"):
         table.add_column(title, justify="right" if title in ("zeros", "MACs") else "left")
     for row in rows:

@@ -36,7 +36,9 @@ def show_tray(tray: Tray) -> None:
 
 def show_layers(rows: list[dict[str, Any]]) -> None:
     """Work and memory of every node, and their sums."""
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), show_footer=True, footer_style="dim")
+    table = Table(
+        box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False, show_footer=True, footer_style="dim"
+    )
     table.add_column("  layer", footer="  all")
     table.add_column("operator")
     table.add_column("MACs", justify="right", footer=f"{sum(row['macs'] for row in rows):,}")
@@ -49,7 +51,7 @@ def show_layers(rows: list[dict[str, Any]]) -> None:
 
 def show_kernels(rows: list[dict[str, str]]) -> None:
     """Which kernel computes every node and where its output lies, and why a kernel that is preferred does not."""
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     for title in ("  layer", "operator", "kernel", "output at", "why no other"):
         table.add_column(title)
     for row in rows:
@@ -85,8 +87,9 @@ def _output(spec: OutputSpec) -> str:
 
 
 def _variant(name: str, variant: Variant) -> list[tuple[str, str]]:
+    session = f"session {bytes_text(variant.session_bytes)}, " if variant.session_bytes else ""
     work = (
-        f"weights {bytes_text(variant.weights_bytes)}, arena {bytes_text(variant.arena_bytes)}, "
+        f"weights {bytes_text(variant.weights_bytes)}, arena {bytes_text(variant.arena_bytes)}, {session}"
         f"{macs_text(variant.macs)}, {variant.n_ops} operators"
     )
     rows = [("variant", f"{name}: {work}")]

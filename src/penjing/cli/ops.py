@@ -1,6 +1,7 @@
 """`penjing ops`: which operators penjing knows, or what it would make of one model."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,14 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from penjing.cli.arguments import MODEL_KINDS, AsJson, Examples, InputShape, Weights
+from penjing.cli.arrays import require_file
 from penjing.cli.output import phases, print_json, say, show, show_facts
-from penjing.cli.sources import ModelSource, load_model
+from penjing.cli.sources import is_onnx, load_model, onnx_shapes
 from penjing.frontends.coverage import Coverage, Supported
 from penjing.ops import operators
 
 EXAMPLES: Examples = (
     ("all operators", "penjing ops"),
     ("what of a network of the zoo is carried", "penjing ops zoo:mobilenetv2"),
+    ("what of an ONNX model is carried, before any work", "penjing ops model.onnx"),
     (
         "your own, before any training; exit code 1 if something is not",
         "penjing ops net.py:TinyNet --input-shape 1x32x32",
@@ -40,10 +43,9 @@ def ops(
         return
     with phases(quiet=as_json) as shown:
         shown.start("reading the model")
-        source = load_model(model, weights=weights, input_shape=input_shape)
-        found = _coverage(source)
+        name, found = _coverage(model, weights, input_shape)
     result: dict[str, Any] = {
-        "model": source.name,
+        "model": name,
         "complete": found.complete,
         "supported": [{"operator": s.target, "count": s.count} for s in found.supported],
         "unsupported": [
@@ -59,13 +61,21 @@ def ops(
         raise typer.Exit(1)
 
 
-def _coverage(source: ModelSource) -> Coverage:
+def _coverage(model: str, weights: Path | None, input_shape: str | None) -> tuple[str, Coverage]:
+    """Name and coverage of a model; one that cannot be carried whole is no error here."""
+    if is_onnx(model):
+        from penjing.frontends.onnx.capture import coverage as coverage_of_file
+
+        path = Path(model)
+        require_file(path)
+        return path.stem, coverage_of_file(path, shapes=onnx_shapes(path, input_shape))
+    source = load_model(model, weights=weights, input_shape=input_shape)
     if source.saved is None:
         from penjing.frontends.torch_export import coverage
 
-        return coverage(source.module, source.examples)
+        return source.name, coverage(source.module, source.examples)
     counts = Counter(node.op.name for node in source.saved.graph.nodes)
-    return Coverage(tuple(Supported(name, count) for name, count in sorted(counts.items())), ())
+    return source.name, Coverage(tuple(Supported(name, count) for name, count in sorted(counts.items())), ())
 
 
 def _all(*, as_json: bool) -> None:

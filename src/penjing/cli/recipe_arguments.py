@@ -1,101 +1,22 @@
-"""Arguments that `penjing apply` and the verbs share, and commands made of them."""
+"""Commands made of recipes: `penjing apply` and the verbs."""
 
 import inspect
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from penjing.cli.arguments import MODEL_KINDS, AsJson, Force, InputShape, Raw, Weights
 from penjing.cli.output import phases, print_json
-from penjing.cli.recipe_steps import Request, make
+from penjing.cli.recipe_request import Request
+from penjing.cli.recipe_steps import make
 from penjing.cli.recipe_view import as_dict, show_made
-from penjing.cli.samples import SOURCES
 from penjing.recipe.recipe import Recipe
 
-_STEP, _DATA, _OUT = "Options: the step", "Options: data", "Options: output"
-Model = Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_KINDS}.", show_default=False)]
+_STEP = "Options: the step"
+_SHARED = inspect.signature(Request).parameters
+SHARED = frozenset(_SHARED)
 Command = Callable[..., None]
-
-
-def _shared(
-    model: Model,
-    weights: Weights = None,
-    input_shape: InputShape = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(metavar="X,...", help="Subtracted from each channel in training.", rich_help_panel=_DATA),
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(metavar="X,...", help="What each channel was then divided by.", rich_help_panel=_DATA)
-    ] = None,
-    raw: Raw = True,
-    calibrate: Annotated[
-        str | None,
-        typer.Option(metavar="SAMPLES", help=f"Typical inputs: {SOURCES}.", rich_help_panel=_DATA),
-    ] = None,
-    samples: Annotated[
-        int, typer.Option(metavar="N", help="How many of them, at most.", min=1, rich_help_panel=_DATA)
-    ] = 512,
-    train: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SAMPLES",
-            help="What steps that train learn from: digits, mnist, cifar10, or an .npz with x and y.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    evaluate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SAMPLES",
-            help="Measure accuracy after every step, on digits, mnist, cifar10, or an .npz with x and y.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="The network that distil learns from, in any form that MODEL takes; else the given one.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    teacher_weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its trained weights, as --weights.", rich_help_panel=_DATA)
-    ] = None,
-    latency: Annotated[
-        bool,
-        typer.Option(
-            "--latency", metavar="", help="Compile and time the network after every step.", rich_help_panel=_OUT
-        ),
-    ] = False,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Keep the state of trainings there: the same command goes on after Ctrl-C.",
-            rich_help_panel=_OUT,
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="A .graph, or a .tray when quantized; else NAME-STEP.graph.",
-            rich_help_panel=_OUT,
-        ),
-    ] = None,
-    force: Force = False,
-    as_json: AsJson = False,
-) -> None:
-    """The signature that all have in common."""
-
-
-SHARED = frozenset(inspect.signature(_shared).parameters)
 _OF_TRAININGS = ("train", "teacher", "teacher_weights", "checkpoint")
 
 
@@ -119,18 +40,15 @@ def recipe_command(
 
     def command(**values: Any) -> None:
         recipe = recipe_of({parameter.name: values.pop(parameter.name) for parameter in own})
-        as_json = values.pop("as_json")
-        given: dict[str, Any] = {**dict.fromkeys(_OF_TRAININGS), **values}
-        request = Request(**given)
-        with phases(quiet=as_json) as shown:
+        request = Request(**values)
+        with phases(quiet=request.as_json) as shown:
             made = make(request, recipe, shown)
-        if as_json:
+        if request.as_json:
             print_json(as_dict(made))
         else:
             show_made(made)
 
-    every = inspect.signature(_shared).parameters.values()
-    shared = [parameter for parameter in every if trains or parameter.name not in _OF_TRAININGS]
+    shared = [parameter for parameter in _SHARED.values() if trains or parameter.name not in _OF_TRAININGS]
     first = [parameter for parameter in own if parameter.default is inspect.Parameter.empty]
     rest = [parameter for parameter in own if parameter not in first]
     parameters = [
@@ -143,8 +61,8 @@ def recipe_command(
 
 
 def option(name: str, kind: Any, default: Any, metavar: str, told: str) -> inspect.Parameter:
-    """An option of the step itself."""
-    information = typer.Option(metavar=metavar, help=told, rich_help_panel=_STEP)
+    """An option of the step itself; `told` is plain text."""
+    information = typer.Option(metavar=metavar, help=escape(told), rich_help_panel=_STEP)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, information]
     )

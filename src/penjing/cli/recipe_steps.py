@@ -7,6 +7,7 @@ from penjing import api
 from penjing.bundle.pack import save_tray
 from penjing.cli.output import Phases, note
 from penjing.cli.ports import check_labels, described_port
+from penjing.cli.recipe_request import Request
 from penjing.cli.samples import (
     SOURCES,
     Samples,
@@ -15,7 +16,7 @@ from penjing.cli.samples import (
     labelled_samples,
     training_samples,
 )
-from penjing.cli.sources import ModelSource, is_graph, load_model, require_torch
+from penjing.cli.sources import ModelSource, load_model, needs_torch, require_torch
 from penjing.cli.writing import claim
 from penjing.core import knobs
 from penjing.core.errors import InvalidInput, WriteFailed
@@ -30,28 +31,6 @@ from penjing.recipe.step import Phase
 from penjing.toolchain.compilers import find_compiler
 
 TRAY = ".tray"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for: the arguments that all these commands share, as their help describes them."""
-
-    model: str
-    weights: Path | None
-    input_shape: str | None
-    mean: str | None
-    std: str | None
-    raw: bool
-    calibrate: str | None
-    samples: int
-    train: str | None
-    evaluate: str | None
-    teacher: str | None
-    teacher_weights: Path | None
-    latency: bool
-    checkpoint: Path | None
-    output: Path | None
-    force: bool
 
 
 @dataclass(frozen=True)
@@ -90,25 +69,36 @@ def make(request: Request, recipe: Recipe, shown: Phases) -> Made:
     check_labels(model.labels, graph)
     check(recipe, graph, data)
     before = model.saved.record if model.saved is not None else None
-    applied = apply_recipe(
-        recipe,
-        graph,
-        data,
-        before=before,
-        latency=request.latency,
-        progress=_follow(shown),
-        checkpoint=request.checkpoint,
-    )
+    try:
+        applied = apply_recipe(
+            recipe,
+            graph,
+            data,
+            before=before,
+            latency=request.latency,
+            progress=_follow(shown),
+            checkpoint=request.checkpoint,
+        )
+    except KeyboardInterrupt:
+        _tell_how_to_go_on(request, recipe)
+        raise
     _write(path, applied, model, port, data, request, shown)
     for file in checkpoint_files(request.checkpoint) if request.checkpoint else []:
         file.unlink()  # all trainings have ended, and what they gave is written
     return Made(path, applied, len(before.steps) if before else 0, applied.graph.stage == "compressed")
 
 
+def _tell_how_to_go_on(request: Request, recipe: Recipe) -> None:
+    if request.checkpoint is not None and checkpoint_files(request.checkpoint):
+        note(f"the same command goes on where it was, from the state in {request.checkpoint}")
+    elif request.checkpoint is None and any(one.needs_torch for one in recipe.steps):
+        note("with --checkpoint FOLDER, the same command would go on where it was")
+
+
 def _checked(request: Request, recipe: Recipe) -> Path | None:
     """What needs no model: order, data, output, compiler, folder of checkpoints."""
     check_order(recipe)
-    if not is_graph(request.model) or any(one.needs_torch for one in recipe.steps):
+    if needs_torch(request.model) or any(one.needs_torch for one in recipe.steps):
         require_torch()
     for place, one in zip(recipe.places, recipe.steps, strict=True):
         if one.needs_training and request.train is None:

@@ -12,6 +12,8 @@ from penjing.cli.recipe_steps import TRAY, Made
 from penjing.measure.sizes import bytes_text
 from penjing.recipe.record import Effect, StepRecord
 
+_NAMED = 3  # places that a step left as they were, with the reason
+
 
 def as_dict(made: Made) -> dict[str, Any]:
     """For JSON."""
@@ -40,7 +42,7 @@ def show_steps(before: Effect, steps: Sequence[StepRecord]) -> None:
     measured = [effect.realised for _, effect in effects if effect.realised is not None]
     with_accuracy = any(one.accuracy is not None for one in measured)
     with_latency = any(one.latency_us is not None for one in measured)
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("  step", no_wrap=True)
     for title in ("int8", "coded", "zeros", "MACs", "not by zero"):
         table.add_column(title, justify="right")
@@ -53,7 +55,12 @@ def show_steps(before: Effect, steps: Sequence[StepRecord]) -> None:
     show(table)
     for step in steps:
         _tell(step.step, "+", step.gains, "green")
-        _tell(step.step, "-", step.losses, "yellow")
+        _tell(step.step, "-", step.losses if step.changed else (_why_nothing(step),), "yellow")
+
+
+def _why_nothing(step: StepRecord) -> str:
+    reasons = [*step.declined[:_NAMED], *([f"and {len(step.declined) - _NAMED} more"] * (len(step.declined) > _NAMED))]
+    return f"nothing was changed: {'; '.join(reasons) or 'there was no place for it'}"
 
 
 def _figures(effect: Effect, *, with_accuracy: bool, with_latency: bool) -> list[str]:

@@ -1,10 +1,10 @@
-"""What the command line takes as a model: a zoo name, a Python factory, an exported program, or a graph."""
+"""What the command line takes as a model: a zoo name, a Python factory, an exported program, ONNX, or a graph."""
 
 import importlib.util
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,20 +17,24 @@ from penjing.core.errors import InvalidInput, MissingDependency
 from penjing.ir.graph import Graph
 from penjing.recipe.graph_file import SUFFIX, SavedGraph, load_graph
 
+if TYPE_CHECKING:
+    from penjing.frontends.onnx.capture import Captured
+
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A torch module or a graph, with what is known about its input.
+    """A torch module, an ONNX model or a graph, with what is known about its input.
 
     Attributes:
         name: for the tray and the C functions.
-        module: the model; capturing it reads it in evaluation mode. None for a graph.
+        module: the model; capturing it reads it in evaluation mode. None for the other kinds.
         examples: one float32 array (1, ...) per input, for tracing.
         port: how the first input is prepared.
         labels: names of the classes, where known.
         origin: for the model card.
         trained: False when its weights are known to be random.
         saved: the graph, where the model is one.
+        captured: what became of an ONNX model.
     """
 
     name: str
@@ -41,6 +45,7 @@ class ModelSource:
     origin: str
     trained: bool = True
     saved: SavedGraph | None = None
+    captured: "Captured | None" = None
 
     def graph(self, name: str) -> Graph:
         """The graph under this name, imported where the model is a torch module.
@@ -48,11 +53,22 @@ class ModelSource:
         Raises:
             PenjingError: it cannot be imported.
         """
-        if self.saved is None:
+        held = self.saved or self.captured
+        if held is None:
             return api.capture(self.module, self.examples, name=name)
-        graph = self.saved.graph.copy()
+        graph = held.graph.copy()
         graph.name = name
         return graph
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]] | None:
+        """Of the activations of a quantized ONNX model."""
+        return self.captured.ranges if self.captured is not None else None
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether quantizing it needs typical inputs."""
+        return self.captured.needs_calibration if self.captured is not None else not self.is_quantized
 
     @property
     def is_quantized(self) -> bool:
@@ -88,6 +104,8 @@ def load_model(spec: str, *, weights: Path | None = None, input_shape: str | Non
     """
     if is_graph(spec):
         return _from_graph(Path(spec), weights)
+    if is_onnx(spec):
+        return _from_onnx(Path(spec), weights, input_shape)
     require_torch()
     if weights is not None:
         require_file(weights, hint="--weights takes an .npz, .pt or .pth file")
@@ -108,6 +126,28 @@ def load_model(spec: str, *, weights: Path | None = None, input_shape: str | Non
 def is_graph(spec: str) -> bool:
     """Whether `spec` names a graph file, which needs no torch."""
     return spec.endswith(SUFFIX)
+
+
+def is_onnx(spec: str) -> bool:
+    """Whether `spec` names an ONNX file, which needs no torch."""
+    return spec.lower().endswith(".onnx")
+
+
+def needs_torch(spec: str) -> bool:
+    """Whether only torch can read what `spec` names."""
+    return not (is_graph(spec) or is_onnx(spec))
+
+
+def onnx_shapes(path: Path, input_shape: str | None) -> dict[str, tuple[int, ...]] | None:
+    """--input-shape, for the one input of an ONNX model."""
+    if input_shape is None:
+        return None
+    from penjing.frontends.onnx.file import input_names
+
+    names = input_names(path)
+    if len(names) != 1:
+        raise InvalidInput(f"the model has {len(names)} inputs", where="--input-shape", hint="use Python: shapes={...}")
+    return {names[0]: parse_shape(input_shape)}
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -158,6 +198,16 @@ def _from_exported(path: Path) -> ModelSource:
     require_file(path)
     module, examples = load_exported(path)
     return ModelSource(_plain(path.stem), module, examples, Port(), None, path.name)
+
+
+def _from_onnx(path: Path, weights: Path | None, input_shape: str | None) -> ModelSource:
+    if weights is not None:
+        raise InvalidInput("an ONNX model holds its weights", where="--weights", hint="leave it out")
+    require_file(path)
+    captured = api.capture_onnx(path, shapes=onnx_shapes(path, input_shape))
+    graph = captured.graph
+    examples = tuple(np.zeros((1, *graph.types[name].bounds[1:]), np.float32) for name in graph.inputs)
+    return ModelSource(_plain(path.stem), None, examples, Port(), None, path.name, captured=captured)
 
 
 def _from_graph(path: Path, weights: Path | None) -> ModelSource:

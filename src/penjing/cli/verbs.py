@@ -1,14 +1,14 @@
 """Verbs that are recipes of one step: `penjing prune`, `penjing quantize` and so on; their options are the step's."""
 
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from penjing.cli.arguments import Examples
 from penjing.cli.recipe_arguments import SHARED, Command, option, recipe_command
-from penjing.core.errors import InvalidInput
+from penjing.compress.prune.patterns import Blocks, NOfM, Pattern, parse_pattern
+from penjing.core.errors import InvalidInput, PenjingError
 from penjing.recipe.document import Item, read_value
 from penjing.recipe.options import Option, item_of, kind_text, read_options
 from penjing.recipe.recipe import Recipe, StepKind, step_kinds
@@ -17,8 +17,7 @@ from penjing.recipe.trainings import TRAININGS
 
 TRAINED = {kind.name for kind in TRAININGS}
 _METAVARS = {"a whole number": "N", "a number": "X", "text": "TEXT"}
-_N_OF_M = re.compile(r"([0-9]{1,4}):([0-9]{1,4})")
-_BLOCKS = re.compile(r"([0-9]{1,4})x([0-9]{1,4})")
+_HALF = "add --ratio 0.5 for half of them, for example"
 _PATTERNS = "unstructured, N:M such as 4:16, blocks such as 16x4, or channels"
 
 
@@ -58,7 +57,7 @@ VERBS = (
     """,
         (("half of the convolutions", "penjing shrink-kernels net.graph --ratio 0.5 --calibrate samples.npy"),),
         {
-            "layers": "Names of the weights whose layers shrink, as '[conv1.weight, conv2.weight]'.",
+            "layers": "Names of the weights whose layers shrink, such as conv1.weight,conv2.weight.",
             "count": "How many convolutions shrink: those that lose least.",
             "ratio": "What share of the convolutions shrinks: those that lose least.",
         },
@@ -85,7 +84,7 @@ VERBS = (
             "ranks": "Rank of each layer, as '{fc1.weight: 32}'.",
             "energy": "The share of the variance of each layer's outputs to keep, 0..1.",
             "budget": "The share of each layer's multiplications to spend, 0..1.",
-            "layers": "Names of the weights to split, as '[fc1.weight]'; else all where it saves work.",
+            "layers": "Names of the weights to split, such as fc1.weight,fc2.weight; else all where it saves work.",
             "form": "Two layers, or three with fewer inputs too.",
             "multiple": "Round ranks to a multiple of this, such as 16, which kernels compute at once.",
         },
@@ -149,8 +148,9 @@ def _parameter(one: Option, told: str) -> inspect.Parameter:
     if one.kind is bool:
         return option(_name(one.name), bool | None, None, "", said)
     metavar = _METAVARS.get(kind.removesuffix(" or null"), "VALUE")
-    if " | " in kind:
-        said = f"{said.rstrip('.')}: {kind.replace(' | ', ', ')}."
+    choices = kind.split(" | ")
+    if len(choices) > 1 and not all(choice in said for choice in choices):
+        said = f"{said.rstrip('.')}: {', '.join(choices)}."
     if not one.is_needed and one.default not in (None, (), {}):
         said += f" [default: {one.default}]"
     return option(_name(one.name), str | None, None, metavar, said)
@@ -167,9 +167,21 @@ def _one_step(name: str, kind: StepKind, values: dict[str, Any]) -> Recipe:
         value = values.get(_name(option_.name))
         if value is not None:
             where = f"--{_name(option_.name).replace('_', '-')}"
-            given[option_.name] = Item(value, where) if isinstance(value, bool) else read_value(value, where)
-    made = kind.make(read_options(kind.options, given, name, f"penjing {name}"))
-    return Recipe([made], name, [f"penjing {name}"])
+            given[option_.name] = _item(value, option_, where)
+    return _recipe(name, kind, given)
+
+
+def _item(value: bool | str, one: Option, where: str) -> Item:
+    if isinstance(value, bool):
+        return Item(value, where)
+    if kind_text(one.kind).startswith("a list") and not value.startswith("["):
+        return Item([read_value(part.strip(), where) for part in value.split(",")], where)
+    return read_value(value, where)
+
+
+def _recipe(name: str, kind: StepKind, given: Mapping[str, Item]) -> Recipe:
+    where = f"penjing {name}"
+    return Recipe([kind.make(read_options(kind.options, given, name, where), where)], name, [where])
 
 
 def _prune() -> Command:
@@ -192,32 +204,38 @@ def _prune_recipe(values: dict[str, Any]) -> Recipe:
     step, options = _pruning(**values)
     kind = step_kinds()[step]
     given = {key: item_of(value, f"--{key}") for key, value in options.items()}
-    made = kind.make(read_options(kind.options, given, "prune", "penjing prune"))
-    return Recipe([made], "prune", ["penjing prune"])
+    return _recipe("prune", kind, given)
 
 
 def _pruning(pattern: str, ratio: float | None, scope: str, compensate: bool) -> tuple[str, dict[str, Any]]:
     """The step for a pattern, and its options."""
-    n_of_m, blocks = _N_OF_M.fullmatch(pattern), _BLOCKS.fullmatch(pattern)
-    if n_of_m:
-        if ratio is not None:
-            raise InvalidInput(
-                f"the pattern {pattern} says how many weights stay", where="--ratio", hint="leave it out"
-            )
-        kept = {"n": int(n_of_m[1]), "m": int(n_of_m[2])}
-        return ("prune-obs", {"pattern": {"n-of-m": kept}}) if compensate else ("prune-n-of-m", kept)
-    if ratio is None:
-        raise InvalidInput(f"the pattern {pattern} needs a ratio: how much goes", where="--ratio", hint="0.5 is half")
     if pattern == "channels":
+        if ratio is None:
+            raise InvalidInput(
+                "the pattern channels needs a ratio: how much goes", where="--pattern channels", hint=_HALF
+            )
         without = {} if compensate else {"inputs": None}
         return "prune-channels", {"ratio": ratio, "scope": "group" if scope == "layer" else scope, **without}
-    if blocks:
-        height, width = int(blocks[1]), int(blocks[2])
-        if compensate:
-            return "prune-obs", {"pattern": {"blocks": {"ratio": ratio, "height": height, "width": width}}}
-        return "prune-blocks", {"ratio": ratio, "shape": (height, width), "scope": scope}
-    if pattern == "unstructured":
-        if compensate:
-            return "prune-obs", {"pattern": {"anywhere": {"ratio": ratio}}}
-        return "prune-magnitude", {"ratio": ratio, "scope": scope}
-    raise InvalidInput(f"there is no pattern {pattern!r}", where="--pattern", hint=f"give {_PATTERNS}")
+    made = _pattern(pattern, ratio)
+    if scope != "layer" and (compensate or isinstance(made, NOfM)):
+        raise InvalidInput("each layer is pruned by itself here", where="--scope", hint="leave it out")
+    if compensate:
+        return "prune-obs", {"pattern": made}
+    match made:
+        case NOfM(n, m):
+            return "prune-n-of-m", {"n": n, "m": m}
+        case Blocks(_, height, width):
+            return "prune-blocks", {"ratio": ratio, "shape": (height, width), "scope": scope}
+    return "prune-magnitude", {"ratio": ratio, "scope": scope}
+
+
+def _pattern(text: str, ratio: float | None) -> Pattern:
+    where = f"--pattern {text}" + ("" if ratio is None else f" --ratio {ratio}")
+    try:
+        made = parse_pattern(text, ratio)
+    except PenjingError as error:
+        error.where, error.hint = where, error.hint or _HALF
+        raise
+    if made is None:
+        raise InvalidInput(f"there is no pattern {text!r}", where=where, hint=f"give {_PATTERNS}")
+    return made

@@ -23,7 +23,8 @@ def verify(graph: Graph) -> None:
     Rules: a known stage; every value defined once and before its use; recorded types equal to what the operators' shape
     rules say; ranks at most 6 and extents at least 1; scales positive and finite, one per slice of their axis, zero
     points among the codes; constants finite; outputs and state updates exist. In the integer stages moreover: no float
-    activations, only operators that have an integer meaning, and outputs that are distinct values made by nodes.
+    activations, only operators that have an integer meaning, and outputs and updates that are distinct values made by
+    nodes.
     """
     if graph.stage not in STAGES:
         raise InvalidGraph(f"unknown stage {graph.stage!r}", where=_place(graph))
@@ -140,8 +141,9 @@ def _check_ends(graph: Graph, defined: set[str]) -> None:
     if graph.stage not in INTEGER_STAGES:
         return
     made = {name for node in graph.nodes for name in node.outputs}
-    for i, name in enumerate(graph.outputs):
-        if name not in made or name in graph.outputs[:i]:
+    ends = (*graph.outputs, *(state.update for state in graph.states.values()))
+    for i, name in enumerate(ends):
+        if name not in made or name in ends[:i]:
             raise InvalidGraph(f"output %{name} is not a value of its own", where=_place(graph))
 
 

@@ -22,6 +22,8 @@ from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.integer_samples import codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.mean import Mean
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.pool2d import QAvgPool2d, QMaxPool2d
 from penjing.ops.torch_call import Imported, TorchCall
@@ -76,6 +78,23 @@ class _AdaptivePool(Operator):
             op = self._regular(lowering, node, epilogue, kernel, stride)
         emit_as_image(lowering, value, op, epilogue)
 
+    def _to_onnx(self, form: OnnxForm, pool: str, reduction: str) -> None:
+        """As a pool, or where windows differ in size, axis by axis each window by itself."""
+        sizes = form.type(0).bounds[2:]
+        regular = [_uniform(size, n) for size, n in zip(sizes, self.output, strict=True)]
+        windows = [window for window in regular if window is not None]
+        if len(windows) == len(regular):
+            kernel, strides = zip(*windows, strict=True)
+            form.result(pool, form.input(0), kernel_shape=kernel, strides=strides)
+            return
+        x = form.input(0)
+        for axis, (size, n) in enumerate(zip(sizes, self.output, strict=True), start=2):
+            more, attributes = form.axes((axis,))
+            parts = [form.slice(x, axis, start, end) for start, end in _spans(size, n)]
+            parts = [form.node(reduction, part, *more, **attributes, keepdims=1) for part in parts]
+            x = form.node("Concat", *parts, axis=axis)
+        form.result("Identity", x)
+
     def _reduced(self, window: np.ndarray) -> np.ndarray:
         """(N, H, W, C) -> (N, C)."""
         raise NotImplementedError
@@ -109,6 +128,11 @@ class AdaptiveMaxPool(_AdaptivePool):
     onnx = ("GlobalMaxPool",)
     quant_rule = QuantRule.SAME
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x = call.activation(0)
+        return Imported(cls((1,) * (x.type.rank - 2)), (x.name,))
+
     def _reduced(self, window: np.ndarray) -> np.ndarray:
         y: np.ndarray = window.max(axis=(1, 2))
         return y
@@ -117,6 +141,9 @@ class AdaptiveMaxPool(_AdaptivePool):
         functional = torch.nn.functional
         pool = functional.adaptive_max_pool1d if len(self.output) == 1 else functional.adaptive_max_pool2d
         return pool(inputs[0], self.output if len(self.output) > 1 else self.output[0])
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        self._to_onnx(form, "MaxPool", "ReduceMax")
 
     def _regular(
         self, lowering: Lowering, node: Node, epilogue: Epilogue, kernel: Pair, stride: Pair
@@ -155,6 +182,9 @@ class AdaptiveAvgPool(_AdaptivePool):
         functional = torch.nn.functional
         pool = functional.adaptive_avg_pool1d if len(self.output) == 1 else functional.adaptive_avg_pool2d
         return pool(inputs[0], self.output if len(self.output) > 1 else self.output[0])
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        self._to_onnx(form, "AveragePool", "ReduceMean")
 
     def _regular(
         self, lowering: Lowering, node: Node, epilogue: Epilogue, kernel: Pair, stride: Pair

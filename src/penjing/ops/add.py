@@ -19,6 +19,7 @@ from penjing.ir.types import MAX_RANK, DType, Extent, Shape, Type
 from penjing.ops.coupling import Coupling, broadcast_axes
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, identity
+from penjing.ops.onnx_call import BATCH, OnnxCall
 from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 
@@ -53,6 +54,11 @@ class Binary(Operator):
         call.require(call.arguments.get("alpha", 1) == 1, f"alpha = {call.arguments.get('alpha')!r}")
         return Imported(cls(), (call.ref("self").name, call.ref("other").name))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        call.require(len(call.inputs) == 2, f"{len(call.inputs)} operands")
+        return Imported(cls(), onnx_operands(call))
+
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         return (Type(broadcast(inputs[0].shape, inputs[1].shape)),)
 
@@ -86,6 +92,14 @@ class Binary(Operator):
         yield Sample(cls(), (x, np.full((3, 1), 2.0, np.float32)), constant=(1,))
 
 
+def onnx_operands(call: OnnxCall) -> tuple[str, str]:
+    """Names of both operands, whose batches lie on one axis."""
+    a, b = call.operand(0), call.operand(1)
+    ranks = [ref.type.rank for ref in (a, b) if ref.type.shape[:1] == (BATCH,)]
+    call.require(len(set(ranks)) == 1 and max(a.type.rank, b.type.rank) == ranks[0], "operands whose batches part")
+    return a.name, b.name
+
+
 def _common_order(lowering: Lowering, a: str, b: str, rank: int) -> Order:
     """The order of the operand that has most elements, so that the smaller one is moved if any."""
     full = [v for v in (a, b) if len(lowering.shape(v)) == rank and v not in lowering.graph.constants]
@@ -100,7 +114,7 @@ class Add(Binary):
 
     name = "add"
     torch = ("aten.add.Tensor", "aten.add_.Tensor")
-    onnx = ("Add",)
+    onnx = ("Add", "Sum")
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         return (inputs[0] + inputs[1],)

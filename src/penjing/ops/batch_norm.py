@@ -26,6 +26,8 @@ from penjing.ops.as_images import IMAGE_RANK, emit_as_image
 from penjing.ops.coupling import Coupling, alone, broadcast_axes, on_input
 from penjing.ops.depthwise import QDepthwise
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Operator, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 
@@ -55,6 +57,12 @@ class BatchNorm(Operator):
         inputs = (call.ref("input").name, call.optional("weight"), call.optional("bias"), *running)
         return Imported(cls(call.number("eps")), inputs)
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        call.require(not call.flag("training_mode") and call.outputs == 1, "training_mode, as in training,")
+        statistics = tuple(call.weight(i).name for i in range(1, 5))
+        return Imported(cls(call.number("epsilon", 1e-5)), (call.activation(0).name, *statistics))
+
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, *statistics = inputs
         expect(2 <= x.rank <= IMAGE_RANK, f"batch_norm takes rank 2 to 4, not {x.rank}")
@@ -74,6 +82,12 @@ class BatchNorm(Operator):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         x, gamma, beta, mean, var = inputs
         return torch.nn.functional.batch_norm(x, mean, var, gamma, beta, training=False, eps=self.eps)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        channels = form.type(0).bounds[1]
+        gamma = form.input(1) if form.has(1) else form.floats("gamma", np.ones(channels))
+        beta = form.input(2) if form.has(2) else form.floats("beta", np.zeros(channels))
+        form.result("BatchNormalization", form.input(0), gamma, beta, form.input(3), form.input(4), epsilon=self.eps)
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         channels, *others = broadcast_axes(inputs[:1], outputs[0])

@@ -15,6 +15,8 @@ from penjing.ir.types import DType, Type
 from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, channels_last
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, Part, Pieces, Sample, expect
 from penjing.ops.torch_call import Imported, Ref, TorchCall
 
@@ -48,6 +50,13 @@ class Concat(Operator):
         call.require(axis != 0, "dim = 0, the batch axis")
         return Imported(cls(axis), tuple(ref.name for ref in refs))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        refs = [call.operand(i) for i in range(len(call.inputs))]
+        axis = call.axis(call.integer("axis", 0), refs[0].type.rank)
+        call.require(axis != 0, "axis 0, the batch,")
+        return Imported(cls(axis), tuple(ref.name for ref in refs))
+
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         expect(all(1 <= self.axis < t.rank for t in inputs), f"inputs cannot be joined along axis {self.axis}")
         return _joined(inputs, self.axis, DType.F32)
@@ -57,6 +66,9 @@ class Concat(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.cat(inputs, self.axis)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("Concat", *form.inputs(), axis=self.axis)
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         y = outputs[0]

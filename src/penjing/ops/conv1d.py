@@ -20,11 +20,14 @@ from penjing.ops.conv2d import (
     convolve,
     emit_convolution,
     groups_left,
+    onnx_convolution,
     torch_padding,
     windows,
 )
 from penjing.ops.coupling import Coupling, Kept
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import Attribute, OnnxForm
 from penjing.ops.operator import Cost, Operator, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pair, Window
@@ -37,6 +40,7 @@ class Conv1d(Operator):
     name = "conv1d"
     torch = ("aten.conv1d.default", "aten.conv1d.padding")
     onnx = ("Conv",)
+    onnx_rank = 3
     weight_input = 1
     bias_input = 2
 
@@ -52,6 +56,11 @@ class Conv1d(Operator):
         inputs = (call.ref("input").name, call.ref("weight").name, call.optional("bias"))
         op = cls(stride, (before, after), dilation, call.integer("groups"))
         return Imported(op, inputs if inputs[2] else inputs[:2])
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        ((stride,), (before, after), (dilation,)), groups, inputs = onnx_convolution(call, 1)
+        return Imported(cls(stride, (before, after), dilation, groups), inputs)
 
     def _window(self, kernel: int) -> Window:
         before, after = self.padding
@@ -87,6 +96,11 @@ class Conv1d(Operator):
         x = torch.nn.functional.pad(x, self.padding) if any(self.padding) else x
         bias = rest[1] if len(rest) > 1 else None
         return torch.nn.functional.conv1d(x, rest[0], bias, self.stride, 0, self.dilation, self.groups)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        window: dict[str, Attribute] = {"kernel_shape": form.type(1).bounds[2:], "strides": (self.stride,)}
+        window |= {"pads": self.padding, "dilations": (self.dilation,), "group": self.groups}
+        form.result("Conv", *form.inputs(), **window)
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         per_output = inputs[1].elements // inputs[1].bounds[0]

@@ -23,9 +23,11 @@ from penjing.ir.types import DType, Extent, Type
 from penjing.ops.coupling import Axis, Coupling, Kept, alone, on_input, on_output
 from penjing.ops.integer_samples import conv_samples
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import Attribute, OnnxForm
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
-from penjing.ops.windows import Pads, Pair, Window
+from penjing.ops.windows import Pads, Pair, Window, onnx_pads
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Conv2d(Operator):
     name = "conv2d"
     torch = ("aten.conv2d.default", "aten.conv2d.padding")
     onnx = ("Conv",)
+    onnx_rank = 4
     weight_input = 1
     bias_input = 2
 
@@ -58,6 +61,11 @@ class Conv2d(Operator):
         padding = torch_padding(call, (kernel[0], kernel[1]), dilation)
         inputs = (call.ref("input").name, call.ref("weight").name, call.optional("bias"))
         return Imported(cls(stride, padding, dilation, call.integer("groups")), inputs if inputs[2] else inputs[:2])
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        (stride, pads, dilation), groups, inputs = onnx_convolution(call, 2)
+        return Imported(cls(stride, pads, dilation, groups), inputs)  # type: ignore[arg-type]
 
     def _window(self, w: Type) -> Window:
         return Window((w.bounds[2], w.bounds[3]), self.stride, self.padding, self.dilation)
@@ -89,6 +97,11 @@ class Conv2d(Operator):
         bias = rest[1] if len(rest) > 1 else None
         return functional.conv2d(x, rest[0], bias, self.stride, (top, left), self.dilation, self.groups)
 
+    def to_onnx(self, form: OnnxForm) -> None:
+        window: dict[str, Attribute] = {"kernel_shape": form.type(1).bounds[2:], "strides": self.stride}
+        window |= {"pads": self.padding, "dilations": self.dilation, "group": self.groups}
+        form.result("Conv", *form.inputs(), **window)
+
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         per_output = inputs[1].elements // inputs[1].bounds[0]
         return Cost(outputs[0].elements * per_output, sum(t.nbytes for t in (*inputs, *outputs)))
@@ -119,6 +132,20 @@ class Conv2d(Operator):
         yield sample(cls(groups=8, padding=(1, 1, 1, 1), stride=(2, 2)), 1, 8, 6, 5, 8, (3, 3))
         yield sample(cls(groups=3), 1, 3, 4, 4, 6, (1, 1))
         yield sample(cls(), 1, 17, 3, 3, 33, (1, 1))
+
+
+def onnx_convolution(
+    call: OnnxCall, axes: int
+) -> tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], int, tuple[str, ...]]:
+    """((stride, pads, dilation), groups, names of the inputs) of an ONNX convolution with so many spatial axes."""
+    x, w = call.activation(0), call.weight(1)
+    kernel = w.type.bounds[2:]
+    call.require(len(kernel) == axes, f"a weight of rank {w.type.rank} on an input of rank {x.type.rank}")
+    call.require(call.per_axis("kernel_shape", axes) == kernel or call.given("kernel_shape") is None, "kernel_shape")
+    stride, dilation = call.per_axis("strides", axes), call.per_axis("dilations", axes)
+    pads = onnx_pads(call, x.type.bounds[2:], kernel, stride, dilation)
+    inputs = (x.name, w.name, *call.optional_weight(2))
+    return (stride, pads, dilation), call.integer("group", 1), inputs
 
 
 def torch_padding(call: TorchCall, kernel: Pair, dilation: Pair) -> Pads:

@@ -10,9 +10,19 @@ from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.conv1d import define_line, line_as_image
 from penjing.ops.conv2d import groups_left
-from penjing.ops.conv_transpose2d import Spread, by_output, check_transposed, emit_transposed, transposed_coupling
+from penjing.ops.conv_transpose2d import (
+    Spread,
+    by_output,
+    check_transposed,
+    emit_transposed,
+    onnx_transposed,
+    transposed_coupling,
+)
 from penjing.ops.coupling import Coupling, Kept
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
+from penjing.ops.onnx_transposed import onnx_conv_transpose
 from penjing.ops.operator import Cost, Operator, Sample
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pair
@@ -25,6 +35,7 @@ class ConvTranspose1d(Operator):
     name = "conv_transpose1d"
     torch = ("aten.conv_transpose1d.default",)
     onnx = ("ConvTranspose",)
+    onnx_rank = 3
     weight_input = 1
     weight_axis = 1
     bias_input = 2
@@ -41,6 +52,11 @@ class ConvTranspose1d(Operator):
         op = cls(stride, call.pair("padding"), output_padding, call.pair("dilation")[0], call.integer("groups"))
         inputs = (call.ref("input").name, call.ref("weight").name, call.optional("bias"))
         return Imported(op, inputs if inputs[2] else inputs[:2])
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        ((stride,), (before, after), (behind,), (dilation,)), groups, inputs = onnx_transposed(call, 1)
+        return Imported(cls(stride, (before, after), behind, dilation, groups), inputs)
 
     def _spread(self, kernel: int) -> Spread:
         before, after = self.padding
@@ -74,6 +90,11 @@ class ConvTranspose1d(Operator):
         behind = max(0, self.output_padding - after)
         y = torch.nn.functional.conv_transpose1d(x, w, bias, self.stride, 0, behind, self.groups, self.dilation)
         return y[:, :, before : before + length]
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        before, after = self.padding
+        padding = (self.output_padding,)
+        onnx_conv_transpose(form, (self.stride,), ((before,), (after,)), padding, (self.dilation,), self.groups)
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         x, w = inputs[:2]

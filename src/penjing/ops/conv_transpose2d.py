@@ -26,6 +26,9 @@ from penjing.ops.conv2d import check_requantize, groups_left, requantize_params,
 from penjing.ops.coupling import Axis, Coupling, Kept, alone, on_input, on_output
 from penjing.ops.integer_samples import codes, requantization, weights
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
+from penjing.ops.onnx_transposed import onnx_conv_transpose
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pads, Pair
@@ -89,6 +92,40 @@ def by_output(weight: np.ndarray, groups: int) -> np.ndarray:
     return np.ascontiguousarray(split.transpose(0, 2, 3, 4, 1)).reshape(groups * per_out, kh, kw, c // groups)
 
 
+def onnx_transposed(
+    call: OnnxCall, axes: int
+) -> tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]], int, tuple[str, ...]]:
+    """((stride, pads, output_padding, dilation), groups, names of the inputs) of an ONNX transposed convolution."""
+    x, w = call.activation(0), call.weight(1)
+    kernel = w.type.bounds[2:]
+    call.require(len(kernel) == axes, f"a weight of rank {w.type.rank} on an input of rank {x.type.rank}")
+    call.require(call.per_axis("kernel_shape", axes) == kernel or call.given("kernel_shape") is None, "kernel_shape")
+    stride, dilation = call.per_axis("strides", axes), call.per_axis("dilations", axes)
+    behind = call.per_axis("output_padding", axes, 0)
+    mode, size = call.text("auto_pad", "NOTSET"), call.given("output_shape")
+    pads = call.per_axis("pads", 2 * axes, 0)
+    if mode == "VALID":
+        pads = (0,) * (2 * axes)
+    elif mode in ("SAME_UPPER", "SAME_LOWER") and size is None:
+        size = tuple(extent * s for extent, s in zip(x.type.bounds[2:], stride, strict=True))
+    else:
+        call.require(mode in ("NOTSET", "SAME_UPPER", "SAME_LOWER"), f"auto_pad = {mode!r}")
+    if size is not None:
+        call.require(len(size) == axes, f"output_shape = {size}")
+        uncut = Spread((1, *kernel)[-2:], (1, *stride)[-2:], dilation=(1, *dilation)[-2:])  # type: ignore[arg-type]
+        reach = [uncut.reach(axis + 2 - axes, extent) for axis, extent in enumerate(x.type.bounds[2:])]
+        total = [r + more - want for r, more, want in zip(reach, behind, size, strict=True)]
+        halves = [n // 2 for n in total]
+        rest = [n - n // 2 for n in total]
+        pads = (*halves, *rest) if mode == "SAME_UPPER" else (*rest, *halves)
+        # less than no padding behind is more output
+        behind = tuple(more + max(-after, 0) for more, after in zip(behind, pads[axes:], strict=True))
+        pads = (*pads[:axes], *(max(after, 0) for after in pads[axes:]))
+    call.require(min(pads) >= 0, f"pads {pads}, which are negative,")
+    inputs = (x.name, w.name, *call.optional_weight(2))
+    return (stride, pads, behind, dilation), call.integer("group", 1), inputs
+
+
 def check_transposed(inputs: tuple[Type, ...], rank: int, groups: int) -> int:
     """The shape rule that transposed convolutions share; returns the number of output channels."""
     x, w = inputs[:2]
@@ -125,6 +162,7 @@ class ConvTranspose2d(Operator):
     name = "conv_transpose2d"
     torch = ("aten.conv_transpose2d.input",)
     onnx = ("ConvTranspose",)
+    onnx_rank = 4
     weight_input = 1
     weight_axis = 1
     bias_input = 2
@@ -142,6 +180,11 @@ class ConvTranspose2d(Operator):
         op = cls(*shape, call.pair("dilation"), call.integer("groups"))
         inputs = (call.ref("input").name, call.ref("weight").name, call.optional("bias"))
         return Imported(op, inputs if inputs[2] else inputs[:2])
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        shape, groups, inputs = onnx_transposed(call, 2)
+        return Imported(cls(*shape, groups), inputs)  # type: ignore[arg-type]
 
     def _spread(self, kernel: Pair) -> Spread:
         return Spread(kernel, self.stride, self.padding, self.output_padding, self.dilation)
@@ -173,6 +216,11 @@ class ConvTranspose2d(Operator):
         bias = inputs[2] if len(inputs) > 2 else None
         y = torch.nn.functional.conv_transpose2d(x, w, bias, self.stride, 0, below, self.groups, self.dilation)
         return y[:, :, top : top + height, left : left + width]
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        onnx_conv_transpose(
+            form, self.stride, (self.padding[:2], self.padding[2:]), self.output_padding, self.dilation, self.groups
+        )
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         x, w = inputs[:2]

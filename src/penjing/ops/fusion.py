@@ -110,7 +110,7 @@ def computed_for_concat(graph: Graph) -> dict[str, str]:
             continue
         for name in node.inputs:
             maker = producers.get(name)
-            if maker is None or len(users[name]) > 1 or name in graph.outputs:
+            if maker is None or len(users[name]) > 1 or name in graph.sinks():
                 continue
             if isinstance(maker.op, Operator) and maker.op.quant_rule is QuantRule.OWN:
                 found[name] = node.output

@@ -14,8 +14,11 @@ from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.coupling import Coupling, broadcast_axes
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import Cost, Operator, QuantRule, Sample
 from penjing.ops.torch_call import Imported, Ref, TorchCall
+
+_ONNX_FLOATS = (1, 10, 11, 16)  # float32, float16, float64, bfloat16: between them a cast changes nothing here
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Identity(Operator):
         "aten.feature_dropout_.default",
         "aten.lift_fresh_copy.default",
     )
-    onnx = ("Identity", "Dropout")
+    onnx = ("Identity", "Dropout", "Cast")
     quant_rule = QuantRule.SAME
 
     @classmethod
@@ -49,6 +52,15 @@ class Identity(Operator):
             )
         source = next(a for a in call.arguments.values() if isinstance(a, Ref))
         return Imported(None, (source.name,))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        if call.target == "Dropout":
+            call.require(call.outputs == 1, "a mask that is read")
+            call.require(not (call.has(2) and call.array(2).any()), "training_mode, as in training,")
+        if call.target == "Cast":
+            call.require(call.integer("to", 0) in _ONNX_FLOATS, f"to = {call.integer('to', 0)}, which is no float,")
+        return Imported(None, (call.activation(0).name,))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         return (Type(inputs[0].shape),)

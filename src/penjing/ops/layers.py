@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Constant, Names
 from penjing.ops.operator import Operator, WeightInput
@@ -75,6 +76,29 @@ def float_weights(graph: Graph) -> dict[str, np.ndarray]:
     """Constant name -> float weight, of every convolution, linear and recurrent layer."""
     found = {weight.weight: graph.constants[weight.weight].array for weight in weight_nodes(graph)}
     return {name: array for name, array in found.items() if array.dtype == np.float32}
+
+
+def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise InvalidInput, at `where`, for names in `given` that are no layer's weight: not in `known`."""
+    known = list(known)
+    strangers = sorted(set(given) - set(known))
+    if strangers:
+        raise InvalidInput(
+            f"no layer has a weight called {', '.join(map(repr, strangers))}",
+            where=where,
+            hint=f"its layers: {', '.join(known) or 'none'}",
+        )
+
+
+def check_finite(array: np.ndarray, name: str) -> None:
+    """Raise InvalidInput for NaN or infinity in what belongs to the layer of weight `name`."""
+    bad = np.count_nonzero(~np.isfinite(array))
+    if bad:
+        raise InvalidInput(
+            f"{bad} of {array.size} values are NaN or infinite",
+            where=name,
+            hint="the training diverged, or a division by zero was folded in",
+        )
 
 
 def place_of(node: Node, weight: str) -> WeightInput:

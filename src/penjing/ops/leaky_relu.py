@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Sample
 from penjing.ops.table import Elementwise
 from penjing.ops.torch_call import Imported, TorchCall
@@ -31,11 +33,18 @@ class LeakyRelu(Elementwise):
     def from_torch(cls, call: TorchCall) -> Imported:
         return Imported(cls(call.number("negative_slope")), (call.ref("self").name,))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        return Imported(cls(call.number("alpha", 0.01)), (call.activation(0).name,))
+
     def function(self, x: np.ndarray) -> np.ndarray:
         return bent(x, self.negative_slope)
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.leaky_relu(inputs[0], self.negative_slope)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("LeakyRelu", form.input(0), alpha=self.negative_slope)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

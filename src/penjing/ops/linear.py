@@ -13,7 +13,10 @@ from penjing.ops.conv2d import check_requantize, requantize_params
 from penjing.ops.coupling import Coupling, alone, kept_axes, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, requantization, weights
 from penjing.ops.lowering import Epilogue, Lowering, identity
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
+from penjing.ops.torch_call import Imported
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,26 @@ class Linear(Operator):
     onnx = ("Gemm", "MatMul")
     weight_input = 1
     bias_input = 2
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x = call.activation(0)
+        if call.target == "MatMul":
+            call.require(x.type.rank >= 2, "an input of rank 1")
+            # the front end gives it what is added behind as a third input
+            return Imported(cls(), (x.name, call.weight(1, (1, 0)).name, *call.optional_weight(2)))
+        call.require(x.type.rank == 2 and not call.flag("transA"), "transA, which puts the batch last,")
+        is_transposed, alpha = call.flag("transB"), call.number("alpha", 1.0)
+        w = call.weight(1, (0, 1) if is_transposed else (1, 0), alpha)
+        if not call.has(2):
+            return Imported(cls(), (x.name, w.name))
+        bias, outputs = call.array(2), w.type.bounds[0]
+        call.require(bias.size in (1, outputs) and bias.shape[:-1] in ((), (1,)), f"C of shape {bias.shape}")
+        beta = np.float32(call.number("beta", 1.0))
+        if bias.shape == (outputs,) and beta == 1:
+            return Imported(cls(), (x.name, w.name, call.weight(2).name))
+        row = np.resize(bias.astype(np.float32), outputs) * beta
+        return Imported(cls(), (x.name, w.name, call.constant(f"{w.name}.bias", row).name))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, w = inputs[0], inputs[1]
@@ -55,6 +78,16 @@ class Linear(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.linear(*inputs)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        if form.type(0).rank == 2:
+            form.result("Gemm", *form.inputs(), transB=1)
+            return
+        product = (form.input(0), form.input(1, (1, 0)))
+        if form.has(2):
+            form.result("Add", form.node("MatMul", *product), form.input(2))
+        else:
+            form.result("MatMul", *product)
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         return Cost(outputs[0].elements * inputs[1].bounds[1], sum(t.nbytes for t in (*inputs, *outputs)))

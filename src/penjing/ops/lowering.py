@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,6 +62,16 @@ class Lowering:
         type_ = self.graph.types[value]
         name = self.program.add_input(self._names.fresh(value), _codes(type_.shape, self.quant(value)))
         self.define(value, name, identity(type_.rank))
+
+    def add_state(self, value: str) -> None:
+        """So do states; what replaces one has to have its codes."""
+        state, quant = self.graph.states[value], self.quant(value)
+        if self.quant(state.update) != quant:
+            raise QuantizationError(f"state %{value} and its update %{state.update} have different codes")
+        name = self._names.fresh(value)
+        self.program.types[name] = _codes(self.graph.types[value].shape, quant)
+        self.program.states[name] = replace(state, type=self.program.types[name])
+        self.define(value, name, identity(state.type.rank))
 
     def shape(self, value: str) -> Shape:
         """Logical shape of a value of the network."""

@@ -19,6 +19,8 @@ from penjing.ir.types import DType, Extent, Shape, Type
 from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, Order
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 
@@ -44,6 +46,20 @@ class Mean(Operator):
         call.require(str(dtype) in ("None", "torch.float32"), f"dtype = {dtype}")
         return Imported(cls(axes, call.flag("keepdim")), (x.name,))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x = call.activation(0)
+        rank = x.type.rank
+        if call.target == "GlobalAveragePool":
+            call.require(rank >= 3, f"an input of rank {rank}")
+            return Imported(cls(tuple(range(2, rank)), keepdim=True), (x.name,))
+        given = call.axes(1, since=18)
+        if not given and call.flag("noop_with_empty_axes"):
+            return Imported(None, (x.name,))
+        axes = tuple(sorted({call.axis(axis, rank) for axis in given or range(rank)}))
+        call.require(axes[0] != 0, f"axes {axes}, of which 0 is the batch,")
+        return Imported(cls(axes, call.flag("keepdims", default=True)), (x.name,))
+
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x = inputs[0]
         ordered = self.axes == tuple(sorted(set(self.axes)))
@@ -56,6 +72,13 @@ class Mean(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0].mean(self.axes, keepdim=self.keepdim)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        if self.keepdim and form.type(0).rank > 2 and self.axes == tuple(range(2, form.type(0).rank)):
+            form.result("GlobalAveragePool", form.input(0))
+            return
+        more, attributes = form.axes(self.axes)
+        form.result("ReduceMean", form.input(0), *more, **attributes, keepdims=int(self.keepdim))
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         x = inputs[0]

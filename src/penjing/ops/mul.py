@@ -6,7 +6,7 @@ The product of two centred codes is exact in int32 and in float32.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,12 @@ import numpy as np
 from penjing.core.arithmetic import multiplier, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
-from penjing.ops.add import Binary, binary_samples, broadcast, broadcast_params
+from penjing.ops.add import Binary, binary_samples, broadcast, broadcast_params, onnx_operands
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import IntegerOperator, Param, Sample, expect
+from penjing.ops.torch_call import Imported
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,19 @@ class Mul(Binary):
 
     name = "mul"
     torch = ("aten.mul.Tensor", "aten.mul_.Tensor")
-    onnx = ("Mul",)
+    onnx = ("Mul", "Div", "Neg")
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        if call.target == "Neg":
+            return Imported(cls(), (call.activation(0).name, call.constant("minus_one", np.asarray(-1.0)).name))
+        if call.target == "Mul":
+            return super().from_onnx(call)
+        divisor = call.array(1).astype(np.float64)
+        call.require(bool(np.all(divisor != 0)), "a divisor of zero")
+        with np.errstate(over="ignore"):
+            inverse = call.constant("reciprocal", 1.0 / divisor)
+        return Imported(cls(), onnx_operands(replace(call, inputs=(call.activation(0), inverse))))
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         return (inputs[0] * inputs[1],)

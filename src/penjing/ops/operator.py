@@ -9,19 +9,21 @@ ends read names, `torch_form` is handed the torch module, and `kernel_params` re
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from penjing.core.errors import InvalidGraph
+from penjing.core.errors import InvalidGraph, UnsupportedOp
 from penjing.ir.graph import Node, Operation
 from penjing.ir.types import DType, Type
 
 if TYPE_CHECKING:
     from penjing.ops.coupling import Coupling, Kept
     from penjing.ops.lowering import Epilogue, Lowering
+    from penjing.ops.onnx_call import OnnxCall
+    from penjing.ops.onnx_nodes import OnnxForm
     from penjing.ops.torch_call import Composed, Imported, TorchCall
 
 
@@ -95,6 +97,7 @@ class Operator(Operation):
 
     torch: ClassVar[tuple[str, ...]] = ()
     onnx: ClassVar[tuple[str, ...]] = ()
+    onnx_rank: ClassVar[int | None] = None  # of the first input, where it decides which operator reads an ONNX name
     quant_rule: ClassVar[QuantRule] = QuantRule.OWN
     weight_input: ClassVar[int | None] = None  # position of the input that is quantized symmetrically, per channel
     # of an operator with several weights, which then has no `weight_input`: its outputs are not sums of products
@@ -109,6 +112,14 @@ class Operator(Operation):
         from penjing.ops.torch_call import Imported, Ref
 
         return Imported(cls(), tuple(a.name for a in call.arguments.values() if isinstance(a, Ref)))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        """The operator for a node of one of the names in `onnx`; the default takes all inputs and no attributes."""
+        from penjing.ops.torch_call import Imported
+
+        call.require(not call.attributes, f"{', '.join(call.attributes)} given")
+        return Imported(cls(), tuple(call.operand(i).name for i in range(len(call.inputs))))
 
     @classmethod
     def weight_inputs(cls) -> tuple[WeightInput, ...]:
@@ -134,6 +145,12 @@ class Operator(Operation):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         """The same with torch tensors, differentiable; a tensor, or a tuple for several outputs."""
         raise NotImplementedError
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        """Write it in ONNX; the default is a node named by the first of `onnx`, with all inputs and no attributes."""
+        if not self.onnx or (is_dataclass(self) and fields(self)):
+            raise UnsupportedOp(f"{self.name} cannot be written as ONNX", where=str(form.source))
+        form.result(self.onnx[0], *form.inputs())
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         """Which slices of inputs (None for an absent one) and outputs go together; by default all axes stay whole."""

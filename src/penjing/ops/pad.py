@@ -21,11 +21,14 @@ from penjing.ir.types import MAX_RANK, DType, Extent, Type
 from penjing.ops.coupling import FREE, Coupling, Kept, alone, count_below, on_input, on_output
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, channels_last, code_table
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.table import QTable
 from penjing.ops.torch_call import Imported, TorchCall
 
 MODES = ("constant", "reflect", "replicate", "circular")  # a mode's number in the kernel is its place here
+_ONNX_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 _NUMPY_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 AxisPads = tuple[int, ...]  # before and after for each axis in turn: length 2 * rank
@@ -145,6 +148,27 @@ class Pad(Operator):
             return Imported(PadValue(pads, value), (x.name,))
         return Imported(cls(pads, mode), (x.name,))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x, given = call.activation(0), call.integers(1)
+        rank, mode = x.type.rank, call.text("mode", "constant")
+        named = call.integers(3) if call.has(3) else tuple(range(rank))
+        axes = [call.axis(axis, rank) for axis in named]
+        call.require(len(given) == 2 * len(axes) and len(set(axes)) == len(axes), f"pads {given} of axes {axes}")
+        call.require(mode in _ONNX_MODES, f"mode = {mode!r}")
+        pads = [0] * (2 * rank)
+        for axis, before, after in zip(axes, given, given[len(axes) :], strict=False):
+            pads[2 * axis : 2 * axis + 2] = before, after
+        call.require(min(pads) >= 0, f"negative pads {given}")
+        call.require(not any(pads[:2]), f"pads {given} that reach axis 0, the batch")
+        value = call.scalar(2, 0.0)
+        if not any(pads):
+            return Imported(None, (x.name,))
+        if mode == "constant" and value != 0:
+            call.require(bool(np.isfinite(value)), f"the constant {value}")
+            return Imported(PadValue(tuple(pads), value), (x.name,))
+        return Imported(cls(tuple(pads), _ONNX_MODES[mode]), (x.name,))
+
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         expect(not any(self.pads[:2]), "the batch axis cannot be padded")
         return _padded(inputs[0], self.pads, self.mode, DType.F32)
@@ -161,6 +185,13 @@ class Pad(Operator):
                 index = torch.from_numpy(_source_indices(x.shape[axis], before, after, self.mode))
                 x = x.index_select(axis, index.to(x.device))
         return x
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        if self.mode == "circular":
+            _onnx_circular(form, self.pads)
+        else:
+            mode = _NUMPY_MODES[self.mode]
+            form.result("Pad", form.input(0), form.integers("pads", self.pads[0::2] + self.pads[1::2]), mode=mode)
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         return _coupling(inputs[0], outputs[0], self.pads, is_constant=self.mode == "constant")
@@ -205,6 +236,10 @@ class PadValue(Operator):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return _torch_constant(torch, inputs[0], self.pads, self.value)
 
+    def to_onnx(self, form: OnnxForm) -> None:
+        pads = form.integers("pads", self.pads[0::2] + self.pads[1::2])
+        form.result("Pad", form.input(0), pads, form.floats("value", self.value), mode="constant")
+
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         return _coupling(inputs[0], outputs[0], self.pads, is_constant=True)
 
@@ -230,6 +265,17 @@ class PadValue(Operator):
         x = np.arange(2 * 3 * 5 * 4, dtype=np.float32).reshape(2, 3, 5, 4)
         yield Sample(cls((0, 0, 0, 0, 1, 2, 3, 0), 1.5), (x,))
         yield Sample(cls((0, 0, 2, 1), -7.0), (x.reshape(2, 60),))
+
+
+def _onnx_circular(form: OnnxForm, pads: AxisPads) -> None:
+    """Joined from pieces, axis by axis: the mode `wrap` is too young for most engines."""
+    x = form.input(0)
+    for axis, (before, after) in enumerate(_pairs(pads)):
+        extent = form.type(0).bounds[axis]
+        head = [form.slice(x, axis, extent - before, extent)] if before else []
+        tail = [form.slice(x, axis, 0, after)] if after else []
+        x = form.node("Concat", *head, x, *tail, axis=axis) if head or tail else x
+    form.result("Identity", x)
 
 
 def _torch_constant(torch: Any, x: Any, pads: AxisPads, value: float) -> Any:

@@ -10,6 +10,8 @@ from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Operator, QuantRule, Sample
 from penjing.ops.torch_call import Imported, Ref, TorchCall
 from penjing.ops.transpose import permuted
@@ -40,6 +42,15 @@ class Permute(Operator):
             perm.reverse()
         return Imported(cls(tuple(perm)), (source.name,))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x = call.activation(0)
+        rank = x.type.rank
+        perm = call.given("perm") or tuple(reversed(range(rank)))
+        call.require(sorted(perm) == list(range(rank)), f"perm = {perm} for rank {rank}")
+        call.require(perm[:1] == (0,), f"perm = {perm}, which moves the batch from axis 0,")
+        return Imported(None if perm == tuple(range(rank)) else cls(perm), (x.name,))
+
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         return permuted(inputs[0], self.perm, DType.F32)
 
@@ -48,6 +59,9 @@ class Permute(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0].permute(self.perm)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("Transpose", form.input(0), perm=self.perm)
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         y = outputs[0]

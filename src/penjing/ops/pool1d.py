@@ -12,9 +12,13 @@ from penjing.ir.types import Type
 from penjing.ops.as_images import emit_as_image
 from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
+from penjing.ops.onnx_pools import onnx_avg_pool, onnx_max_pool
 from penjing.ops.operator import Operator, QuantRule, Sample, expect
-from penjing.ops.pool2d import AvgPool2d, MaxPool2d, QAvgPool2d, QMaxPool2d
+from penjing.ops.pool2d import AvgPool2d, MaxPool2d, QAvgPool2d, QMaxPool2d, onnx_pool
 from penjing.ops.torch_call import Imported, TorchCall
+from penjing.ops.windows import Window
 
 Ends = tuple[int, int]  # padding before and after
 
@@ -48,6 +52,8 @@ class MaxPool1d(_Pool1d):
 
     name = "max_pool1d"
     torch = ("aten.max_pool1d.default",)
+    onnx = ("MaxPool",)
+    onnx_rank = 3
     quant_rule = QuantRule.SAME
 
     kernel: int
@@ -62,6 +68,12 @@ class MaxPool1d(_Pool1d):
         op = cls(kernel, stride, padding, call.integers("dilation")[0], call.flag("ceil_mode"))
         return Imported(op, (call.ref("self").name,))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        (kernel,), (stride,), (before, after), (dilation,) = onnx_pool(call, 1)
+        op = cls(kernel, stride, (before, after), dilation, call.flag("ceil_mode"))
+        return Imported(op, (call.activation(0).name,))
+
     def _image(self) -> MaxPool2d:
         padding = (0, self.padding[0], 0, self.padding[1])
         return MaxPool2d((1, self.kernel), (1, self.stride), padding, (1, self.dilation), self.ceil)
@@ -72,6 +84,11 @@ class MaxPool1d(_Pool1d):
         if self.padding[0] != self.padding[1]:
             x, padding = functional.pad(x, self.padding, value=-float("inf")), 0
         return functional.max_pool1d(x, self.kernel, self.stride, padding, self.dilation, self.ceil)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        image = self._image()
+        window = Window(image.kernel, image.stride, image.padding, image.dilation)
+        onnx_max_pool(form, window, ceil=self.ceil)
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         image = self._image()
@@ -93,6 +110,8 @@ class AvgPool1d(_Pool1d):
 
     name = "avg_pool1d"
     torch = ("aten.avg_pool1d.default",)
+    onnx = ("AveragePool",)
+    onnx_rank = 3
 
     kernel: int
     stride: int
@@ -105,6 +124,13 @@ class AvgPool1d(_Pool1d):
         op = cls(*_torch_window(call), call.flag("ceil_mode"), call.flag("count_include_pad"))
         return Imported(op, (call.ref("self").name,))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        (kernel,), (stride,), (before, after), (dilation,) = onnx_pool(call, 1)
+        call.require(dilation == 1, f"dilations {dilation}")
+        op = cls(kernel, stride, (before, after), call.flag("ceil_mode"), call.flag("count_include_pad"))
+        return Imported(op, (call.activation(0).name,))
+
     def _image(self) -> AvgPool2d:
         padding = (0, self.padding[0], 0, self.padding[1])
         return AvgPool2d((1, self.kernel), (1, self.stride), padding, self.ceil, self.count_padding)
@@ -112,6 +138,11 @@ class AvgPool1d(_Pool1d):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         # on the image, whose torch form knows what uneven pads do to the count
         return self._image().torch_form(torch, inputs[0][:, :, None])[:, :, 0]
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        image = self._image()
+        window = Window(image.kernel, image.stride, image.padding)
+        onnx_avg_pool(form, window, ceil=self.ceil, count_padding=self.count_padding)
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         image = self._image()

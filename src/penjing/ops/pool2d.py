@@ -19,9 +19,12 @@ from penjing.ops.conv2d import window_params
 from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.integer_samples import codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
+from penjing.ops.onnx_pools import onnx_avg_pool, onnx_max_pool
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
-from penjing.ops.windows import Pads, Pair, Window
+from penjing.ops.windows import Pads, Pair, Window, onnx_pads
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class MaxPool2d(Operator):
     name = "max_pool2d"
     torch = ("aten.max_pool2d.default",)
     onnx = ("MaxPool",)
+    onnx_rank = 4
     quant_rule = QuantRule.SAME
 
     kernel: Pair
@@ -45,6 +49,12 @@ class MaxPool2d(Operator):
         return Imported(
             cls(kernel, stride, padding, call.pair("dilation"), call.flag("ceil_mode")), (call.ref("self").name,)
         )
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        kernel, stride, pads, dilation = onnx_pool(call, 2)
+        op = cls(kernel, stride, pads, dilation, call.flag("ceil_mode"))  # type: ignore[arg-type]
+        return Imported(op, (call.activation(0).name,))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         return _pooled(inputs[0], self._window(), self.ceil)
@@ -65,6 +75,9 @@ class MaxPool2d(Operator):
         x, padding = _symmetric(torch, inputs[0], self.padding, -float("inf"))
         functional = torch.nn.functional
         return functional.max_pool2d(x, self.kernel, self.stride, padding, self.dilation, self.ceil)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        onnx_max_pool(form, self._window(), ceil=self.ceil)
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         return Cost(0, inputs[0].nbytes + outputs[0].nbytes)
@@ -91,6 +104,7 @@ class AvgPool2d(Operator):
     name = "avg_pool2d"
     torch = ("aten.avg_pool2d.default",)
     onnx = ("AveragePool",)
+    onnx_rank = 4
 
     kernel: Pair
     stride: Pair
@@ -104,6 +118,14 @@ class AvgPool2d(Operator):
         kernel, stride, padding = _torch_window(call)
         op = cls(kernel, stride, padding, call.flag("ceil_mode"), call.flag("count_include_pad"))
         return Imported(op, (call.ref("self").name,))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        kernel, stride, pads, dilation = onnx_pool(call, 2)
+        call.require(set(dilation) == {1}, f"dilations {dilation}")
+        ceil, count_padding = call.flag("ceil_mode"), call.flag("count_include_pad")
+        op = cls(kernel, stride, pads, ceil, count_padding)  # type: ignore[arg-type]
+        return Imported(op, (call.activation(0).name,))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         return _pooled(inputs[0], self._window(), self.ceil)
@@ -129,6 +151,9 @@ class AvgPool2d(Operator):
             x, padding = _symmetric(torch, x, self.padding, 0.0)
         return functional.avg_pool2d(x, self.kernel, self.stride, padding, self.ceil, self.count_padding)
 
+    def to_onnx(self, form: OnnxForm) -> None:
+        onnx_avg_pool(form, self._window(), ceil=self.ceil, count_padding=self.count_padding)
+
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         x = lowering.placed(node.inputs[0], channels_last(4))
         source, target = lowering.quant(node.inputs[0]), lowering.quant(epilogue.output)
@@ -145,6 +170,14 @@ class AvgPool2d(Operator):
         for count_padding in (True, False):
             yield Sample(cls((3, 3), (2, 2), (1, 1, 1, 1), count_padding=count_padding), (x,))
             yield Sample(cls((3, 2), (2, 3), (1, 0, 1, 0), ceil=True, count_padding=count_padding), (x,))
+
+
+def onnx_pool(call: OnnxCall, axes: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """(kernel, stride, pads, dilation) of an ONNX pool with so many spatial axes."""
+    call.require(call.outputs == 1, "places of the largest elements that are read")
+    kernel = call.per_axis("kernel_shape", axes, 0)
+    stride, dilation = call.per_axis("strides", axes), call.per_axis("dilations", axes)
+    return kernel, stride, onnx_pads(call, call.activation(0).type.bounds[2:], kernel, stride, dilation), dilation
 
 
 def _torch_window(call: TorchCall) -> tuple[Pair, Pair, Pads]:

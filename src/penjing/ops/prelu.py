@@ -15,8 +15,11 @@ from penjing.ir.types import Quant, Type
 from penjing.ops.coupling import Coupling, alone, broadcast_axes, on_input
 from penjing.ops.leaky_relu import bent
 from penjing.ops.lowering import Epilogue, Lowering, channels_last, code_table
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Operator, Sample, expect
 from penjing.ops.table import QTable
+from penjing.ops.torch_call import Imported
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,14 @@ class Prelu(Operator):
     torch = ("aten.prelu.default", "aten._prelu_kernel.default")
     onnx = ("PRelu",)
     parameter_inputs = (1,)
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x, slope = call.activation(0), call.array(1)
+        along = (x.type.bounds[1] if x.type.rank > 1 else 1, *(1,) * (x.type.rank - 2))
+        fits = slope.size == 1 or slope.shape in (along, (1, *along))
+        call.require(fits, f"slopes of shape {slope.shape} for {x.type.bounds}")
+        return Imported(cls(), (x.name, call.constant(call.name(1), slope.reshape(-1)).name))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, slope = inputs
@@ -42,6 +53,15 @@ class Prelu(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.prelu(inputs[0], inputs[1].reshape(-1))
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        slopes = form.parameter(1)
+        if slopes is None:
+            raise UnsupportedOp(
+                "prelu with slopes that are computed", where=str(form.source), hint="make them a constant"
+            )
+        along = (-1, *(1,) * max(0, form.type(0).rank - 2))  # ONNX aligns the last axes, as numpy does
+        form.result("PRelu", form.input(0), form.floats("slope", slopes.reshape(along)))
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         x, slope = inputs

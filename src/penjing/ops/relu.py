@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Sample
 from penjing.ops.table import Elementwise
 from penjing.ops.torch_call import Imported, Ref, TorchCall
@@ -30,6 +32,10 @@ class _Clamp(Elementwise):
             return functional.hardtanh(inputs[0], low, high)
         return torch.clamp(inputs[0], None if math.isinf(low) else low, None if math.isinf(high) else high)
 
+    def to_onnx(self, form: OnnxForm) -> None:
+        ends = zip(("low", "high"), self.clamp_range(), strict=True)
+        form.result("Clip", form.input(0), *("" if math.isinf(end) else form.floats(n, end) for n, end in ends))
+
     def clamp_range(self) -> tuple[float, float]:
         raise NotImplementedError
 
@@ -41,6 +47,9 @@ class Relu(_Clamp):
     name = "relu"
     torch = ("aten.relu.default", "aten.relu_.default")
     onnx = ("Relu",)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("Relu", form.input(0))
 
     def clamp_range(self) -> tuple[float, float]:
         return 0.0, math.inf
@@ -63,7 +72,7 @@ class Clamp(_Clamp):
 
     name = "clamp"
     torch = ("aten.hardtanh.default", "aten.hardtanh_.default", "aten.clamp.default", "aten.clamp_min.default")
-    onnx = ("Clip",)
+    onnx = ("Clip", "Min", "Max")
 
     low: float = -1.0
     high: float = 1.0
@@ -80,6 +89,22 @@ class Clamp(_Clamp):
         low, high = (None if call.arguments.get(key) is None else call.number(key) for key in keys)
         op = cls(-math.inf if low is None else low, math.inf if high is None else high)
         return Imported(op, (next(a.name for a in call.arguments.values() if isinstance(a, Ref)),))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x = call.activation(0)
+        if call.target == "Clip":
+            low, high = call.scalar(1, -math.inf), call.scalar(2, math.inf)
+        else:
+            call.require(len(call.inputs) == 2, f"{len(call.inputs)} operands")
+            bound = call.scalar(1, math.nan)
+            low, high = (-math.inf, bound) if call.target == "Min" else (bound, math.inf)
+        known: dict[tuple[float, float], _Clamp | None] = {
+            (-math.inf, math.inf): None,
+            (0.0, math.inf): Relu(),
+            (0.0, 6.0): Relu6(),
+        }
+        return Imported(known.get((low, high), cls(low, high)), (x.name,))
 
     def clamp_range(self) -> tuple[float, float]:
         return self.low, self.high

@@ -1,5 +1,6 @@
 """Reshape and flatten: the same elements, in logical (row-major) order, under another shape."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from penjing.ir.types import Dim, Shape, Type, bound
 from penjing.ops.coupling import Coupling, Kept, Labels, alone, on_input, on_output
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, identity
+from penjing.ops.onnx_call import BATCH, OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.torch_call import Imported, Ref, TorchCall
 
@@ -48,6 +51,60 @@ def _digits(shape: tuple[int, ...], axes: list[int]) -> dict[int, Labels]:
     return {axis: digits for axis, digits in zip(axes, index, strict=True) if shape[axis] > 1}
 
 
+_MIXES = "a shape that mixes the batch with another axis"
+
+
+def _onnx_reshape(call: OnnxCall, x: Shape) -> Shape:
+    """0 keeps an extent, -1 is what is left; the model's own fixed batch, leading a shape, is the batch."""
+    given = list(call.extents(1))
+    if not call.flag("allowzero"):
+        call.require(all(n != 0 or i < len(x) for i, n in enumerate(given)), f"shape {given} for rank {len(x)}")
+        given = [x[i] if n == 0 else n for i, n in enumerate(given)]
+    one = math.prod(bound(extent) for extent in x[1:])
+    rest = math.prod(n for n in given[1:] if isinstance(n, int) and n != -1)
+    call.require(bool(given) and given.count(-1) <= 1 and rest > 0, f"shape {given}")
+    if -1 in given[1:]:
+        call.require(one % rest == 0, _MIXES)
+        given = [given[0], *(one // rest if n == -1 else n for n in given[1:])]
+        rest = one
+    if rest == one and given[0] in (-1, call.batch):
+        given[0] = BATCH
+    return tuple(given)
+
+
+def _onnx_flatten(call: OnnxCall, x: Shape) -> Shape:
+    axis = call.integer("axis", 1)
+    axis = axis if axis == len(x) else call.axis(axis, len(x))
+    call.require(axis > 0 and all(n == 1 for n in x[1:axis]), _MIXES)
+    return (x[0], math.prod(bound(extent) for extent in x[axis:]))
+
+
+def _onnx_squeeze(call: OnnxCall, x: Shape) -> Shape:
+    axes = call.axes(1, since=13)
+    # without axes, a batch of one would go as well
+    call.require(axes is not None or (call.batch or 1) > 1, "no axes, so that a batch of one is dropped,")
+    gone = {call.axis(a, len(x)) for a in axes} if axes is not None else {i for i, n in enumerate(x) if n == 1}
+    call.require(all(x[axis] == 1 for axis in gone), f"axes {sorted(gone)} of {tuple(map(str, x))}")
+    return tuple(n for i, n in enumerate(x) if i not in gone)
+
+
+def _onnx_unsqueeze(call: OnnxCall, x: Shape) -> Shape:
+    axes = call.axes(1, since=13) or ()
+    rank = len(x) + len(axes)
+    new = {call.axis(axis, rank) for axis in axes}
+    call.require(len(new) == len(axes), f"axes {axes}")
+    old = iter(x)
+    return tuple(1 if i in new else next(old) for i in range(rank))
+
+
+_ONNX_SHAPES = {
+    "Reshape": _onnx_reshape,
+    "Flatten": _onnx_flatten,
+    "Squeeze": _onnx_squeeze,
+    "Unsqueeze": _onnx_unsqueeze,
+}
+
+
 @dataclass(frozen=True)
 class Reshape(Operator):
     """Input of any shape; output of `shape`, which keeps a symbolic extent as it is."""
@@ -75,6 +132,13 @@ class Reshape(Operator):
         source = next(a for a in call.arguments.values() if isinstance(a, Ref))
         return Imported(cls(call.outputs[0]), (source.name,))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x = call.activation(0)
+        shape = _ONNX_SHAPES[call.target](call, x.type.shape)
+        call.require(BATCH not in shape[1:] and BATCH in x.type.shape[:1] and shape[:1] == (BATCH,), _MIXES)
+        return Imported(None if shape == x.type.shape else cls(shape), (x.name,))
+
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         _check(inputs[0], self.shape)
         return (Type(self.shape),)
@@ -84,6 +148,12 @@ class Reshape(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0].reshape([-1 if isinstance(extent, Dim) else extent for extent in self.shape])
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        before = form.type(0).shape
+        places = [0 if e in before[i : i + 1] else -1 for i, e in enumerate(self.shape)]  # 0 keeps the input's extent
+        shape = [place if isinstance(e, Dim) else e for place, e in zip(places, self.shape, strict=True)]
+        form.result("Reshape", form.input(0), form.integers("shape", shape))
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         assert inputs[0] is not None

@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.sigmoid import logistic
 from penjing.ops.table import Elementwise
+from penjing.ops.torch_call import Imported
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,12 @@ class Silu(Elementwise):
 
     name = "silu"
     torch = ("aten.silu.default", "aten.silu_.default")
+    onnx = ("Swish",)
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        call.require(call.number("alpha", 1.0) == 1, f"alpha = {call.number('alpha', 1.0)}")
+        return Imported(cls(), (call.activation(0).name,))
 
     def function(self, x: np.ndarray) -> np.ndarray:
         y: np.ndarray = x * logistic(x)
@@ -22,3 +31,6 @@ class Silu(Elementwise):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.silu(inputs[0])
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("Mul", form.input(0), form.node("Sigmoid", form.input(0)))

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from penjing.ir.graph import Node
-from penjing.ir.types import Dim, DType, Type
+from penjing.ir.graph import Node, Operation
+from penjing.ir.types import Dim, DType, Type, bound
 from penjing.ops.coupling import FREE, Coupling, Kept, alone, count_below, kept_axes, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 
@@ -76,6 +78,27 @@ class Slice(Operator):
         call.require(start < stop, f"the empty part {start}:{stop} of axis {axis}")
         return Imported(cls(axis, start, stop, step), (x.name,))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x, starts, stops = call.activation(0), call.integers(1), call.integers(2)
+        axes = call.integers(3) if call.has(3) else tuple(range(len(starts)))
+        steps = call.integers(4) if call.has(4) else (1,) * len(starts)
+        call.require(len(starts) == len(stops) == len(axes) == len(steps), "lists of different lengths")
+        ops: list[Operation] = []
+        for given, start, stop, step in zip(axes, starts, stops, steps, strict=True):
+            axis = call.axis(given, x.type.rank)
+            extent = x.type.shape[axis]
+            if (start, step) == (0, 1) and stop >= (2**31 - 1 if isinstance(extent, Dim) else extent):
+                continue
+            call.require(axis != 0, "a part of axis 0, the batch,")
+            call.require(step >= 1, f"the step {step}")
+            call.require(isinstance(extent, int), f"a part of axis {axis}, whose extent {extent} is symbolic,")
+            first, last, _ = slice(start, stop, step).indices(bound(extent))
+            call.require(first < last, f"the empty part {start}:{stop} of axis {axis}")
+            if (first, last, step) != (0, extent, 1):
+                ops.append(cls(axis, first, last, step))
+        return Imported(ops[0] if ops else None, (x.name,), tuple(ops[1:]))
+
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         extent = _fixed_extent(inputs[0], self.axis)
         expect(0 <= self.start < self.stop <= extent and self.step >= 1, f"{self} of an axis of {extent}")
@@ -90,6 +113,10 @@ class Slice(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0][_at(self.axis, slice(self.start, self.stop, self.step))]
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        ends = (("start", self.start), ("stop", self.stop), ("axis", self.axis), ("step", self.step))
+        form.result("Slice", form.input(0), *(form.integers(what, [value]) for what, value in ends))
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         x, y = inputs[0], outputs[0]
@@ -128,6 +155,7 @@ class Select(Operator):
 
     name = "select"
     torch = ("aten.select.int",)
+    onnx = ("Gather",)
     quant_rule = QuantRule.SAME
 
     axis: int
@@ -142,6 +170,21 @@ class Select(Operator):
         call.require(isinstance(extent, int), f"one element of axis {axis}, whose extent {extent} is symbolic")
         return Imported(cls(axis, index % x.type.bounds[axis]), (x.name,))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x, places = call.activation(0), call.integers(1)
+        axis = call.axis(call.integer("axis", 0), x.type.rank)
+        call.require(axis != 0, "elements of axis 0, the batch,")
+        extent = x.type.bounds[axis]
+        call.require(all(-extent <= i < extent for i in places), f"places {places} on an axis of {extent}")
+        places = tuple(i % extent for i in places)
+        if call.array(1).ndim == 0:
+            return Imported(cls(axis, places[0]), (x.name,))
+        in_a_row = bool(places) and places == tuple(range(places[0], places[0] + len(places)))
+        call.require(call.array(1).ndim == 1 and in_a_row, "places that do not lie in a row")
+        whole = places == tuple(range(extent))
+        return Imported(None if whole else Slice(axis, places[0], places[-1] + 1), (x.name,))
+
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         extent = _fixed_extent(inputs[0], self.axis)
         expect(0 <= self.index < extent, f"element {self.index} of an axis of {extent}")
@@ -153,6 +196,9 @@ class Select(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return inputs[0].select(self.axis, self.index)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("Gather", form.input(0), form.integers("index", self.index), axis=self.axis)
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         x = inputs[0]

@@ -22,6 +22,8 @@ from penjing.ir.types import DType, Quant, Type
 from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.table import QTable
 from penjing.ops.torch_call import Imported, TorchCall
@@ -50,6 +52,15 @@ class Softmax(Operator):
         call.require(str(dtype) in ("None", "torch.float32"), f"dtype = {dtype}")
         return Imported(cls(axis), (x.name,))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x = call.activation(0)
+        axis = call.axis(call.integer("axis", -1 if call.opset >= 13 else 1), x.type.rank)
+        # before opset 13 all axes from this one on are one
+        call.require(call.opset >= 13 or set(x.type.bounds[axis + 1 :]) <= {1}, f"axis = {axis}, before the last,")
+        call.require(axis != 0, "axis 0, the batch,")
+        return Imported(cls(axis), (x.name,))
+
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x = inputs[0]
         expect(1 <= self.axis < x.rank, f"softmax along axis {self.axis} of rank {x.rank}")
@@ -62,6 +73,9 @@ class Softmax(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.nn.functional.softmax(inputs[0], self.axis)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("Softmax", form.input(0), axis=self.axis)
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         x = inputs[0]

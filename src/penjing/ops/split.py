@@ -11,6 +11,8 @@ from penjing.ir.graph import Node
 from penjing.ir.types import Type
 from penjing.ops.coupling import Coupling, Kept, alone, on_input, on_output
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Operator, QuantRule, Sample, expect
 from penjing.ops.slice import QSlice
 from penjing.ops.torch_call import Imported, TorchCall
@@ -44,6 +46,20 @@ class Split(Operator):
         call.require(len(sizes) == len(call.outputs), f"a symbolic extent along dim = {axis}")
         return Imported(cls(axis, sizes), (x.name,))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        x = call.activation(0)
+        axis = call.axis(call.integer("axis", 0), x.type.rank)
+        call.require(axis != 0, "axis 0, the batch,")
+        extent, count = x.type.bounds[axis], call.outputs
+        sizes = call.given("split") if call.opset < 13 else call.integers(1) if call.has(1) else None
+        if sizes is None:
+            call.require(call.integer("num_outputs", count) == count, "another number of outputs")
+            chunk = -(-extent // count)
+            sizes = (*(chunk,) * (count - 1), extent - chunk * (count - 1))
+        call.require(min(sizes, default=0) >= 1, f"parts of {sizes}")
+        return Imported(cls(axis, sizes), (x.name,))
+
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x = inputs[0]
         expect(1 <= self.axis < x.rank, f"axis {self.axis} of rank {x.rank} cannot be split")
@@ -57,6 +73,9 @@ class Split(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         return torch.split(inputs[0], list(self.sizes), self.axis)
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        form.result("Split", form.input(0), form.integers("sizes", self.sizes), axis=self.axis)
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         x = inputs[0]

@@ -23,10 +23,14 @@ class Ref:
 
 @dataclass(frozen=True)
 class Imported:
-    """What a call becomes: an operator and its inputs ('' for an absent one); no operator: its first input as it is."""
+    """What a call becomes: an operator and its inputs ('' for an absent one); no operator: its first input as it is.
+
+    `then` are operators of one input that follow, each on the output of the one before.
+    """
 
     op: Operation | None
     inputs: tuple[str, ...]
+    then: tuple[Operation, ...] = ()
 
 
 class Nodes(Protocol):

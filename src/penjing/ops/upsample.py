@@ -3,6 +3,7 @@
 Which elements those are, and in which parts they count, is said in `resize`.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,14 +12,19 @@ from typing import Any
 import numpy as np
 
 from penjing.core.arithmetic import ratio
+from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node
-from penjing.ir.types import Type
+from penjing.ir.types import Type, bound
 from penjing.ops.as_images import emit_as_image
 from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.lowering import Epilogue, Lowering
+from penjing.ops.onnx_call import BATCH, OnnxCall
+from penjing.ops.onnx_nodes import Attribute, OnnxForm
 from penjing.ops.operator import Cost, Operator, QuantRule, Sample, expect
 from penjing.ops.resize import ONE, QResizeBilinear, QResizeNearest, between, integer_weights, nearest, pitch
 from penjing.ops.torch_call import Imported, TorchCall
+
+_LONGEST = 2**20  # elements of an axis that an ONNX model may ask for
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,10 @@ class UpsampleNearest(_Resize):
         x, size, scale = _torch_resize(call)
         return Imported(cls(size, scale), (x,))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        return _onnx_resize(call)
+
     def _sources(self, extents: tuple[int, ...]) -> list[np.ndarray]:
         tables = []
         for extent, size, scale in zip(extents, self.size, self.scale, strict=True):
@@ -96,6 +106,22 @@ class UpsampleNearest(_Resize):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         resize = torch.ops.aten.upsample_nearest1d if len(self.size) == 1 else torch.ops.aten.upsample_nearest2d
         return resize.default(inputs[0], list(self.size), *self.torch_scales())
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        extents = form.type(0).bounds[2:]
+        sources = self._sources(extents)
+        factors = [size // extent for size, extent in zip(self.size, extents, strict=True)]
+        repeats = [np.repeat(np.arange(e), f) for e, f in zip(extents, factors, strict=True)]
+        x = form.input(0)
+        if all(map(np.array_equal, sources, repeats)):
+            scales = form.floats("scales", (1, 1, *factors))
+            how: dict[str, Attribute] = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            form.result("Resize", x, "", scales, mode="nearest", **how)
+            return
+        # ONNX would divide by the scale where torch multiplies by its inverse: near whole numbers that matters
+        for axis, places in enumerate(sources, start=2):
+            x = form.node("Gather", x, form.integers("sources", places), axis=axis)
+        form.result("Identity", x)
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         extents = lowering.graph.types[node.inputs[0]].bounds[2:]
@@ -118,7 +144,6 @@ class UpsampleLinear(_Resize):
         "aten.upsample_linear1d.vec",
         "aten.upsample_linear1d.default",
     )
-    onnx = ("Resize",)
 
     align_corners: bool = False
 
@@ -143,6 +168,13 @@ class UpsampleLinear(_Resize):
         resize = torch.ops.aten.upsample_linear1d if len(self.size) == 1 else torch.ops.aten.upsample_bilinear2d
         return resize.default(inputs[0], list(self.size), self.align_corners, *self.torch_scales())
 
+    def to_onnx(self, form: OnnxForm) -> None:
+        axes = zip(form.type(0).bounds[2:], self.size, self.scale, strict=True)
+        scales = [_onnx_scale(e, size, 0.0 if self.align_corners else scale) for e, size, scale in axes]
+        how = "align_corners" if self.align_corners else "half_pixel"
+        given = form.floats("scales", (1, 1, *scales))
+        form.result("Resize", form.input(0), "", given, mode="linear", coordinate_transformation_mode=how)
+
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         return Cost(outputs[0].elements * 2 ** len(self.size), sum(t.nbytes for t in (*inputs, *outputs)))
 
@@ -158,6 +190,94 @@ class UpsampleLinear(_Resize):
     def samples(cls) -> Iterator[Sample]:
         for corners in (False, True):
             yield from _resize_samples(partial(cls, align_corners=corners))
+
+
+def _onnx_resize(call: OnnxCall) -> Imported:
+    """The operator that reads the same places as the node does; which those are depends on the extents."""
+    x = call.activation(0)
+    mode, rule = call.text("mode", "nearest"), call.text("coordinate_transformation_mode", "half_pixel")
+    call.require(mode in ("nearest", "linear"), f"mode = {mode!r}")
+    call.require(not call.flag("antialias") and not call.flag("exclude_outside"), "antialias or exclude_outside")
+    extents = x.type.bounds
+    size, scale = _onnx_size(call, extents)
+    call.require(len(extents) in (3, 4) and size[:2] == extents[:2], f"size {size} for {extents}")
+    given = tuple(scale[2:]) if call.has(2) and call.array(2).size else (0.0,) * len(size[2:])
+    places = [_onnx_places(call, rule, *axis) for axis in zip(extents[2:], size[2:], scale[2:], strict=True)]
+    if mode == "nearest":
+        sources = [_onnx_rounded(call, at, extent) for at, extent in zip(places, extents[2:], strict=True)]
+        for scales in (given, (0.0,) * len(given)):
+            near = UpsampleNearest(size[2:], scales)
+            if all(map(np.array_equal, near._sources(extents[2:]), sources)):
+                return Imported(near, (x.name,))
+    else:
+        inside = [np.clip(at, 0, extent - 1) for at, extent in zip(places, extents[2:], strict=True)]
+        for corners in (rule == "align_corners", rule != "align_corners"):
+            linear = UpsampleLinear(size[2:], given, corners)
+            ours = [first + fraction * (second - first) for first, second, fraction in linear._neighbours(extents[2:])]
+            if all(np.allclose(a, b, atol=1e-4) for a, b in zip(ours, inside, strict=True)):
+                return Imported(linear, (x.name,))
+    rounding = f" and {call.text('nearest_mode', 'round_prefer_floor')}" if mode == "nearest" else ""
+    raise UnsupportedOp(f"Resize: {mode} by {rule}{rounding}, from {extents[2:]} to {size[2:]} is not supported")
+
+
+def _onnx_size(call: OnnxCall, extents: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Extents of the output, and the scale of every axis."""
+    rank = len(extents)
+    named = call.given("axes")
+    axes = tuple(call.axis(a, rank) for a in named) if named is not None else tuple(range(rank))
+    size, scale = list(extents), [1.0] * rank
+    if call.has(2) and call.array(2).size:
+        factors = [float(s) for s in call.array(2).reshape(-1)]
+        call.require(len(factors) == len(axes) and min(factors) > 0, f"scales {factors}")
+        for axis, factor in zip(axes, factors, strict=True):
+            # the scale was a float32, and 0.6 of 5 is 3
+            size[axis], scale[axis] = math.floor(extents[axis] * np.float32(factor)), factor
+        return tuple(size), tuple(scale)
+    call.require(call.text("keep_aspect_ratio_policy", "stretch") == "stretch", "keep_aspect_ratio_policy")
+    wanted = call.extents(3)
+    call.require(len(wanted) == len(axes), f"sizes {wanted}")
+    for axis, extent in zip(axes, wanted, strict=True):
+        is_batch = axis == 0 and extent in (BATCH, call.batch or 1)
+        size[axis] = extents[0] if is_batch else bound(extent)
+        scale[axis] = size[axis] / extents[axis]
+    return tuple(size), tuple(scale)
+
+
+def _onnx_places(call: OnnxCall, rule: str, extent: int, size: int, scale: float) -> np.ndarray:
+    """float64 (size): where each output element lies among the `extent` input elements."""
+    call.require(1 <= size <= _LONGEST, f"{size} elements along an axis")
+    i = np.arange(size, dtype=np.float64)
+    if rule == "half_pixel" or (rule == "pytorch_half_pixel" and size > 1):
+        return (i + 0.5) / scale - 0.5
+    if rule == "half_pixel_symmetric":
+        return extent / 2 * (1 - size / (extent * scale)) + (i + 0.5) / scale - 0.5
+    if rule == "align_corners":
+        last = extent * scale - 1  # not size - 1, where the scale leaves a part of an element
+        return i * (extent - 1) / last if last > 0 else i * 0.0
+    call.require(rule in ("asymmetric", "pytorch_half_pixel"), f"coordinate_transformation_mode = {rule!r}")
+    return i / scale if rule == "asymmetric" else i * 0.0
+
+
+def _onnx_rounded(call: OnnxCall, places: np.ndarray, extent: int) -> np.ndarray:
+    rounding: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+        "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+        "floor": np.floor,
+        "ceil": np.ceil,
+    }
+    mode = call.text("nearest_mode", "round_prefer_floor")
+    call.require(mode in rounding, f"nearest_mode = {mode!r}")
+    sources: np.ndarray = np.clip(rounding[mode](places), 0, extent - 1).astype(np.int32)
+    return sources
+
+
+def _onnx_scale(extent: int, size: int, scale: float) -> np.float32:
+    """The scale for ONNX, where the size is floor(extent * scale), in float32 or wider: next to `scale` where given."""
+    if extent == size:
+        return np.float32(1)
+    wanted = np.float32(scale if math.floor(extent * scale) == size else size / extent)
+    # the product with a scale that was rounded down can fall short of the size
+    return wanted if math.floor(float(wanted) * extent) == size else np.nextafter(wanted, np.float32(np.inf))
 
 
 def _by_axis(lowering: Lowering, node: Node, tables: list[np.ndarray]) -> tuple[str, ...]:

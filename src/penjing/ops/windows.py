@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from penjing.ir.types import Extent, bound
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import expect
 
 _MOST_EARLY = 2**16
@@ -80,3 +81,28 @@ class Window:
         below = max(0, need[0] - top - x.shape[1])
         right = max(0, need[1] - left - x.shape[2])
         return np.pad(x, ((0, 0), (top, below), (left, right), (0, 0)), constant_values=fill)
+
+
+def onnx_pads(
+    call: OnnxCall,
+    extents: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> tuple[int, ...]:
+    """Pads of an ONNX window before every spatial axis, then behind every one; `auto_pad` is worked out."""
+    count, mode = len(kernel), call.text("auto_pad", "NOTSET")
+    if mode == "NOTSET":
+        pads = call.per_axis("pads", 2 * count, 0)
+        call.require(min(pads) >= 0, f"negative pads {pads}")
+        return pads
+    if mode == "VALID":
+        return (0,) * (2 * count)
+    call.require(mode in ("SAME_UPPER", "SAME_LOWER"), f"auto_pad = {mode!r}")
+    call.require(min(stride) >= 1, f"strides {stride}")
+    less, more = [], []
+    for extent, k, s, d in zip(extents, kernel, stride, dilation, strict=True):
+        total = max((-(-extent // s) - 1) * s + d * (k - 1) + 1 - extent, 0)
+        less.append(total // 2)
+        more.append(total - total // 2)
+    return (*less, *more) if mode == "SAME_UPPER" else (*more, *less)

@@ -8,6 +8,7 @@ import numpy as np
 from penjing.ir.graph import Graph
 from penjing.ir.inputs import named_inputs
 from penjing.ops.operator import IntegerOperator
+from penjing.program.states import States, initial_states
 
 # of the largest activation: what is computed at a time stays in tens of megabytes
 _ELEMENTS_AT_A_TIME = 2**22
@@ -24,7 +25,7 @@ def rows_at_a_time(program: Graph) -> int:
 
 
 def interpret(program: Graph, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Run a lowered program on integer codes.
+    """Run a lowered program on integer codes; where it has states, as the first call.
 
     Args:
         program: a graph in stage `lowered` or `planned`.
@@ -36,14 +37,33 @@ def interpret(program: Graph, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
     Raises:
         InvalidInput: the number, shape or dtype of the inputs does not fit.
     """
+    return interpret_step(program, initial_states(program, len(inputs[0]) if inputs else 1), *inputs)[0]
+
+
+def interpret_samples(program: Graph, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Outputs of several samples: side by side, or as calls that go on from each other where the program has states."""
+    if not program.states:
+        return interpret(program, *inputs)
+    states, steps = initial_states(program), []
+    for i in range(len(inputs[0])):
+        outputs, states = interpret_step(program, states, *(x[i : i + 1] for x in inputs))
+        steps.append(outputs)
+    return tuple(np.concatenate(outputs) for outputs in zip(*steps, strict=True))
+
+
+def interpret_step(program: Graph, states: States, *inputs: np.ndarray) -> tuple[tuple[np.ndarray, ...], States]:
+    """One call of a program with states: its outputs, and the states for the next call. Otherwise as `interpret`."""
     values = {name: constant.array for name, constant in program.constants.items()}
     values |= named_inputs(program, inputs)
+    values |= states
+    kept = {*program.constants, *program.sinks()}
     last_use = {name: i for i, node in enumerate(program.nodes) for name in node.inputs}
     for i, node in enumerate(program.nodes):
         assert isinstance(node.op, IntegerOperator)
         arguments = [values[name] for name in node.inputs]
         values.update(zip(node.outputs, node.op.integer_reference(*arguments), strict=True))
         for name in node.inputs:
-            if last_use[name] == i and name not in program.outputs and name not in program.constants:
+            if last_use[name] == i and name not in kept:
                 values.pop(name, None)
-    return tuple(values[name] for name in program.outputs)
+    updates = {name: values[state.update] for name, state in program.states.items()}
+    return tuple(values[name] for name in program.outputs), updates

@@ -1,5 +1,7 @@
 """Quantized graph -> integer program: fuse epilogues, then let every operator emit its integer form."""
 
+from dataclasses import replace
+
 from penjing.core.errors import InvalidGraph
 from penjing.ir.dump import dump
 from penjing.ir.graph import Graph
@@ -24,6 +26,8 @@ def lower(graph: Graph) -> Graph:
     lowering = Lowering(graph)
     for name in graph.inputs:
         lowering.add_input(name)
+    for name in graph.states:
+        lowering.add_state(name)
     for node in graph.nodes:
         group = groups.get(id(node))
         if group is None:
@@ -33,12 +37,7 @@ def lower(graph: Graph) -> Graph:
         assert isinstance(operator, Operator)
         operator.lower(lowering, group.anchor, group.epilogue)
     program = lowering.program
-    outputs: list[str] = []
-    for name in graph.outputs:
-        placed = lowering.placed(name, identity(graph.types[name].rank))
-        own = placed not in outputs and placed not in program.inputs and placed not in program.constants
-        outputs.append(placed if own else lowering.copy(placed))
-    program.outputs = tuple(outputs)
+    _end(lowering)
     program.drop_unused_constants()
     program = FoldTransposeIntoLinear().run(program).graph
     program = FoldPadIntoConvolution().run(program).graph
@@ -46,3 +45,16 @@ def lower(graph: Graph) -> Graph:
     check_accumulators(program)
     dump(program, "lowered")
     return program
+
+
+def _end(lowering: Lowering) -> None:
+    """Outputs and updates of states, each a value of its own that a node makes."""
+    graph, program = lowering.graph, lowering.program
+    ends: list[str] = []
+    for name in (*graph.outputs, *(state.update for state in graph.states.values())):
+        placed = lowering.placed(name, identity(graph.types[name].rank))
+        own = placed not in (*ends, *program.inputs, *program.states, *program.constants)
+        ends.append(placed if own else lowering.copy(placed))
+    program.outputs, updates = tuple(ends[: len(graph.outputs)]), ends[len(graph.outputs) :]
+    for (name, state), update in zip(list(program.states.items()), updates, strict=True):
+        program.states[name] = replace(state, update=update)

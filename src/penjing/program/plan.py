@@ -24,7 +24,7 @@ def align(nbytes: int) -> int:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value lies: `base` is 'in', 'out', 'arena' or 'weights'.
+    """Where a value lies: `base` is 'in', 'out', 'arena', 'weights', 'state' or 'next'.
 
     One in pieces is part of a concat, which alone reads it.
     """
@@ -46,7 +46,8 @@ class Place:
 class Plan:
     """Places of all values of a program, scratch by node index, and the exact sizes.
 
-    A node that several threads compute has scratch for each, one after another in its place.
+    A node that several threads compute has scratch for each, one after another in its place. What the next call reads
+    as its states lies in `next`, as the states themselves in `state`, until the call ends.
     `lower_bound_bytes` is the largest set of arena bytes alive at once: no plan can need less.
     """
 
@@ -57,6 +58,12 @@ class Plan:
     input_bytes: int
     output_bytes: int
     lower_bound_bytes: int
+    states_bytes: int = 0
+
+    @property
+    def session_bytes(self) -> int:
+        """Memory that a caller keeps from call to call: the states, and behind them the next ones."""
+        return 2 * align(self.states_bytes)
 
     @property
     def codes_bytes(self) -> tuple[int, int]:
@@ -75,7 +82,9 @@ def plan(program: Graph, threads: int = 1) -> Plan:
     weights, weights_bytes = _stack("weights", sharing, program.constants)
     inputs, input_bytes = _stack("in", sharing, program.inputs)
     outputs, output_bytes = _stack("out", sharing, program.outputs)
-    places = outputs | weights | inputs
+    states, states_bytes = _stack("state", sharing, program.states)
+    updates, _ = _stack("next", sharing, [state.update for state in program.states.values()])
+    places = outputs | weights | inputs | states | updates
     arena = _smallest(program, sharing, threads, places)
     for name, spot in arena.spots.items():
         root = places.get(spot.root)
@@ -89,6 +98,7 @@ def plan(program: Graph, threads: int = 1) -> Plan:
         input_bytes=input_bytes,
         output_bytes=output_bytes,
         lower_bound_bytes=arena.lower_bound_bytes,
+        states_bytes=states_bytes,
     )
 
 

@@ -55,7 +55,7 @@ class Sharing:
 
     def __init__(self, program: Graph) -> None:
         self._program = program
-        self._fixed = {*program.inputs, *program.constants, *program.outputs}
+        self._fixed = {*program.inputs, *program.constants, *program.states, *program.sinks()}
         self._producers = program.producers()
         self._readers = dict.fromkeys(program.types, 0)
         self.nbytes = {name: type_.nbytes for name, type_ in program.types.items()}
@@ -77,8 +77,8 @@ class Sharing:
     def decide(self, apart: Collection[PartOf] = ()) -> dict[str, Spot]:
         """Every value -> where it lies; one with bytes of its own is its own root.
 
-        A program output keeps bytes of its own, and an alias of an input stays in the input. Inputs of concats that are
-        listed in `apart` are not computed in place.
+        A program output and the update of a state keep bytes of their own, and an alias of an input stays in the input.
+        Inputs of concats that are listed in `apart` are not computed in place.
         """
         self._spots = {name: Spot(name) for name in self._program.types}
         self._members = {name: [name] for name in self._program.types}

@@ -4,6 +4,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
 from penjing.core.errors import CalibrationError, InvalidInput, PenjingError
 from penjing.ir.graph import Graph
@@ -70,7 +72,7 @@ def apply_recipe(
     first, whole = graph, True
     original, ranges = graph, None
     for place, one in _with_cleaning(recipe, graph):
-        file = checkpoint / f"{_file_name(place, one)}.checkpoint" if checkpoint and one.needs_training else None
+        file = checkpoint / f"{_file_name(place, one)}.checkpoint" if checkpoint and one.needs_torch else None
         ran = _run(one, place, graph, Work(data, say, file, first, original, ranges))
         graph, implied = ran.graph, place.startswith(_IMPLIED)
         whole = whole and one.phase in (Phase.CLEAN, Phase.RECOVER)
@@ -100,6 +102,8 @@ def check(recipe: Recipe, graph: Graph, data: Data) -> None:
         )
     if data.tested is not None and len(graph.inputs) != 1:
         raise InvalidInput(f"accuracy is measured on networks with one input, not {len(graph.inputs)}")
+    if data.tested is not None and not np.isfinite(data.tested.x).all():
+        raise InvalidInput("samples to measure accuracy on hold NaN or infinity", where="tested")
     for place, one in zip(recipe.places, recipe.steps, strict=True):
         if one.needs_training and data.training is None:
             raise InvalidInput("this step needs samples to train on", where=place, hint="give training data")

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from penjing.compress.quantize.calibrate import Ranges, calibrate
+from penjing.core.digests import digest_array, digest_bytes
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph
 from penjing.ir.passes import PassLog, Remark
+from penjing.ir.text import print_graph
+from penjing.recipe.options import fields_of
 from penjing.recipe.step import Phase, PlainStep, Ran, Work
 from penjing.recipe.trainings import Training, training_log
 
@@ -52,6 +55,7 @@ class Reconstruct(PlainStep):
 
     def run(self, graph: Graph, work: Work) -> Ran:
         """Calibrate activations, then train on the calibration data; labels are not needed."""
+        from penjing.train.block_checkpoint import BlockCheckpoint
         from penjing.train.block_training import Tuning
         from penjing.train.reconstruct import reconstruct
 
@@ -60,6 +64,7 @@ class Reconstruct(PlainStep):
 
         ranges = calibrate(graph, work.data.calibration)
         work.progress(self.name, 0, None)
+        file = BlockCheckpoint(work.checkpoint, self._identity(graph, work)) if work.checkpoint else None
         made = reconstruct(
             graph,
             list(work.data.calibration),  # a tuple would be one batch for several inputs
@@ -69,9 +74,20 @@ class Reconstruct(PlainStep):
             tuning=Tuning(self.steps, self.batch_size),
             seed=self.seed,
             progress=tell,
+            known=file.known if file else None,
+            found=file.keep if file else None,
         )
         said = f"roundings of {self.bits} bits learned, {self.steps} steps a {self.granularity}"
         return Ran(made, PassLog(self.name, (Remark("all weights", said),), ()))
+
+    def _identity(self, graph: Graph, work: Work) -> dict[str, str]:
+        options = {option.name: str(getattr(self, option.name)) for option in fields_of(type(self))}
+        batches = [batch if isinstance(batch, tuple) else (batch,) for batch in work.data.calibration]
+        samples = "\n".join(digest_array(array) for batch in batches for array in batch)
+        return options | {
+            "network": digest_bytes(print_graph(graph).encode()),
+            "samples": digest_bytes(samples.encode()),
+        }
 
 
 @dataclass(frozen=True)

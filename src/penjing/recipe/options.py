@@ -8,11 +8,11 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from penjing.core.errors import InvalidInput
+from penjing.core.errors import InvalidInput, PenjingError
 from penjing.recipe.document import Item, Plain, shown
 
 _SCALARS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
@@ -71,7 +71,8 @@ def is_plain(kind: Any) -> bool:
 def forms_of(kind: Any) -> dict[str, type]:
     """The dataclasses beside a protocol that have its methods and plain fields: name as a recipe writes it -> class.
 
-    A field of such a type is written as one of these with its fields, as a step is: `{n-of-m: {n: 4}}`.
+    A field of such a type is written as one of these with its fields, as a step is: `{n-of-m: {n: 4}}`; or as text,
+    `4:16`, that a function beside them reads: `parse_` and the name of the protocol, which returns None for other text.
     """
     if not (isinstance(kind, type) and getattr(kind, "_is_protocol", False)):
         return {}
@@ -107,7 +108,8 @@ def kind_text(kind: Any) -> str:
     forms = forms_of(kind)
     if forms:
         fields = {name: ", ".join(option.name for option in fields_of(cls)) for name, cls in forms.items()}
-        return " | ".join(f"{{{name}: {{{said}}}}}" for name, said in fields.items())
+        written = [f"{{{name}: {{{said}}}}}" for name, said in fields.items()]
+        return " | ".join(["text", *written] if _parser_of(kind) else written)
     return " | ".join(str(member) for member in kind)
 
 
@@ -139,6 +141,8 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if _is_said_by_text(value):
+            return str(value)
         fields = {o.name: plain_value(getattr(value, o.name)) for o in fields_of(type(value))}
         return {_kebab(type(value).__name__): fields}
     if isinstance(value, tuple | list):
@@ -160,7 +164,12 @@ def item_of(value: Any, where: str) -> Item:
 
 def _read(item: Item, kind: Any, what: str) -> Any:
     """The value as its field takes it."""
-    read = _read_as(item.value, kind)
+    try:
+        read = _read_as(item.value, kind)
+    except PenjingError as error:
+        error.where = error.where or item.where
+        error.hint = error.hint or f"write {kind_text(kind)}"
+        raise
     if read is _UNFIT:
         raise InvalidInput(f"{what} must be {kind_text(kind)}, not {shown(item.value)}", where=item.where)
     return read
@@ -186,7 +195,8 @@ def _read_as(value: Plain, kind: Any) -> Any:
     if origin in (dict, collections.abc.Mapping):
         return _read_mapping(value, arguments[1])
     if forms_of(kind):
-        return _read_form(value, forms_of(kind))
+        parse = _parser_of(kind) if isinstance(value, str) else None
+        return parse(value) or _UNFIT if parse else _read_form(value, forms_of(kind))
     return next((member for member in kind if member.value == value), _UNFIT)
 
 
@@ -197,6 +207,17 @@ def _read_form(value: Plain, forms: dict[str, type]) -> Any:
     if name not in forms or not isinstance(given.value, dict):
         return _UNFIT
     return forms[name](**read_options(fields_of(forms[name]), given.value, name, given.where))
+
+
+def _parser_of(kind: type) -> Callable[[Any], Any] | None:
+    return vars(sys.modules[kind.__module__]).get(f"parse_{_kebab(kind.__name__).replace('-', '_')}")
+
+
+def _is_said_by_text(value: Any) -> bool:
+    """Whether `str(value)` reads back to an equal one."""
+    beside = vars(sys.modules[type(value).__module__]).values()
+    parsers = [_parser_of(kind) for kind in beside if type(value) in forms_of(kind).values()]
+    return any(parse is not None and parse(str(value)) == value for parse in parsers)
 
 
 def _kebab(name: str) -> str:

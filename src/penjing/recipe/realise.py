@@ -27,6 +27,7 @@ from penjing.recipe.data import Data, Labelled, Progress
 from penjing.recipe.predict import predict
 from penjing.recipe.record import Accuracy, Effect, Realised
 from penjing.runtime.engines import Engine, InterpreterEngine, LibraryEngine
+from penjing.runtime.native import NativeLibrary
 from penjing.toolchain.build import compile_library
 from penjing.toolchain.compilers import find_compiler
 from penjing.vector import vector_operators
@@ -130,7 +131,7 @@ def _engine(graph: Graph, prepared: Prepared, program: Graph, wanted: Wanted, pr
         prepared.program, prepared.plan, prepared.weights.tobytes(), standalone=False, isas=target.isas, threads=1
     )
     library = compile_library(emitted.sources, target, optimize=target.optimize)
-    return LibraryEngine(prepared, library, standalone=False)
+    return LibraryEngine(prepared, NativeLibrary(library, program.name), standalone=False)
 
 
 def _can_compile(target: Target) -> bool:

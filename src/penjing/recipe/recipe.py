@@ -81,11 +81,15 @@ class StepKind:
     options: tuple[Option, ...]
     summary: str
 
-    def make(self, given: Mapping[str, Any]) -> Step:
-        """The step with these options."""
+    def make(self, given: Mapping[str, Any], where: str) -> Step:
+        """The step with these options; `where` it stands, for errors."""
         if issubclass(self.cls, Pass):
             return PassStep(self.cls, dict(given))
-        made = self.cls(**given)
+        try:
+            made = self.cls(**given)
+        except PenjingError as error:
+            error.where = error.where or where
+            raise
         assert isinstance(made, Step)
         return made
 
@@ -191,12 +195,7 @@ def _made(name: str, options: Item, place: str) -> Step:
     given = {} if options.value is None else options.value
     if not isinstance(given, dict):
         raise InvalidInput(f"the options of {name} are a mapping, not {shown(options.value)}", where=options.where)
-    values = read_options(kind.options, _relocated(given, place), name, place)
-    try:
-        return kind.make(values)
-    except PenjingError as error:
-        error.where = error.where or place
-        raise
+    return kind.make(read_options(kind.options, _relocated(given, place), name, place), place)
 
 
 def _relocated(given: dict[str, Item], place: str) -> dict[str, Item]:

@@ -22,11 +22,12 @@ class Training(PlainStep):
         epochs: passes over the training samples.
         batch_size: samples in one step of the optimizer.
         learning_rate: the highest of the schedule.
-        optimizer: sgd has Nesterov momentum 0.9.
-        schedule: of the learning rate.
+        optimizer: what changes the weights: adam, or sgd with Nesterov momentum 0.9.
+        schedule: how the learning rate changes.
         weight_decay: L2 penalty on all parameters.
         crop_and_flip: augment images by random crops and mirror images.
-        precision: bfloat16 is far faster where the processor has instructions for it, and slower elsewhere.
+        precision: what layers compute in: float32, or bfloat16, which is far faster where the processor has
+            instructions for it, and slower elsewhere.
         seed: of sample order, augmentation and dropout.
     """
 

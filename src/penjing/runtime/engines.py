@@ -1,6 +1,6 @@
 """What computes codes from codes: the compiled library of a tray, or the interpreter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -13,17 +13,19 @@ from penjing.core.errors import BundleError, InvalidInput
 from penjing.core.targets import Target
 from penjing.ir.graph import Graph
 from penjing.ir.types import Quant
-from penjing.program.interpret import interpret, rows_at_a_time
+from penjing.program.interpret import interpret, interpret_step, rows_at_a_time
 from penjing.program.plan import Plan
+from penjing.program.states import States
 from penjing.program.weights import aligned_buffer
 from penjing.runtime.native import NativeLibrary
 from penjing.vector.prepare import Prepared
 
 
 class Engine(Protocol):
-    """Codes in, codes out; axis 0 holds any number of samples."""
+    """Codes in, codes out; axis 0 holds any number of samples, which know nothing of each other."""
 
     name: str
+    program: Graph
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """One array of codes per output."""
@@ -33,6 +35,10 @@ class Engine(Protocol):
         """The same from float32 to float32; inputs have been checked."""
         ...
 
+    def step(self, states: States, *inputs: np.ndarray) -> tuple[tuple[np.ndarray, ...], States]:
+        """One call of one sample that goes on from `states`: codes out, and the states for the next call."""
+        ...
+
 
 class InterpreterEngine:
     """The definition itself, in numpy: slow, and always available."""
@@ -40,41 +46,41 @@ class InterpreterEngine:
     name = "interpreter"
 
     def __init__(self, program: Graph) -> None:
-        self._program = program
+        self.program = program
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """One array of codes per output."""
-        n, chunk = _samples(self._program, inputs), rows_at_a_time(self._program)
-        parts = [interpret(self._program, *(x[i : i + chunk] for x in inputs)) for i in range(0, n, chunk)]
+        n, chunk = _samples(self.program, inputs), rows_at_a_time(self.program)
+        parts = [interpret(self.program, *(x[i : i + chunk] for x in inputs)) for i in range(0, n, chunk)]
         return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
 
     def run_reals(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """The same from float32 to float32."""
-        quants = [_quant(self._program, name) for name in self._program.inputs]
-        codes = self.run(*(quantize(x, q.scale, q.zero_point) for x, q in zip(inputs, quants, strict=True)))
-        quants = [_quant(self._program, name) for name in self._program.outputs]
-        return tuple(dequantize(y, q.scale, q.zero_point) for y, q in zip(codes, quants, strict=True))
+        return to_reals(self.program, self.run(*to_codes(self.program, inputs)))
+
+    def step(self, states: States, *inputs: np.ndarray) -> tuple[tuple[np.ndarray, ...], States]:
+        """One call of one sample that goes on from `states`."""
+        _samples(self.program, inputs)
+        return interpret_step(self.program, states, *inputs)
 
 
 class LibraryEngine:
     """The compiled library: one call per sample on memory that this object owns. Not for several threads at once."""
 
-    def __init__(self, prepared: Prepared, library: bytes, *, standalone: bool, threads: int = 1) -> None:
-        """Load native code.
+    def __init__(self, prepared: Prepared, code: NativeLibrary, *, standalone: bool, threads: int = 1) -> None:
+        """Check the library, choose its instruction set, make memory.
 
         Args:
             prepared: the program as it was compiled.
-            library: the compiled library.
+            code: the compiled library.
             standalone: whether the weights are linked into it.
             threads: how many work on one call, at most as many as the program was prepared for.
 
         Raises:
-            BundleError: the operating system refuses the library, it lacks a function, or its self-test says that it
-                rounds wrongly.
+            BundleError: the library lacks a function, or its self-test says that it rounds wrongly.
             InvalidInput: PENJING_ISA asks for what there is not.
         """
         program, plan = prepared.program, prepared.plan
-        code = NativeLibrary(library, program.name)
         if code.call("self_test") != 0:
             raise BundleError(
                 "the compiled library rounds differently from the program's definition and must not be used",
@@ -82,30 +88,45 @@ class LibraryEngine:
                 hint="build it again without -ffast-math, on a target with IEEE-754 floats",
             )
         self.name = f"library {prepared.target.name}{_choose_isa(code, prepared.target)}"
-        self._program = program
+        self.program = program
         weights = [] if standalone else [prepared.weights]
         codes = aligned_buffer(plan.input_bytes), aligned_buffer(plan.output_bytes)
         reals = aligned_buffer(4 * plan.input_bytes), aligned_buffer(4 * plan.output_bytes)
         arena = aligned_buffer(plan.arena_f32_bytes)
+        session = aligned_buffer(plan.session_bytes)
+        own = [arena, session] if program.states else [arena]
         if threads == 1:
-            run: Callable[[], None] = code.bound("run", *weights, *codes, arena)
-            run_reals: Callable[[], None] = code.bound("run_f32", *weights, *reals, arena)
+            run: Callable[[], None] = code.bound("run", *weights, *codes, *own)
+            run_reals: Callable[[], None] = code.bound("run_f32", *weights, *reals, *own)
         else:
             self.name += f", {threads} threads"
-            run = code.bound("pool_run", *weights, *codes, arena, pool=code.start_pool(threads))
+            run = code.bound("pool_run", *weights, *codes, *own, pool=code.start_pool(threads))
             quantize_all = code.bound("quantize", reals[0], codes[0])
             dequantize_all = code.bound("dequantize", codes[1], reals[1])
             run_reals = partial(_in_turn, quantize_all, run, dequantize_all)
-        self._codes = _bound(program, plan, codes, run, None)
-        self._reals = _bound(program, plan, reals, run_reals, np.dtype(np.float32))
+        self._states = {name: _view(session, program, plan, name, None) for name in program.states}
+        reset = code.bound("reset", session) if program.states else None
+        self._codes = _bound(program, plan, codes, run, None, reset)
+        self._reals = _bound(program, plan, reals, run_reals, np.dtype(np.float32), reset)
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """One array of codes per output."""
-        return _each_sample(self._codes, _samples(self._program, inputs), inputs)
+        return _each_sample(self._codes, _samples(self.program, inputs), inputs)
 
     def run_reals(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """The same from float32 to float32, quantized by the library."""
         return _each_sample(self._reals, len(inputs[0]), inputs)
+
+    def step(self, states: States, *inputs: np.ndarray) -> tuple[tuple[np.ndarray, ...], States]:
+        """One call of one sample that goes on from `states`."""
+        _samples(self.program, inputs)
+        for name, view in self._states.items():
+            view[...] = states[name]
+        for view, x in zip(self._codes.inputs, inputs, strict=True):
+            view[...] = x
+        self._codes.run()
+        left = {name: view.copy() for name, view in self._states.items()}
+        return tuple(y.copy() for y in self._codes.outputs), left
 
     def bind(self, *, reals: bool = False) -> "Bound":
         """The engine's own memory for one sample, to be filled and read in place: the way with the least overhead."""
@@ -119,12 +140,14 @@ class Bound:
     Attributes:
         inputs: one array (1, ...) per input, of codes or of float32.
         outputs: one array (1, ...) per output, likewise; the next call overwrites them.
-        run: computes outputs from inputs.
+        run: computes outputs from inputs; where the model has states, it goes on from the call before.
+        reset: begins a sequence of calls; None where the model has no states.
     """
 
     inputs: tuple[np.ndarray, ...]
     outputs: tuple[np.ndarray, ...]
     run: Callable[[], None]
+    reset: Callable[[], None] | None = None
 
 
 def _in_turn(*calls: Callable[[], None]) -> None:
@@ -138,16 +161,17 @@ def _bound(
     blocks: tuple[np.ndarray, np.ndarray],
     run: Callable[[], None],
     dtype: np.dtype[Any] | None,
+    reset: Callable[[], None] | None,
 ) -> Bound:
     """Views of the inputs and outputs in their blocks; of `dtype`, or as the program has them."""
     inputs = tuple(_view(blocks[0], program, plan, name, dtype) for name in program.inputs)
-    return Bound(inputs, tuple(_view(blocks[1], program, plan, name, dtype) for name in program.outputs), run)
+    return Bound(inputs, tuple(_view(blocks[1], program, plan, name, dtype) for name in program.outputs), run, reset)
 
 
 def _view(block: np.ndarray, program: Graph, plan: Plan, name: str, dtype: np.dtype[Any] | None) -> np.ndarray:
     """Where the codes of a value lie, or as many elements of another type from the same place on."""
     place, type_ = plan.places[name], program.types[name]
-    offset = place.offset if place.base in ("in", "out") else 0
+    offset = place.offset if place.base in ("in", "out", "state") else 0
     chosen = dtype or np.dtype(type_.dtype.numpy)
     size = chosen.itemsize // type_.dtype.itemsize
     return block[size * offset : size * (offset + type_.nbytes)].view(chosen).reshape(type_.bounds)
@@ -156,12 +180,26 @@ def _view(block: np.ndarray, program: Graph, plan: Plan, name: str, dtype: np.dt
 def _each_sample(bound: Bound, n: int, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     outputs = tuple(np.empty((n, *y.shape[1:]), y.dtype) for y in bound.outputs)
     for i in range(n):
+        if bound.reset is not None:
+            bound.reset()
         for view, x in zip(bound.inputs, inputs, strict=True):
             view[0] = x[i]
         bound.run()
         for view, y in zip(bound.outputs, outputs, strict=True):
             y[i] = view[0]
     return outputs
+
+
+def to_codes(program: Graph, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Codes of real inputs that have been checked."""
+    quants = [_quant(program, name) for name in program.inputs]
+    return tuple(quantize(x, q.scale, q.zero_point) for x, q in zip(inputs, quants, strict=True))
+
+
+def to_reals(program: Graph, outputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Reals of output codes."""
+    quants = [_quant(program, name) for name in program.outputs]
+    return tuple(dequantize(y, q.scale, q.zero_point) for y, q in zip(outputs, quants, strict=True))
 
 
 def _quant(program: Graph, name: str) -> Quant:

@@ -1,4 +1,8 @@
-"""From a tray on disk to a model that runs."""
+"""From a tray on disk to a model that runs.
+
+Where the tray's library is to run, it decodes the weights too. What the interpreter runs, numpy has decoded: that road
+relies on no native code.
+"""
 
 import os
 import warnings
@@ -6,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from penjing.bundle.coding.tensors import PackDecoder
 from penjing.bundle.schema import InputSpec, OutputSpec
 from penjing.bundle.tray import Tray, open_tray
 from penjing.core.errors import BundleError, CorruptBundle, InvalidInput, PenjingError
@@ -15,8 +20,10 @@ from penjing.ir.parse import parse_graph
 from penjing.ir.types import Type
 from penjing.ops import registry
 from penjing.program.plan import plan
+from penjing.runtime.decoding import pack_decoder
 from penjing.runtime.engines import Engine, InterpreterEngine, LibraryEngine
 from penjing.runtime.model import Model
+from penjing.runtime.native import NativeLibrary
 from penjing.vector.prepare import prepare
 
 EngineChoice = Literal["auto", "library", "interpreter"]
@@ -48,8 +55,9 @@ def load(
 def from_tray(tray: Tray, *, variant: str | None = None, engine: EngineChoice = "auto", threads: int = 1) -> Model:
     """The same for a tray that is open already."""
     name = variant or default_variant(tray)
-    program = read_program(tray, name)
-    return Model(tray, name, _engine(tray, name, program, engine, threads))
+    code = None if engine == "interpreter" else _loaded(tray, name)
+    program = read_program(tray, name, None if code is None else pack_decoder(code))
+    return Model(tray, name, _engine(tray, name, program, code, engine, threads))
 
 
 def default_variant(tray: Tray) -> str:
@@ -58,15 +66,15 @@ def default_variant(tray: Tray) -> str:
     return "default" if "default" in names else names[0]
 
 
-def read_program(tray: Tray, variant: str) -> Graph:
-    """The verified integer program of a variant.
+def read_program(tray: Tray, variant: str, decode: PackDecoder | None = None) -> Graph:
+    """The verified integer program of a variant, its weights decoded by `decode` instead of numpy.
 
     Raises:
         CorruptBundle: the program does not parse, or does not fit the manifest.
         InvalidInput: no such variant.
     """
     where = f"{tray.where}, variant {variant}"
-    text, weights = tray.program(variant)
+    text, weights = tray.program(variant, decode)
     try:
         program = parse_graph(text, weights, registry())
     except PenjingError as error:
@@ -80,7 +88,8 @@ def read_program(tray: Tray, variant: str) -> Graph:
         if len(names) != len(specs) or not all(map(_fits, specs, (program.types[name] for name in names))):
             raise CorruptBundle(f"the program's {kind}s do not fit the manifest", where=where)
     memory, stated = plan(program), tray.variant(variant)
-    if (memory.arena_bytes, memory.weights_bytes) != (stated.arena_bytes, stated.weights_bytes):
+    needed = (memory.arena_bytes, memory.session_bytes, memory.weights_bytes)
+    if needed != (stated.arena_bytes, stated.session_bytes, stated.weights_bytes):
         raise CorruptBundle("the program needs other memory than the manifest says", where=where)
     return program
 
@@ -93,21 +102,35 @@ def _fits(spec: InputSpec | OutputSpec, type_: Type) -> bool:
     return stated == (type_.bounds, str(type_.dtype), type_.quant.scale, type_.quant.zero_point)
 
 
-def _engine(tray: Tray, variant: str, program: Graph, choice: EngineChoice, threads: int) -> Engine:
+def _loaded(tray: Tray, variant: str) -> NativeLibrary | None:
+    """The library of this machine, where weights are there to be decoded. What hinders is said when it is to run."""
+    try:
+        target = host_target().name
+        library = tray.library(target, variant)
+        if library is None or tray.manifest.targets[target][variant].standalone:
+            return None
+        return NativeLibrary(library, tray.manifest.name)
+    except PenjingError:
+        return None
+
+
+def _engine(
+    tray: Tray, variant: str, program: Graph, code: NativeLibrary | None, choice: EngineChoice, threads: int
+) -> Engine:
     if choice == "interpreter":
         return InterpreterEngine(program)
     try:
-        return _library(tray, variant, program, threads)
+        return _library(tray, variant, program, code, threads)
     except InvalidInput:
         raise  # what the caller asked for does not exist here: another engine would hide it
     except PenjingError as error:
         if choice == "library":
             raise
         warnings.warn(f"running by the interpreter, which is slow: {error.what}", RuntimeWarning, stacklevel=4)
-        return InterpreterEngine(program)
+        return InterpreterEngine(program if code is None else read_program(tray, variant))
 
 
-def _library(tray: Tray, variant: str, program: Graph, threads: int) -> LibraryEngine:
+def _library(tray: Tray, variant: str, program: Graph, code: NativeLibrary | None, threads: int) -> LibraryEngine:
     host = host_target()
     target = host.name
     library = tray.library(target, variant)
@@ -133,4 +156,6 @@ def _library(tray: Tray, variant: str, program: Graph, threads: int) -> LibraryE
             where=tray.where,
             hint="build the tray again, or use the interpreter",
         )
-    return LibraryEngine(prepared, library, standalone=built.standalone, threads=threads)
+    if code is None or code.name != program.name:
+        code = NativeLibrary(library, program.name)
+    return LibraryEngine(prepared, code, standalone=built.standalone, threads=threads)

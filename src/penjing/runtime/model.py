@@ -8,7 +8,8 @@ from penjing.bundle.schema import InputSpec, OutputSpec
 from penjing.bundle.tray import Tray
 from penjing.core.errors import BundleError, InvalidInput
 from penjing.core.normalise import normalise
-from penjing.runtime.engines import Bound, Engine, LibraryEngine
+from penjing.runtime.engines import Bound, Engine, LibraryEngine, to_codes, to_reals
+from penjing.runtime.session import Session
 
 
 class Model:
@@ -35,8 +36,18 @@ class Model:
         """Shape, quantization and labels of each output."""
         return self.tray.manifest.outputs
 
+    def session(self) -> Session:
+        """Begin a stream through a model with states, whose calls go on from each other.
+
+        Raises:
+            InvalidInput: the model has no states.
+        """
+        return Session(self)
+
     def run(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """Compute real outputs from real inputs, both float32, normalised as in training.
+
+        Samples know nothing of each other: each is a first call where the model has states.
 
         Args:
             inputs: one array (n, ...) per input; a single sample may leave out the first axis.
@@ -47,12 +58,7 @@ class Model:
         Raises:
             InvalidInput: wrong number, shape or dtype; NaN or infinity.
         """
-        checked = [_checked(x, spec) for x, spec in zip(inputs, self._specs(inputs), strict=True)]
-        n = len(checked[0])
-        if n == 0 or any(len(x) != n for x in checked[1:]):
-            counts = sorted(len(x) for x in checked)
-            raise InvalidInput(f"inputs must hold the same number of samples, at least one, not {counts}")
-        real = self.engine.run_reals(*checked)
+        real = self.engine.run_reals(*self._checked_inputs(inputs))
         return real[0] if len(real) == 1 else real
 
     def bind(self, *, reals: bool = False) -> Bound:
@@ -67,6 +73,14 @@ class Model:
         if not isinstance(self.engine, LibraryEngine):
             raise BundleError(f"only a compiled library can be bound, not the {self.engine.name}")
         return self.engine.bind(reals=reals)
+
+    def to_codes(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Codes of real inputs, which `run` takes. Errors as there."""
+        return to_codes(self.engine.program, self._checked_inputs(inputs))
+
+    def to_reals(self, *outputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Reals of output codes."""
+        return to_reals(self.engine.program, outputs)
 
     def run_codes(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Compute output codes from input codes (n, ...), without any float arithmetic outside the program."""
@@ -107,10 +121,28 @@ class Model:
         return [(labels[i], float(probabilities[i])) for i in best]
 
     def self_test(self) -> int:
-        """Run the golden vectors; the number of bytes that differ, 0 when this engine is exact here."""
+        """Run the golden vectors, one after another where the model has states.
+
+        Returns:
+            The number of bytes that differ, 0 when this engine is exact here.
+        """
         golden = self.tray.golden(self.variant)
-        outputs = self.run_codes(*golden.inputs)
+        outputs = self._in_a_row(golden.inputs) if self.engine.program.states else self.run_codes(*golden.inputs)
         return sum(int((got != want).sum()) for got, want in zip(outputs, golden.outputs, strict=True))
+
+    def _in_a_row(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """Samples as calls that go on from each other."""
+        session = self.session()
+        steps = [session.step_codes(*(x[i : i + 1] for x in inputs)) for i in range(len(inputs[0]))]
+        return tuple(np.concatenate(outputs) for outputs in zip(*steps, strict=True))
+
+    def _checked_inputs(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        checked = [_checked(x, spec) for x, spec in zip(inputs, self._specs(inputs), strict=True)]
+        n = len(checked[0])
+        if n == 0 or any(len(x) != n for x in checked[1:]):
+            counts = sorted(len(x) for x in checked)
+            raise InvalidInput(f"inputs must hold the same number of samples, at least one, not {counts}")
+        return checked
 
     def _specs(self, inputs: Sequence[np.ndarray]) -> tuple[InputSpec, ...]:
         specs = self.inputs

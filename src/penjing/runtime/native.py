@@ -14,6 +14,10 @@ from penjing.core.errors import BundleError
 from penjing.program.symbols import POOL_BYTES, c_stem
 from penjing.program.weights import aligned_buffer
 
+Function = Callable[..., int]
+
+_NOTHING = aligned_buffer(1)
+
 
 class NativeLibrary:
     """The functions of one library, by their names without the model's: `run` is `penjing_<model>_run`."""
@@ -68,7 +72,14 @@ class NativeLibrary:
             raise BundleError(f"no {threads} threads could be started: status {status}", where=self.name)
         return Pool(memory, self._find("pool_stop"))
 
-    def _find(self, function: str) -> Callable[..., int]:
+    def optional(self, function: str) -> Function | None:
+        """The function, which returns an int; None where the library lacks it."""
+        try:
+            return self._find(function)
+        except BundleError:
+            return None
+
+    def _find(self, function: str) -> Function:
         """The function, which returns an int; a new object every time."""
         try:
             return self._code[f"{self._stem}_{function}"]
@@ -92,6 +103,8 @@ def _call(call: Callable[[], int], where: str, pool: Pool | None) -> None:
 
 def _pointer(array: np.ndarray) -> Any:
     """An argument of C functions that points to the first byte of `array` and keeps it alive."""
+    if array.nbytes == 0:  # numpy gives an empty array any address, and functions check alignment
+        array = _NOTHING
     return ctypes.byref((ctypes.c_char * array.nbytes).from_buffer(array.data))
 
 

@@ -6,8 +6,9 @@ self-test and the refusal of null and misaligned pointers, and then runs each in
     guarded   an arena filled with 0xA5 between guard bytes, as is the output; input and output one byte off
     exact     an arena filled with 0x5A in a block of exactly its size, as are input and output
 
-Both must give the same bytes: the arena needs no initialisation and carries no state. Guards, input and weights must
-come out unchanged. The highest arena byte that ever changed is reported, to be compared with the plan.
+Both must give the same bytes: the arena needs no initialisation and carries nothing. Where the program has states, the
+inputs are the calls of one session, and each run has memory of its own for it, in the same manner. Guards, input and
+weights must come out unchanged. The highest arena byte that ever changed is reported, to be compared with the plan.
 
 A library that chooses from instruction sets runs all inputs once on each of them that can be run here. With several
 threads, a pool makes the guarded runs and one thread alone the exact ones.
@@ -22,7 +23,7 @@ from penjing.api import library_sources
 from penjing.core.errors import ToolchainError
 from penjing.emit.c.emit import Emitted, emit_c
 from penjing.ir.graph import Graph
-from penjing.program.interpret import interpret, rows_at_a_time
+from penjing.program.interpret import interpret_samples, rows_at_a_time
 from penjing.program.plan import Plan
 from penjing.testing.differences import describe_difference
 from penjing.testing.isas import isa_number, run_on_isa, runnable_isas
@@ -115,7 +116,9 @@ def model_sources(prepared: Prepared, isas: Sequence[str], *, standalone: bool) 
     emitted = emit_c(
         prepared.program, prepared.plan, weights, standalone=standalone, isas=isas, threads=prepared.threads
     )
-    main = _main(emitted, standalone, len(isas) if len(isas) > 1 else 0, prepared.threads)
+    main = _main(
+        emitted, standalone, len(isas) if len(isas) > 1 else 0, prepared.threads, states=bool(prepared.program.states)
+    )
     return {**library_sources(emitted, prepared, standalone=standalone), "main.c": main}
 
 
@@ -132,7 +135,7 @@ def corner_samples(program: Graph, rng: np.random.Generator, count: int) -> list
     return [*flat, *(tuple(rng.integers(0, 256, shape, np.uint8) for shape in shapes) for _ in range(count))]
 
 
-def _main(emitted: Emitted, standalone: bool, choices: int, threads: int) -> str:
+def _main(emitted: Emitted, standalone: bool, choices: int, threads: int, *, states: bool) -> str:
     words: Mapping[str, str] = {
         "@SANITIZER@": SANITIZER_REPORT,
         "@STEM@": emitted.stem,
@@ -140,6 +143,7 @@ def _main(emitted: Emitted, standalone: bool, choices: int, threads: int) -> str
         "@STANDALONE@": str(int(standalone)),
         "@ISAS@": str(choices),
         "@THREADS@": str(threads),
+        "@STATES@": str(int(states)),
     }
     text = MODEL_MAIN
     for word, value in words.items():
@@ -190,7 +194,8 @@ def _problems(
 def _expected(program: Graph, samples: Sequence[Sample]) -> Iterator[tuple[int, list[np.ndarray]]]:
     """(index of the first sample, one array (samples, elements) per output), chunk by chunk."""
     step = max(1, rows_at_a_time(program) // program.types[program.inputs[0]].bounds[0])
+    step = len(samples) if program.states else step
     for start in range(0, len(samples), step):
         chunk = samples[start : start + step]
-        outputs = interpret(program, *(np.concatenate(column) for column in zip(*chunk, strict=True)))
+        outputs = interpret_samples(program, *(np.concatenate(column) for column in zip(*chunk, strict=True)))
         yield start, [y.reshape(len(chunk), -1) for y in outputs]

@@ -10,6 +10,7 @@ MODEL_MAIN = r"""
 #define SUITE_STANDALONE @STANDALONE@
 #define SUITE_ISAS @ISAS@       /* how many instruction sets the library chooses from */
 #define SUITE_THREADS @THREADS@ /* how many threads work on a call with a pool */
+#define SUITE_STATES @STATES@   /* whether the inputs are calls of one session */
 enum {
     GUARD = 256,
     IN = @UP@_INPUT_BYTES,
@@ -17,11 +18,22 @@ enum {
     ARENA = @UP@_ARENA_BYTES,
     WEIGHTS = SUITE_STANDALONE ? 0 : @UP@_WEIGHTS_BYTES,
 #if SUITE_THREADS > 1
-    SUITE_POOL_BYTES = @UP@_POOL_BYTES
+    SUITE_POOL_BYTES = @UP@_POOL_BYTES,
 #else
-    SUITE_POOL_BYTES = 1
+    SUITE_POOL_BYTES = 1,
+#endif
+#if SUITE_STATES
+    SESSION = @UP@_STATE_BYTES
+#else
+    SESSION = 0
 #endif
 };
+
+#if SUITE_STATES
+#define SUITE_SESSION , session
+#else
+#define SUITE_SESSION
+#endif
 
 @SANITIZER@
 
@@ -40,21 +52,22 @@ static uint8_t *block(size_t bytes)
 }
 
 static void *pool; /* null: calls are of one thread */
+static uint8_t *session;
 
 static int run(const uint8_t *weights, const void *in, void *out, void *arena)
 {
 #if SUITE_THREADS > 1 && SUITE_STANDALONE
     if (pool)
-        return @STEM@_pool_run(pool, in, out, arena);
+        return @STEM@_pool_run(pool, in, out, arena SUITE_SESSION);
 #elif SUITE_THREADS > 1
     if (pool)
-        return @STEM@_pool_run(pool, weights, in, out, arena);
+        return @STEM@_pool_run(pool, weights, in, out, arena SUITE_SESSION);
 #endif
 #if SUITE_STANDALONE
     (void)weights;
-    return @STEM@_run(in, out, arena);
+    return @STEM@_run(in, out, arena SUITE_SESSION);
 #else
-    return @STEM@_run(weights, in, out, arena);
+    return @STEM@_run(weights, in, out, arena SUITE_SESSION);
 #endif
 }
 
@@ -90,7 +103,32 @@ static int refusals(const uint8_t *weights, const uint8_t *in, uint8_t *out, uin
         return fail("null weights are not refused");
     if (!SUITE_STANDALONE && run(weights + 4, in, out, arena) != @UP@_ERROR_ALIGNMENT)
         return fail("misaligned weights are not refused");
+    if (SESSION > 0) {
+        uint8_t *const kept = session;
+        session = 0;
+        if (run(weights, in, out, arena) != @UP@_ERROR_NULL)
+            return fail("a null state is not refused");
+        session = kept + 4;
+        if (run(weights, in, out, arena) != @UP@_ERROR_ALIGNMENT)
+            return fail("a misaligned state is not refused");
+        session = kept;
+    }
     return all(out, OUT, 0x11) ? 0 : fail("a refused call changed the output");
+}
+
+/* Begins a session in memory that is full of other bytes. */
+static int begin(uint8_t *memory)
+{
+#if SUITE_STATES
+    memset(memory, 0x77, SESSION);
+    if (@STEM@_reset(0) != @UP@_ERROR_NULL || @STEM@_reset(memory + 4) != @UP@_ERROR_ALIGNMENT)
+        return fail("a null or misaligned state is not refused");
+    if (@STEM@_reset(memory) != @UP@_OK)
+        return fail("a session cannot be begun");
+#else
+    (void)memory;
+#endif
+    return 0;
 }
 
 static int start(void *memory)
@@ -139,6 +177,7 @@ int main(int argc, char **argv)
     uint8_t *guarded_arena = block(ARENA + 2 * GUARD), *guarded_out = block(OUT + 2 * GUARD + 1);
     uint8_t *arena = block(ARENA), *in = malloc(IN), *odd_in = malloc(IN + 1), *out = malloc(OUT);
     uint8_t *const inner_arena = guarded_arena + GUARD, *const inner_out = guarded_out + GUARD + 1;
+    uint8_t *guarded_session = block(SESSION + 2 * GUARD), *exact_session = block(SESSION);
     void *const threads = block(SUITE_POOL_BYTES);
     size_t highest = 0, i;
     uint8_t tail[8];
@@ -154,25 +193,33 @@ int main(int argc, char **argv)
     memset(guarded_arena, 0xC3, ARENA + 2 * GUARD);
     memset(guarded_out, 0xC3, OUT + 2 * GUARD + 1);
     memset(in, 0, IN);
+    memset(guarded_session, 0xC3, SESSION + 2 * GUARD);
+    session = exact_session;
+    if (begin(exact_session) || begin(guarded_session + GUARD))
+        return 2;
     if (start(threads) || refusals(weights, in, out, arena))
         return 2;
     pool = SUITE_THREADS > 1 ? threads : 0;
-    if (refusals(weights, in, out, arena))
+    if (refusals(weights, in, out, arena) || begin(exact_session))
         return 2;
     while (fread(in, 1, IN, stdin) == IN) {
         memcpy(odd_in + 1, in, IN);
         memset(inner_arena, 0xA5, ARENA);
         memset(inner_out, 0xA5, OUT);
         pool = SUITE_THREADS > 1 ? threads : 0;
+        session = guarded_session + GUARD;
         if (run(weights, odd_in + 1, inner_out, ARENA > 0 ? inner_arena : 0) != @UP@_OK)
             return fail("the guarded run returned an error");
         if (!all(guarded_arena, GUARD, 0xC3) || !all(inner_arena + ARENA, GUARD, 0xC3))
             return fail("a byte beside the arena was written");
         if (!all(guarded_out, GUARD + 1, 0xC3) || !all(inner_out + OUT, GUARD, 0xC3))
             return fail("a byte beside the output was written");
+        if (!all(guarded_session, GUARD, 0xC3) || !all(guarded_session + GUARD + SESSION, GUARD, 0xC3))
+            return fail("a byte beside the states was written");
         memset(arena, 0x5A, ARENA);
         memset(out, 0x5A, OUT);
         pool = 0;
+        session = exact_session;
         if (run(weights, in, out, ARENA > 0 ? arena : 0) != @UP@_OK)
             return fail("the exact run returned an error");
         if (memcmp(in, odd_in + 1, IN) || memcmp(weights, kept, WEIGHTS))
@@ -188,6 +235,8 @@ int main(int argc, char **argv)
     stop(threads);
     free(weights);
     free(kept);
+    free(guarded_session);
+    free(exact_session);
     free(guarded_arena);
     free(guarded_out);
     free(arena);

@@ -69,6 +69,8 @@ def _sizes(memory: Plan) -> dict[str, int]:
         "out": memory.output_bytes,
         "arena": memory.arena_bytes,
         "weights": memory.weights_bytes,
+        "state": memory.states_bytes,
+        "next": memory.states_bytes,
     }
 
 
@@ -94,11 +96,11 @@ class _Walk:
         self._written = 0
 
     def problems(self) -> Iterator[str]:
-        for name in (*self._program.inputs, *self._program.constants):
+        for name in (*self._program.inputs, *self._program.states, *self._program.constants):
             yield from self._write(name, f"entry %{name}", self._at(self._place(name)))
         for index, node in enumerate(self._program.nodes):
             yield from self._step(index, node)
-        for name in self._program.outputs:
+        for name in self._program.sinks():
             if not self._is_whole(name):
                 yield f"output %{name} is not whole at the end"
 

@@ -64,7 +64,6 @@ class Checkpoint:
         Raises:
             WriteFailed: the disk is full, read-only, or the folder is missing; an older file is still whole.
         """
-        buffer = io.BytesIO()
         content = {
             "format": FORMAT,
             "identity": self.identity,
@@ -77,9 +76,7 @@ class Checkpoint:
             "torch_random": torch.random.get_rng_state(),
             "augment_random": generator.get_state(),
         }
-        torch.save(content, buffer)
-        payload = buffer.getvalue()
-        files.write_atomically(self.path, digest_bytes(payload).encode() + b"\n" + payload, force=True)
+        write_content(self.path, content)
 
     def restore(
         self, module: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
@@ -89,10 +86,9 @@ class Checkpoint:
         Raises:
             InvalidInput: the file is damaged, or belongs to another training.
         """
-        if not self.path.exists():
+        content = read_content(self.path, self.identity)
+        if content is None:
             return None
-        content = self._read()
-        self._refuse_another_training(content)
         try:
             module.load_state_dict(content["module"])
             optimizer.load_state_dict(content["optimizer"])
@@ -100,40 +96,59 @@ class Checkpoint:
             torch.random.set_rng_state(content["torch_random"])
             return TrainingState(content["epoch"], content["step"], tuple(content["losses"]), content["loss_sum"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise self._damaged(str(error)) from error
+            raise damaged(self.path, str(error)) from error
 
-    def _read(self) -> dict[str, Any]:
-        try:
-            digest, _, payload = self.path.read_bytes().partition(b"\n")
-        except OSError as error:
-            raise self._damaged(error.strerror or str(error)) from error
-        if digest != digest_bytes(payload).encode():
-            raise self._damaged("its digest does not match its contents")
-        try:
-            content = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-            raise self._damaged(str(error)) from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise self._damaged("it is not a checkpoint of this release")
-        return content
 
-    def _refuse_another_training(self, content: dict[str, Any]) -> None:
-        saved = content.get("identity")
-        if saved == self.identity:
-            return
-        saved = saved if isinstance(saved, dict) else {}
-        keys = saved.keys() | self.identity.keys()
-        differing = sorted(key for key in keys if saved.get(key) != self.identity.get(key))
-        raise InvalidInput(
-            f"the checkpoint belongs to another training: {', '.join(differing)} differ",
-            where=str(self.path),
-            hint="delete the file to start afresh, or name another",
-        )
+def write_content(path: Path, content: dict[str, Any]) -> None:
+    """Tensors and plain values as a file; errors as in `Checkpoint.save`."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    payload = buffer.getvalue()
+    files.write_atomically(path, digest_bytes(payload).encode() + b"\n" + payload, force=True)
 
-    def _damaged(self, what: str) -> InvalidInput:
-        return InvalidInput(
-            f"the checkpoint cannot be read: {what}", where=str(self.path), hint="delete the file to start afresh"
-        )
+
+def read_content(path: Path, identity: dict[str, str]) -> dict[str, Any] | None:
+    """The inverse, None when there is no file; errors as in `Checkpoint.restore`."""
+    if not path.exists():
+        return None
+    content = _read(path)
+    _refuse_another_training(path, content.get("identity"), identity)
+    return content
+
+
+def damaged(path: Path, what: str) -> InvalidInput:
+    """The error for a file that does not hold what it should."""
+    return InvalidInput(
+        f"the checkpoint cannot be read: {what}", where=str(path), hint="delete the file to start afresh"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        digest, _, payload = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise damaged(path, error.strerror or str(error)) from error
+    if digest != digest_bytes(payload).encode():
+        raise damaged(path, "its digest does not match its contents")
+    try:
+        content = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise damaged(path, str(error)) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise damaged(path, "it is not a checkpoint of this release")
+    return content
+
+
+def _refuse_another_training(path: Path, saved: Any, identity: dict[str, str]) -> None:
+    if saved == identity:
+        return
+    saved = saved if isinstance(saved, dict) else {}
+    differing = sorted(key for key in saved.keys() | identity.keys() if saved.get(key) != identity.get(key))
+    raise InvalidInput(
+        f"the checkpoint belongs to another training: {', '.join(differing)} differ",
+        where=str(path),
+        hint="delete the file to start afresh, or name another",
+    )
 
 
 def digest_state(module: nn.Module) -> str:

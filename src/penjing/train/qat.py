@@ -20,7 +20,7 @@ from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph, Node
 from penjing.ir.grid import activation_parameters, least_squares_scales, on_grid
 from penjing.ir.types import Constant, Encoding
-from penjing.ops.layers import float_weights, weight_nodes
+from penjing.ops.layers import check_finite, check_names, float_weights, weight_nodes
 from penjing.ops.operator import Operator
 from penjing.train.fake_quantize import StepSizes, fake_quantize
 from penjing.train.module import BatchNormMode, TrainableGraph
@@ -59,6 +59,7 @@ class QuantizedGraph(TrainableGraph):
         self._step_keys: dict[str, str] = {}
         self.steps = nn.ModuleDict()
         for name, top in self._tops.items():
+            check_finite(graph.constants[name].array, name)
             start = _first_weight_steps(graph.constants[name], self._axes[name], top)
             shared = graph.constants[name].array.size // start.size
             steps = StepSizes(torch.from_numpy(start), shared=shared, low=-top, high=top)
@@ -160,8 +161,8 @@ def quantization_aware(
         batch_norm: as in `trainable`.
 
     Raises:
-        InvalidInput: bits outside 2..8, or of a weight that is not there.
-        QuantizationError: an activation without a range, or NaN or infinity in a weight.
+        InvalidInput: bits outside 2..8 or of a weight that is not there, or NaN or infinity in a weight.
+        QuantizationError: an activation without a range.
     """
     return QuantizedGraph(graph, ranges, bits=bits, keep_zeros=keep_zeros, batch_norm=batch_norm)
 
@@ -183,9 +184,7 @@ def _round_activation(value: torch.Tensor, step: torch.Tensor, zero_point: int) 
 
 def _bits(weights: list[str], bits: int | Mapping[str, int]) -> dict[str, int]:
     wanted = dict.fromkeys(weights, bits) if isinstance(bits, int) else dict.fromkeys(weights, 8) | dict(bits)
-    unknown = sorted(wanted.keys() - set(weights))
-    if unknown:
-        raise InvalidInput(f"no layer has a weight called {', '.join(unknown)}", where="bits")
+    check_names(wanted, weights, "bits")
     for name, n in wanted.items():
         if not 2 <= n <= 8:
             raise InvalidInput(f"weights take 2 to 8 bits, not {n}", where=name)
@@ -219,8 +218,6 @@ def _like_activations(graph: Graph) -> set[str]:
 def _first_weight_steps(constant: Constant, axis: int | None, top: int) -> np.ndarray:
     """Steps to start from, float32: those of the grid the weight lies on, else those of least squared error."""
     array = constant.array
-    if not np.isfinite(array).all():
-        raise QuantizationError("a weight is NaN or infinite", hint="check the training that made it")
     shape = [1] * array.ndim
     if axis is not None:
         shape[axis] = array.shape[axis]

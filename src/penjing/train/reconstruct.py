@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from penjing.core.errors import CalibrationError, InvalidGraph, InvalidInput, QuantizationError
+from penjing.core.errors import CalibrationError, InvalidGraph, InvalidInput
 from penjing.ir.graph import Graph
 from penjing.ir.inputs import named_inputs
 from penjing.ir.types import Constant
-from penjing.ops.layers import layer_nodes
+from penjing.ops.layers import check_finite, check_names, layer_nodes
 from penjing.train.block_training import SAMPLES_AT_ONCE, BlockSamples, BlockTraining, Coded, Tuning
 from penjing.train.blocks import Block, Granularity, Values, computed_codes, find_blocks, run_nodes
 from penjing.train.rounding import FakeQuant, LearnedRounding
@@ -70,9 +70,9 @@ def reconstruct(
         found: called after every block with its new weights and biases, by name.
 
     Raises:
-        InvalidInput: bits outside 2..8, a name that is no weight or no activation, samples that do not fit.
+        InvalidInput: bits outside 2..8, a name that is no weight or no activation, samples that do not fit, or NaN or
+            infinity in a weight.
         CalibrationError: no samples, or NaN or infinity in an activation.
-        QuantizationError: a weight with NaN or infinity.
         InvalidGraph: a graph that holds integers or states.
     """
     tuning = tuning or Tuning()
@@ -187,13 +187,11 @@ def _widths(graph: Graph, bits: int | Mapping[str, int]) -> dict[str, int]:
         raise InvalidGraph("only a float graph without states can be reconstructed", where=f"graph {graph.name}")
     weights = [layer.weight for layer in layer_nodes(graph)]
     widths = dict(bits) if isinstance(bits, Mapping) else dict.fromkeys(weights, bits)
+    check_names(widths, weights, "bits")
     for name, width in widths.items():
-        if name not in weights:
-            raise InvalidInput(f"there is no layer with a weight called {name!r}", where="bits")
         if width not in range(2, 9):
             raise InvalidInput(f"weights take 2 to 8 bits, not {width}", where=name)
-        if not np.isfinite(graph.constants[name].array).all():
-            raise QuantizationError("a weight holds NaN or infinity", where=name, hint="the training has diverged")
+        check_finite(graph.constants[name].array, name)
     return {name: width for name, width in widths.items() if graph.constants[name].quant is None}
 
 

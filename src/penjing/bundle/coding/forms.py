@@ -101,6 +101,11 @@ class Layout:
         """How many elements are stored."""
         return math.prod(self.stored)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole tensor."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
     @cached_property
     def rows(self) -> int:
         """Rows of codes."""

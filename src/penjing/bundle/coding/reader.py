@@ -16,7 +16,10 @@ class Reader:
 
     def byte(self) -> int:
         """The next byte; ReaderFault where there is none."""
-        return self.take(1)[0]
+        if self.at == len(self.data):
+            raise ReaderFault("it is cut short")
+        self.at += 1
+        return self.data[self.at - 1]
 
     def take(self, n: int) -> bytes:
         """The next n bytes; ReaderFault where there are fewer."""

@@ -12,34 +12,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penjing.bundle.coding.choice import best_form
 from penjing.bundle.coding.clustering import clustered
-from penjing.bundle.coding.deflate import DeflateFault, deflate, inflate
+from penjing.bundle.coding.deflate import DeflateFault, deflate
 from penjing.bundle.coding.dtypes import CODES, DTYPES
-from penjing.bundle.coding.forms import FormFault, Layout, read_form
-from penjing.bundle.coding.models import LOWEST, SYMBOLS, Model, ModelFault, fitted, read_model
+from penjing.bundle.coding.forms import FormFault, Layout
+from penjing.bundle.coding.head import BYTES_PER_LANE, MAGIC, MAX_DIMS, MAX_LANES, Head, read_head
+from penjing.bundle.coding.models import LOWEST, SYMBOLS, Model, ModelFault, fitted
 from penjing.bundle.coding.rans import Decoder, Run, StreamFault, Tables, encode, uniform_share
-from penjing.bundle.coding.reader import Reader, ReaderFault, to_varint
+from penjing.bundle.coding.reader import ReaderFault, to_varint
 from penjing.bundle.coding.windows import choices, masks_of
 from penjing.bundle.names import line_fault
 from penjing.core.entropy import COST_UNIT, frequency_costs
 from penjing.core.errors import CorruptBundle, InvalidInput, UnsupportedBundle
 
-MAX_DIMS = 8
-MAX_MODELS = 128
-MAX_LANES = 16384
-BYTES_PER_LANE = 16384  # of tensors, at most: what a lane may bring forth bounds the time and memory of a reader
-_MAGIC, _FAMILY = b"PJP1", b"PJP"
-_NAMES_BYTES = 1 << 20
+# (pack, bytes of all tensors, most bytes of working memory) -> the bytes of all tensors, one after the other in the
+# order of the pack, elements little-endian; None where it refuses the pack.
+PackDecoder = Callable[[memoryview, int, int], "NDArray[np.uint8] | None"]
+
+_FAMILY = MAGIC[:3]
 _STREAM_BYTES_PER_LANE = 768  # a lane costs 5 of them; readers in numpy are the faster, the more there are
 _MANY_LANES = 4096
 _COUNTS, _DIGITS, _CODES, _SPARSE_CODES = range(4)  # groups of sequences
+_MODEL_BYTES = 4096  # of working memory: 256 frequencies, and room to find one by
 
 
 def pack_tensors(tensors: Mapping[str, np.ndarray]) -> bytes:
@@ -67,23 +67,30 @@ def pack_tensors(tensors: Mapping[str, np.ndarray]) -> bytes:
     names = deflate("\n".join(arrays).encode())
     lanes = _lanes(runs, sum(array.nbytes for array in arrays.values()))
     head += to_varint(len(names)) + names + b"".join(model.to_bytes() for model in models)
-    return _MAGIC + lanes.to_bytes(2, "little") + bytes((len(models),)) + head + encode(runs, lanes)
+    return MAGIC + lanes.to_bytes(2, "little") + bytes((len(models),)) + head + encode(runs, lanes)
 
 
-def read_pack(data: bytes | memoryview, *, where: str = "pack") -> dict[str, np.ndarray]:
+def read_pack(
+    data: bytes | memoryview, *, where: str = "pack", decode: PackDecoder | None = None
+) -> dict[str, np.ndarray]:
     """Name -> read-only tensor, in the order in which they were packed.
+
+    Args:
+        data: the pack.
+        where: what to call it in errors.
+        decode: reads the stream instead of numpy. What it refuses is refused.
 
     Raises:
         UnsupportedBundle: a version that this release does not know.
         CorruptBundle: anything that `pack_tensors` does not write.
     """
     view = memoryview(data).toreadonly().cast("B")
-    if bytes(view[:4]) != _MAGIC:
+    if bytes(view[:4]) != MAGIC:
         if bytes(view[:3]) == _FAMILY:
             raise UnsupportedBundle("a pack of tensors of an unknown version", where=where, hint="upgrade penjing")
         raise CorruptBundle("this is no pack of tensors", where=where)
     try:
-        return _read(view)
+        return _read(view) if decode is None else _read_by(decode, view)
     except (ReaderFault, FormFault, ModelFault, DeflateFault, StreamFault) as fault:
         raise CorruptBundle(f"a pack of tensors is refused: {fault}", where=where) from None
 
@@ -165,67 +172,41 @@ def _counted(symbols: np.ndarray) -> NDArray[np.int64]:
 # --- reading: every number is checked before it is used ---
 
 
-@dataclass(frozen=True)
-class _Head:
-    names: tuple[str, ...]
-    layouts: tuple[Layout, ...]
-    models: tuple[Model, ...]
-
-
 def _read(view: memoryview) -> dict[str, np.ndarray]:
-    reader = Reader(view, 4)
-    lanes = int.from_bytes(reader.take(2), "little")
-    if not 1 <= lanes <= MAX_LANES:
-        raise FormFault(f"{lanes} lanes are not between 1 and {MAX_LANES}")
-    head = _read_head(reader, reader.byte(), lanes * BYTES_PER_LANE)
-    decoder = Decoder(view[reader.at :], lanes)
+    head = read_head(view)
+    decoder = Decoder(view[head.end :], head.lanes)
     codes = _read_codes(head, decoder) if head.models else []
     decoder.finish()
-    found = {}
-    for name, layout, symbols in zip(head.names, head.layouts, codes, strict=True):
-        array = layout.array(symbols)
-        # bytes cannot be written, not even by who asks for it
-        found[name] = np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
+    arrays = (layout.array(symbols) for layout, symbols in zip(head.layouts, codes, strict=True))
+    # bytes cannot be written, not even by who asks for it
+    return {
+        name: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
+        for name, array in zip(head.names, arrays, strict=True)
+    }
+
+
+def _read_by(decode: PackDecoder, view: memoryview) -> dict[str, np.ndarray]:
+    head = read_head(view)
+    n_bytes = sum(layout.nbytes for layout in head.layouts)
+    out = decode(view, n_bytes, _most_scratch(head))
+    if out is None:
+        _read(view)  # says what is wrong
+        raise StreamFault("two decoders disagree on it")
+    found, at = {}, 0
+    for name, layout in zip(head.names, head.layouts, strict=True):
+        data = out[at : at + layout.nbytes].tobytes()
+        found[name] = np.frombuffer(data, layout.dtype).reshape(layout.shape)
+        at += layout.nbytes
     return found
 
 
-def _read_head(reader: Reader, n_models: int, limit: int) -> _Head:
-    layouts = []
-    for _ in range(reader.varint()):
-        layouts.append(_read_layout(reader))
-        limit -= math.prod(layouts[-1].shape) * layouts[-1].dtype.itemsize
-        if limit < 0:
-            raise FormFault("its tensors are too large for its lanes")
-    text = inflate(reader.take(reader.varint()), _NAMES_BYTES)
-    try:
-        names = tuple(text.decode().split("\n")) if layouts else ()
-    except UnicodeDecodeError:
-        raise FormFault("its names are not UTF-8") from None
-    if len(names) != len(layouts) or len(set(names)) < len(names) or any(map(line_fault, names)):
-        raise FormFault("its names are not one for each tensor, all different, each a line")
-    if n_models > MAX_MODELS or (n_models > 0) != bool(layouts):
-        raise ModelFault(f"{n_models} models do not fit {len(layouts)} tensors")
-    models = []
-    for _ in range(n_models):
-        model, reader.at = read_model(reader.data, reader.at)
-        models.append(model)
-    return _Head(names, tuple(layouts), tuple(models))
+def _most_scratch(head: Head) -> int:
+    """Bytes of working memory that no decoder needs more of: for its lanes, its models, and the model of each row."""
+    rows = sum(layout.rows + layout.unit_rows for layout in head.layouts)
+    return 8 * head.lanes + _MODEL_BYTES * len(head.models) + rows
 
 
-def _read_layout(reader: Reader) -> Layout:
-    kind = reader.byte()
-    dtype, n_dims = DTYPES.get(kind % 16), kind // 16
-    if dtype is None or n_dims > MAX_DIMS:
-        raise FormFault(f"a tensor of dtype code {kind % 16} with {n_dims} dimensions")
-    shape = tuple(reader.varint() for _ in range(n_dims))
-    if 0 in shape:
-        raise FormFault(f"a tensor of shape {shape} is empty")
-    layout = Layout(shape, dtype, read_form(reader))
-    layout.check()
-    return layout
-
-
-def _read_codes(head: _Head, decoder: Decoder) -> list[NDArray[np.int8]]:
+def _read_codes(head: Head, decoder: Decoder) -> list[NDArray[np.int8]]:
     """(rows, columns) of each tensor."""
     tables = Tables(np.stack([model.frequencies() for model in head.models]))
     layouts = head.layouts

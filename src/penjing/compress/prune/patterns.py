@@ -15,6 +15,7 @@ recurrent neural networks", 2017, section 3, with the sum of importances in the 
 A mask is a bool array of the weight's shape, True where a weight stays. Weights that are zero already never stay.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,6 +27,9 @@ from penjing.compress.prune.magnitude import Mask, keep_largest, magnitude
 from penjing.core.errors import InvalidInput, PruningError
 
 Importance = NDArray[np.float64]
+
+_N_OF_M = re.compile(r"([0-9]{1,4}):([0-9]{1,4})")
+_BLOCKS = re.compile(r"([0-9]{1,4})x([0-9]{1,4})")
 
 
 class Pattern(Protocol):
@@ -92,6 +96,29 @@ class Anywhere:
         """As `Pattern.mask`."""
         values = checked(w, importance, name)
         return np.asarray(keep_largest(values.ravel(), self.ratio).reshape(values.shape) & (np.asarray(w) != 0))
+
+
+def parse_pattern(text: str, ratio: float | None = None) -> Pattern | None:
+    """The pattern that a text names: `4:16`, blocks such as `16x4`, or `unstructured`; None where it names none.
+
+    Args:
+        text: without spaces.
+        ratio: the share that goes; N:M says itself how many stay.
+
+    Raises:
+        InvalidInput: the ratio is missing, or one too many.
+        PruningError: a pattern that cannot be.
+    """
+    n_of_m, blocks = _N_OF_M.fullmatch(text), _BLOCKS.fullmatch(text)
+    if n_of_m is not None:
+        if ratio is not None:
+            raise InvalidInput(f"the pattern {text} says how many weights stay", hint="leave the ratio out")
+        return NOfM(int(n_of_m[1]), int(n_of_m[2]))
+    if blocks is None and text != "unstructured":
+        return None
+    if ratio is None:
+        raise InvalidInput(f"the pattern {text} needs a ratio: how much goes")
+    return Anywhere(ratio) if blocks is None else Blocks(ratio, int(blocks[1]), int(blocks[2]))
 
 
 def n_of_m_mask(w: np.ndarray, n: int, m: int, importance: np.ndarray | None = None, name: str = "weights") -> Mask:

@@ -71,7 +71,7 @@ class PruneObs(Pass):
 
     def _check(self) -> None:
         if self.pattern is None and not self.per_layer:
-            raise PruningError("pruning needs a pattern", hint="give NOfM(4, 16), for example")
+            raise PruningError("pruning needs a pattern", hint="give 4:16, for example: NOfM(4, 16) in Python")
         if self.rounds is not None and self.rounds < 1:
             raise PruningError(f"pruning takes at least one round, not {self.rounds}")
         if not (math.isfinite(self.damping) and self.damping > 0):

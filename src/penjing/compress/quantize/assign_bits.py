@@ -21,10 +21,11 @@ from penjing.compress.layer_inputs import LayerInputs
 from penjing.compress.quantize.affine_map import Clip
 from penjing.compress.quantize.choose_grid import GridOptions, check_bits, choose_grid
 from penjing.compress.quantize.gptq import output_error
-from penjing.compress.quantize.layers import channel_rows, check_names, weights
+from penjing.compress.quantize.layers import channel_rows, weights
 from penjing.compress.quantize.round_weights import RoundWeights
 from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph
+from penjing.ops.layers import check_names
 
 Sensitivity = Mapping[str, Mapping[int, float]]
 
@@ -109,7 +110,7 @@ def assign_bits(
     if (average_bits is None) == (max_bytes is None):
         raise InvalidInput("bits are assigned under average_bits or max_bytes, one of the two")
     found = weights(graph)
-    check_names(sensitivity, found, "a sensitivity")
+    check_names(sensitivity, found, "sensitivity")
     if not sensitivity or not all(sensitivity.values()):
         raise InvalidInput("a sensitivity holds at least one layer, and one choice for each")
     for costs in sensitivity.values():

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penjing.compress.observe import Batch
-from penjing.compress.quantize.layers import check_names, layers, weights
+from penjing.compress.quantize.layers import layers, weights
 from penjing.core.errors import CalibrationError, InvalidGraph, InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.inputs import named_inputs
+from penjing.ops.layers import check_names
 from penjing.ops.operator import Operator
 
 _Float64 = NDArray[np.float64]

@@ -11,6 +11,7 @@ import numpy as np
 from penjing.compress.observe import Batch, observe
 from penjing.compress.quantize.observers import Observer, ObserverKind, make_observer
 from penjing.ir.graph import Graph
+from penjing.ir.grid import TOP_CODE
 from penjing.ops.operator import Operator, QuantRule
 
 
@@ -48,6 +49,15 @@ def calibrate(
 
     samples = observe(graph, batches, watch, progress)
     return Ranges({name: seen.range() for name, seen in observers.items()}, samples)
+
+
+def symmetric(ranges: Ranges) -> Ranges:
+    """Ranges around zero that hold the given ones: their codes have zero point 128, and the step max |x| / 127."""
+    around: dict[str, tuple[float, float]] = {}
+    for name, (low, high) in ranges.ranges.items():
+        step = max(-low, high) / TOP_CODE or 1.0
+        around[name] = (-(TOP_CODE + 1) * step, TOP_CODE * step)
+    return Ranges(around, ranges.samples)
 
 
 def observed_values(graph: Graph) -> list[str]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penjing.compress.quantize.layers import check_names, weights
+from penjing.compress.quantize.layers import weights
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
-from penjing.ops.layers import add_to_bias, bias_beside, weight_of
+from penjing.ops.layers import add_to_bias, bias_beside, check_names, weight_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class CorrectBias(Pass):
         """
         graph = graph.copy()
         found = weights(graph)
-        check_names(self.drift, found, "a drift")
+        check_names(self.drift, found, "drift")
         changed, declined = [], []
         for name, layer in found.items():
             reason = self._reason_to_decline(graph, name, layer.nodes)

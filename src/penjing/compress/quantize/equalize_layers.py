@@ -37,11 +37,10 @@ from penjing.compress.quantize.channel_scaling import (
     norm_factors,
     reason_to_keep_rows,
 )
-from penjing.compress.quantize.layers import check_finite
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
-from penjing.ops.layers import weight_of
+from penjing.ops.layers import check_finite, weight_of
 
 _Float64 = NDArray[np.float64]
 _TINY = float(np.finfo(np.float32).tiny)
@@ -65,8 +64,8 @@ class EqualizeLayers(Pass):
         """The same function with other weights.
 
         Raises:
-            InvalidInput: fewer than one round, or a tolerance that is not above 0.
-            QuantizationError: NaN or infinity in a weight, a bias or a batch norm.
+            InvalidInput: fewer than one round, a tolerance that is not above 0, or NaN or infinity in a weight, a bias
+                or a batch norm.
         """
         if self.rounds < 1 or not self.tolerance > 0:
             raise InvalidInput(f"equalization takes rounds >= 1 and tolerance > 0, not {self.rounds}, {self.tolerance}")

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from penjing.compress.layer_inputs import LayerInputs
 from penjing.compress.quantize.affine_map import Clip
 from penjing.compress.quantize.choose_grid import Bits, GridOptions, Per, RowGrid, check_bits, choose_grid
-from penjing.compress.quantize.layers import Layer, channel_rows, check_finite, check_names, reason_to_keep, weights
+from penjing.compress.quantize.layers import Layer, channel_rows, reason_to_keep, weights
 from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph
 from penjing.ir.passes import Pass, PassResult, Remark
+from penjing.ops.layers import check_finite, check_names
 
 _Float64 = NDArray[np.float64]
 _BLOCK = 128
@@ -59,8 +60,9 @@ class Gptq(Pass):
         """The same graph with weights on grids; those that lie on one already are left alone.
 
         Raises:
-            InvalidInput: an option out of its range, or inputs or an override of a layer that there is not.
-            QuantizationError: a group that does not divide, NaN or infinity in a weight, or too little damping.
+            InvalidInput: an option out of its range, inputs or an override of a layer that there is not, or NaN or
+                infinity in a weight.
+            QuantizationError: a group that does not divide, or too little damping.
         """
         options = GridOptions(self.per, self.group, self.clip)
         if not (self.damping > 0 and np.isfinite(self.damping)):
@@ -69,7 +71,7 @@ class Gptq(Pass):
             check_bits(bits)
         graph = graph.copy()
         found = weights(graph)
-        check_names(self.overrides, found, "bits")
+        check_names(self.overrides, found, "overrides")
         check_names(self.inputs, found, "inputs")
         changed, declined = [], []
         for name, layer in found.items():

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penjing.core.errors import InvalidInput, QuantizationError
 from penjing.ir.graph import Graph, Node
 from penjing.ops.layers import layer_nodes, weight_nodes
 from penjing.ops.operator import Operator
@@ -67,23 +66,3 @@ def channel_rows(array: np.ndarray, axis: int) -> NDArray[np.float32]:
 def from_channel_rows(rows: np.ndarray, like: np.ndarray, axis: int) -> np.ndarray:
     """Undo `channel_rows` for a weight of the shape of `like`."""
     return np.ascontiguousarray(np.moveaxis(rows.reshape(np.moveaxis(like, axis, 0).shape), 0, axis))
-
-
-def check_finite(array: np.ndarray, name: str) -> None:
-    """Raise QuantizationError for NaN or infinity in what belongs to the layer of weight `name`."""
-    if not np.isfinite(array).all():
-        raise QuantizationError(
-            f"{np.count_nonzero(~np.isfinite(array))} of {array.size} values are NaN or infinite",
-            where=name,
-            hint="the training diverged, or a division by zero was folded in",
-        )
-
-
-def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Raise InvalidInput where `given` holds a layer that there is not."""
-    strangers = sorted(set(given) - set(known))
-    if strangers:
-        raise InvalidInput(
-            f"{what} for {', '.join(strangers)}, which are no weights of this graph",
-            hint="layers are named by their weight constant, as after `clean`",
-        )

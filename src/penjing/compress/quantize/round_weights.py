@@ -11,9 +11,10 @@ import numpy as np
 
 from penjing.compress.quantize.affine_map import Clip
 from penjing.compress.quantize.choose_grid import Bits, GridOptions, Per, check_bits, choose_grid
-from penjing.compress.quantize.layers import channel_rows, check_finite, check_names, reason_to_keep, weights
+from penjing.compress.quantize.layers import channel_rows, reason_to_keep, weights
 from penjing.ir.graph import Graph
 from penjing.ir.passes import Pass, PassResult, Remark
+from penjing.ops.layers import check_finite, check_names
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,16 @@ class RoundWeights(Pass):
         """The same graph with weights on grids; those that lie on one already are left alone.
 
         Raises:
-            InvalidInput: an option out of its range, or an override for a layer that there is not.
-            QuantizationError: a group that does not divide, or NaN or infinity in a weight.
+            InvalidInput: an option out of its range, an override for a layer that there is not, or NaN or infinity in a
+                weight.
+            QuantizationError: a group that does not divide.
         """
         options = GridOptions(self.per, self.group, self.clip)
         for bits in (self.bits, *self.overrides.values()):
             check_bits(bits)
         graph = graph.copy()
         found = weights(graph)
-        check_names(self.overrides, found, "bits")
+        check_names(self.overrides, found, "overrides")
         changed, declined = [], []
         for name, layer in found.items():
             reason = reason_to_keep(graph, layer)

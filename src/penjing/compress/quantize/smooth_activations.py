@@ -31,11 +31,10 @@ from penjing.compress.quantize.channel_scaling import (
     norm_behind,
     reason_to_keep_rows,
 )
-from penjing.compress.quantize.layers import check_finite, check_names
 from penjing.core.errors import CalibrationError, InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
-from penjing.ops.layers import weight_of
+from penjing.ops.layers import check_finite, check_names, weight_of
 from penjing.ops.operator import Operator
 
 _Float64 = NDArray[np.float64]
@@ -91,8 +90,8 @@ class SmoothActivations(Pass):
         """The same function with other weights.
 
         Raises:
-            InvalidInput: `alpha` outside 0..1, or peaks that are not of this graph.
-            QuantizationError: NaN or infinity in a weight or a batch norm.
+            InvalidInput: `alpha` outside 0..1, peaks that are not of this graph, or NaN or infinity in a weight or a
+                batch norm.
         """
         if not 0 <= self.alpha <= 1:
             raise InvalidInput(f"alpha must lie in 0..1, not {self.alpha}")

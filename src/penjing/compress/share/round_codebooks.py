@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from penjing.compress.share.codebook import MOST_ENTRIES, codes_of_entries
-from penjing.compress.structure.layers import check_finite
 from penjing.core.errors import QuantizationError
 from penjing.ir.graph import Graph
 from penjing.ir.grid import on_grid
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Encoding
-from penjing.ops.layers import float_weights
+from penjing.ops.layers import check_finite, float_weights
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class RoundCodebooks(Pass):
                 reason = "not a codebook" if constant.quant is None else "on a grid already"
                 declined.append(Remark(name, reason))
                 continue
-            check_finite(name, weight)
+            check_finite(weight, name)
             entries, index, counts = np.unique(weight, return_inverse=True, return_counts=True)
             if entries.size > MOST_ENTRIES:
                 raise QuantizationError(

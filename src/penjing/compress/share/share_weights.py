@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from penjing.compress.layer_inputs import LayerInputs
 from penjing.compress.share.codebook import MOST_ENTRIES, codes_of_entries, fit_codebook, nearest
-from penjing.compress.structure.layers import check_finite, check_names, readers_of_weights
+from penjing.compress.structure.layers import readers_of_weights
 from penjing.core.errors import CalibrationError, InvalidInput
 from penjing.ir.graph import Graph
 from penjing.ir.grid import on_grid
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant, Encoding
-from penjing.ops.layers import float_weights
+from penjing.ops.layers import check_finite, check_names, float_weights
 from penjing.ops.operator import Operator
 
 _Float64 = NDArray[np.float64]
@@ -69,7 +69,7 @@ class ShareWeights(Pass):
             if entries > weight.size:
                 declined.append(Remark(name, f"a codebook of {entries} is larger than its {weight.size} weights"))
                 continue
-            check_finite(name, weight)
+            check_finite(weight, name)
             constant = self._shared(graph, name, weight.astype(np.float64), entries)
             graph.set_constant(name, constant)
             changed.append(Remark(name, _description(weight, constant)))
@@ -81,7 +81,7 @@ class ShareWeights(Pass):
 
     def _check(self, graph: Graph) -> None:
         named = self.entries if isinstance(self.entries, Mapping) else {}
-        check_names(graph, tuple(named))
+        check_names(named, float_weights(graph), "entries")
         for entries in named.values() if named else (self.entries,):
             if not isinstance(entries, int) or not 2 <= entries <= MOST_ENTRIES:
                 raise InvalidInput(f"a codebook has 2 to {MOST_ENTRIES} entries, not {entries}")

@@ -17,13 +17,14 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from penjing.compress.structure.layers import check_finite, check_names, readers_of_weights
+from penjing.compress.structure.layers import readers_of_weights
 from penjing.compress.structure.linear_map import change_of_cost, layer_cost, layer_in_place, map_of
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool
 from penjing.ops.identity import Identity
+from penjing.ops.layers import check_finite, check_names, float_weights
 from penjing.ops.leaky_relu import LeakyRelu
 from penjing.ops.mean import Mean
 from penjing.ops.operator import Cost
@@ -59,7 +60,7 @@ class TieFilters(Pass):
         """
         if not 0 <= self.tolerance < 1:
             raise InvalidInput(f"a relative distance lies in [0, 1), not {self.tolerance}")
-        check_names(graph, self.layers or ())
+        check_names(self.layers or (), float_weights(graph), "layers")
         graph = graph.copy()
         changed: list[Remark] = []
         declined: list[Remark] = []
@@ -78,7 +79,7 @@ class TieFilters(Pass):
         layer = map_of(graph, node)
         if layer is None:
             return f"a {node.op.name} is no layer of constant weight and bias that this pass knows"
-        check_finite(name, layer.weight)
+        check_finite(layer.weight, name)
         if layer.groups > 1:
             return f"its channels belong to {layer.groups} groups"
         road = _Road(graph)

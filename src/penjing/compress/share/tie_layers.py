@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penjing.compress.structure.layers import check_finite, check_names, readers_of_weights
+from penjing.compress.structure.layers import readers_of_weights
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant
+from penjing.ops.layers import check_finite, check_names, float_weights
 from penjing.ops.operator import Operator
 
 
@@ -37,7 +38,7 @@ class TieLayers(Pass):
         """
         if not 0 <= self.tolerance < 1:
             raise InvalidInput(f"a relative distance lies in [0, 1), not {self.tolerance}")
-        check_names(graph, self.layers or ())
+        check_names(self.layers or (), float_weights(graph), "layers")
         graph = graph.copy()
         changed, declined = [], []
         for group in self._groups(graph):
@@ -59,7 +60,7 @@ class TieLayers(Pass):
         for name, readers in readers_of_weights(graph).items():
             if self.layers is not None and name not in self.layers:
                 continue
-            check_finite(name, graph.constants[name].array)
+            check_finite(graph.constants[name].array, name)
             near = (group for group in groups if self._near(graph, group[0], name))
             home = next((group for group in near if _axis(graph, group[0]) == _weight_axis(readers[0])), None)
             if home is None:

@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-import numpy as np
-
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ops.layers import float_weights
@@ -15,18 +13,6 @@ def readers_of_weights(graph: Graph) -> dict[str, list[Node]]:
     """Name of a weight -> the layers that have it, in order."""
     users = graph.users()
     return {name: users[name] for name in float_weights(graph)}
-
-
-def check_names(graph: Graph, names: Sequence[str]) -> None:
-    """Raise InvalidInput for the first name that is no layer's weight."""
-    known = float_weights(graph)
-    for name in names:
-        if name not in known:
-            raise InvalidInput(
-                f"no layer has a weight called {name!r}",
-                where=f"graph {graph.name}",
-                hint=f"its layers: {', '.join(known) or 'none'}",
-            )
 
 
 def least_harmful(
@@ -51,9 +37,3 @@ def least_harmful(
     ranked = sorted(harm, key=lambda name: harm[name])  # stable: of equals, the first
     kept = set(ranked[:count])
     return tuple(name for name in harm if name in kept)
-
-
-def check_finite(name: str, weight: np.ndarray) -> None:
-    """Raise InvalidInput where a weight holds NaN or infinity."""
-    if not np.isfinite(weight).all():
-        raise InvalidInput("NaN or infinity in a weight", where=name, hint="the training that made it diverged")

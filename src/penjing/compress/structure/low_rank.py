@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penjing.compress.layer_inputs import LayerInputs
-from penjing.compress.structure.layers import check_finite, check_names, readers_of_weights
+from penjing.compress.structure.layers import readers_of_weights
 from penjing.compress.structure.linear_map import (
     LinearMap,
     bias_name,
@@ -38,6 +38,7 @@ from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Names
+from penjing.ops.layers import check_finite, check_names, float_weights
 
 Rank = int | tuple[int, int]
 _Float64 = NDArray[np.float64]
@@ -52,7 +53,8 @@ class LowRank(Pass):
     One of three says how far: `ranks` by layer (a pair for "tucker": inputs, outputs), the share `energy` of the output
     variance to keep, or `budget`, the share of each layer's multiplications to spend. The last two take all layers, or
     those in `layers`. `multiple` rounds ranks to what kernels compute at once (16 outputs, 4 inputs): up, and down
-    under a budget. `inputs`, from `collect_layer_inputs`, let errors be those of the outputs, not of the weights.
+    under a budget; a layer that no rank brings within it stays. `inputs`, from `collect_layer_inputs`, let errors be
+    those of the outputs, not of the weights.
     """
 
     name = "low-rank"
@@ -92,7 +94,7 @@ class LowRank(Pass):
         return self.layers if self.ranks is None else tuple(self.ranks)
 
     def _check(self, graph: Graph) -> None:
-        check_names(graph, self._named or ())
+        check_names(self._named or (), float_weights(graph), "layers" if self.ranks is None else "ranks")
         if sum(option is not None for option in (self.ranks, self.energy, self.budget)) != 1:
             raise InvalidInput("give one of the three: ranks by layer, an energy, or a budget")
         if self.ranks is not None and self.layers is not None:
@@ -114,7 +116,7 @@ class LowRank(Pass):
         layer = map_of(graph, readers[0])
         if layer is None:
             return f"a {readers[0].op.name} is no layer of constant weight and bias that this pass knows"
-        check_finite(name, layer.weight)
+        check_finite(layer.weight, name)
         if layer.groups > 1:
             return f"its {layer.groups} groups are small maps already"
         if not layer.weight.any():
@@ -125,8 +127,10 @@ class LowRank(Pass):
         tucker = self.form == "tucker" and not layer.pointwise
         task = _Task(layer, moments, _positions(graph, readers[0]), tucker)
         rank = self._rank(name, task)
-        factors = task.factors(rank)
         spent, whole = task.macs(rank), task.positions[1] * outputs * k
+        if self.budget is not None and spent > self.budget * whole:
+            return f"rank {_text(rank)}, the smallest, needs {spent} of {whole} MACs: more than the budget"
+        factors = task.factors(rank)
         if spent >= whole:
             return f"rank {_text(rank)} needs {spent} MACs, the layer {whole}"
         return factors.told(f"rank {_text(rank)}", f"{whole} -> {spent} MACs{_lost_zeros(layer.weight)}")

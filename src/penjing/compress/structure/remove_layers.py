@@ -22,7 +22,7 @@ import numpy as np
 
 from penjing.compress.layer_inputs import LayerInputs
 from penjing.compress.observe import Batch
-from penjing.compress.structure.layers import check_names, least_harmful, readers_of_weights
+from penjing.compress.structure.layers import least_harmful, readers_of_weights
 from penjing.compress.structure.linear_map import (
     LinearMap,
     change_of_cost,
@@ -37,6 +37,7 @@ from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant, Names
 from penjing.ops.evaluate import evaluate
+from penjing.ops.layers import check_names, float_weights
 from penjing.ops.mul import Mul
 from penjing.ops.operator import Cost, Operator
 
@@ -66,7 +67,7 @@ class RemoveLayers(Pass):
             CalibrationError: `inputs` are those of another graph.
         """
         graph = graph.copy()
-        check_names(graph, self.layers or ())
+        check_names(self.layers or (), float_weights(graph), "layers")
         harm, changed, declined = {}, [], []
         layers = readers_of_weights(graph)
         for name, readers in layers.items():

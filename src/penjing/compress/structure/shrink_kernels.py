@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from penjing.compress.layer_inputs import LayerInputs
-from penjing.compress.structure.layers import check_names, least_harmful, readers_of_weights
+from penjing.compress.structure.layers import least_harmful, readers_of_weights
 from penjing.compress.structure.linear_map import (
     LinearMap,
     change_of_cost,
@@ -29,6 +29,7 @@ from penjing.compress.structure.moments import Moments
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Names
+from penjing.ops.layers import check_names, float_weights
 from penjing.ops.slice import Slice
 
 
@@ -55,7 +56,7 @@ class ShrinkKernels(Pass):
             CalibrationError: `inputs` are those of another graph.
         """
         graph = graph.copy()
-        check_names(graph, self.layers or ())
+        check_names(self.layers or (), float_weights(graph), "layers")
         fits: dict[str, _Fit] = {}
         declined = []
         for name, readers in readers_of_weights(graph).items():

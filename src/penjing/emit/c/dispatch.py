@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 
-from penjing.emit.c.forms import form_functions
+from penjing.emit.c.forms import FormFunction
 from penjing.emit.c.kernels import kernel_text
 
 
-def dispatch_lines(stem: str, isas: Sequence[str], threads: int) -> Iterator[str]:
-    """`<stem>_use`, `<stem>_isa`, and functions that call those of the chosen form.
+def dispatch_lines(stem: str, isas: Sequence[str], functions: Sequence[FormFunction]) -> Iterator[str]:
+    """`<stem>_use`, `<stem>_isa`, and `functions` that call those of the chosen form.
 
     `isas` are sorted best first; `pj_detect` counts from the last, which every processor runs.
     """
     up = stem.upper()
     yield kernel_text("isa/x86_detect.h").rstrip()
     yield ""
-    functions = form_functions(threads)
     for isa in isas:
         yield from (f"void {stem}_{one.name}_{isa}({one.parameters});" for one in functions)
     yield ""

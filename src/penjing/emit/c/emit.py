@@ -10,6 +10,11 @@ and for targets with instruction sets to choose from:
     penjing_<name>_kernels.h    the kernels over that vocabulary, one constant struct per node, and all calls
     penjing_<name>_<isa>.c      these, compiled for one instruction set
 
+and where a tray holds the weights:
+
+    penjing_<name>_decode.h     two functions that decode them
+    penjing_<name>_decode.c
+
 The source is init-free: no malloc, no I/O, no state but the choice of the instruction set; the caller owns input,
 output and arena. The same program gives the same bytes.
 """
@@ -18,13 +23,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from penjing.core.digests import digest_bytes
+from penjing.emit.c.decoder import decoder_texts
 from penjing.emit.c.dispatch import dispatch_lines
-from penjing.emit.c.forms import check_lines, form_functions
+from penjing.emit.c.forms import FormFunction, check_lines, form_functions, state_words
 from penjing.emit.c.header import header_text
 from penjing.emit.c.inner_loops import inner_loop_lines
 from penjing.emit.c.kernels import CLOSING, SIMD_HEADERS, kernel_file, kernel_text
 from penjing.emit.c.pool import pool_text
 from penjing.emit.c.reals import real_lines, run_reals
+from penjing.emit.c.states import reset_lines
 from penjing.emit.c.steps import Steps
 from penjing.ir.graph import Graph
 from penjing.program.plan import Plan
@@ -40,7 +47,14 @@ class Emitted:
 
 
 def emit_c(
-    program: Graph, plan: Plan, weights: bytes, *, standalone: bool = False, isas: Sequence[str] = (), threads: int = 1
+    program: Graph,
+    plan: Plan,
+    weights: bytes,
+    *,
+    standalone: bool = False,
+    decoder: bool = False,
+    isas: Sequence[str] = (),
+    threads: int = 1,
 ) -> Emitted:
     """The C sources of a lowered program.
 
@@ -49,6 +63,7 @@ def emit_c(
         plan: its memory plan.
         weights: its packed weights, from which the header's digest is taken.
         standalone: whether the weights are linked into the library (symbol `<stem>_weights`) or handed to each run.
+        decoder: whether the library can decode the weights as a tray holds them.
         isas: instruction sets to compile for, best first; the library chooses one where it runs. None: one form, in
             plain C.
         threads: how many may work on one call; needs `isas`, and a plan for as many.
@@ -56,7 +71,7 @@ def emit_c(
     stem = c_stem(program.name)
     digest = digest_bytes(weights)
     header = header_text(program, plan, stem, digest, standalone=standalone, abi=ABI, isas=isas, threads=threads)
-    sources = {f"{stem}.h": header}
+    sources = {f"{stem}.h": header, **(decoder_texts(stem) if decoder else {})}
     opening = [f'#include "{stem}.h"', "", *_weights_line(plan, stem, standalone)]
     steps = Steps(program, plan, stem)
     body = [
@@ -71,6 +86,7 @@ def emit_c(
     ]
     ending = [
         "",
+        *(reset_lines(program, plan, stem) if program.states else ()),
         *_run(plan, stem, threads, standalone=standalone),
         "",
         *run_reals(program, plan, stem, threads, standalone=standalone),
@@ -80,16 +96,17 @@ def emit_c(
     if not isas:
         sources[f"{stem}.c"] = _text(_title(stem, ".c"), *opening, kernel_text("pj.h").rstrip(), "", *body, *ending)
         return Emitted(stem, sources)
+    functions = form_functions(threads, bool(program.states))
     sources |= {f"{stem}_pj.h": kernel_text("pj.h"), f"{stem}_kernels.h": _text(*body)}
     for isa in isas:
         sources[f"{stem}_{isa}.h"] = kernel_text(f"isa/{isa}.h")
         sources[f"{stem}_{isa}.c"] = _text(
-            _title(stem, f"_{isa}.c"), *_for_isa(stem, isa, threads, last=isa == isas[-1])
+            _title(stem, f"_{isa}.c"), *_for_isa(stem, isa, functions, last=isa == isas[-1])
         )
-    dispatch = dispatch_lines(stem, isas, threads)
+    dispatch = dispatch_lines(stem, isas, functions)
     sources[f"{stem}.c"] = _text(_title(stem, ".c"), *opening, f'#include "{stem}_pj.h"', "", *dispatch, *ending)
     if threads > 1:
-        sources[f"{stem}_pool.c"] = pool_text(stem, standalone=standalone)
+        sources[f"{stem}_pool.c"] = pool_text(plan, stem, standalone=standalone)
     return Emitted(stem, sources)
 
 
@@ -101,7 +118,7 @@ def _text(*lines: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _for_isa(stem: str, isa: str, threads: int, *, last: bool) -> Iterator[str]:
+def _for_isa(stem: str, isa: str, functions: Sequence[FormFunction], *, last: bool) -> Iterator[str]:
     yield f'#include "{stem}.h"'
     yield f'#include "{stem}_pj.h"'
     yield f'#include "{stem}_{isa}.h"'
@@ -110,7 +127,7 @@ def _for_isa(stem: str, isa: str, threads: int, *, last: bool) -> Iterator[str]:
         yield "#define PJ_DEFINES_PARAMETERS"
     yield f'#include "{stem}_kernels.h"'
     yield ""
-    for one in form_functions(threads):
+    for one in functions:
         yield f"void {stem}_{one.name}_{isa}({one.parameters});"
         yield f"void {stem}_{one.name}_{isa}({one.parameters})"
         yield "{"
@@ -139,17 +156,18 @@ def _weights_line(plan: Plan, stem: str, standalone: bool) -> list[str]:
 
 def _run(plan: Plan, stem: str, threads: int, *, standalone: bool) -> Iterator[str]:
     given = "" if standalone else "const void *weights, "
-    yield f"int {stem}_run({given}const void *in, void *out, void *arena)"
+    state = state_words(plan)
+    yield f"int {stem}_run({given}const void *in, void *out, void *arena{state[0]})"
     yield "{"
     if threads > 1:
         yield "    const struct pj_team team = {{0, 1}, 0, 0};"
     yield from check_lines(plan, stem, standalone=standalone, arena=plan.arena_bytes > 0)
-    yield f"    pj_run(weights, in, out, arena, 0{', &team' if threads > 1 else ''});"
+    yield f"    pj_run(weights, in, out, arena{state[1]}, 0{', &team' if threads > 1 else ''});"
     yield "    return 0;"
     yield "}"
     if threads > 1:
         yield ""
-        yield f"int {stem}_run_part({given}const void *in, void *out, void *arena, int part, int parts,"
+        yield f"int {stem}_run_part({given}const void *in, void *out, void *arena{state[0]}, int part, int parts,"
         yield "    void (*meet)(void *), void *context)"
         yield "{"
         yield "    struct pj_team team;"
@@ -157,7 +175,7 @@ def _run(plan: Plan, stem: str, threads: int, *, standalone: bool) -> Iterator[s
         yield f"    if (part < 0 || part >= parts || parts > {threads} || (parts > 1 && !meet))"
         yield f"        return {stem.upper()}_ERROR_PART;"
         yield "    team.part.index = part, team.part.count = parts, team.meet = meet, team.context = context;"
-        yield "    pj_run(weights, in, out, arena, 0, &team);"
+        yield f"    pj_run(weights, in, out, arena{state[1]}, 0, &team);"
         yield "    return 0;"
         yield "}"
 

@@ -15,12 +15,14 @@ class FormFunction:
     arguments: str
 
 
-def form_functions(threads: int) -> tuple[FormFunction, ...]:
-    """All of them, in the order in which they are written.
+def form_functions(threads: int, states: bool = False) -> tuple[FormFunction, ...]:
+    """All of them, in the order in which they are written; `states`: whether calls get memory for states.
 
     `reals` is null, or what the first nodes quantize and transpose in one go instead of moving codes.
     """
     memory, call = "const uint8_t *weights, const uint8_t *in, uint8_t *out, uint8_t *arena", "weights, in, out, arena"
+    if states:
+        memory, call = f"{memory}, uint8_t *state", f"{call}, state"
     team = (", const struct pj_team *team", ", team") if threads > 1 else ("", "")
     memory, call = f"{memory}, const float *reals", f"{call}, reals"
     return (
@@ -31,14 +33,20 @@ def form_functions(threads: int) -> tuple[FormFunction, ...]:
     )
 
 
+def state_words(plan: Plan) -> tuple[str, str]:
+    """The memory of a session in a function's parameters and in its calls, behind the arena; '' without states."""
+    return (", void *state", ", state") if plan.states_bytes else ("", "")
+
+
 def check_lines(plan: Plan, stem: str, *, standalone: bool, arena: bool) -> Iterator[str]:
     """Errors for null and misaligned pointers; `arena`: whether the call needs one."""
     if standalone:
         yield f"    const uint8_t *weights = {stem}_weights;"
     checked = ["in", "out", *(["arena"] if arena else []), *([] if standalone else ["weights"])]
+    checked += ["state"] if plan.states_bytes else []
     yield f"    if ({' || '.join(f'!{name}' for name in checked)})"
     yield f"        return {stem.upper()}_ERROR_NULL;"
-    aligned = [name for name in checked if name in ("arena", "weights")]
+    aligned = [name for name in checked if name in ("arena", "weights", "state")]
     if aligned:
         yield f"    if (({' | '.join(f'(uintptr_t){name}' for name in aligned)}) & {ALIGNMENT - 1})"
         yield f"        return {stem.upper()}_ERROR_ALIGNMENT;"

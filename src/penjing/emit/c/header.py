@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+from penjing.emit.c.forms import state_words
 from penjing.emit.c.pool import pool_declarations
+from penjing.emit.c.states import state_header
 from penjing.ir.graph import Graph
 from penjing.program.plan import ALIGNMENT, Plan
 
@@ -26,17 +28,23 @@ def header_text(
         if standalone
         else f"{up}_WEIGHTS_BYTES bytes at a {ALIGNMENT}-byte aligned address (SHA-256 {digest})"
     )
-    state = "keeps nothing but its choice of an instruction set" if isas else "has no state"
+    keeps = "keeps nothing but its choice of an instruction set" if isas else "keeps nothing"
+    states = bool(program.states)
+    state_argument, _ = state_words(plan)
+    state_rule = (
+        f"\n *   state    {up}_STATE_BYTES bytes of a session: {stem}_reset begins it, each call goes on" * states
+    )
+    sessions = "arenas and states" if states else "arenas"
     return f"""\
 /* {stem}.h: made by penjing from a trained network; do not edit.
  *
- * One call computes one sample on integer codes, real = scale * (code - zero_point). The library {state},
- * allocates nothing and does no I/O: the caller owns all memory, and calls with different arenas may run at once.
+ * One call computes one sample on integer codes, real = scale * (code - zero_point). The library {keeps},
+ * allocates nothing and does no I/O: the caller owns all memory, and calls with other {sessions} may run at once.
  *
  *   weights  {weights_rule}
  *   in       {up}_INPUT_BYTES bytes, row-major in the layout of the original network
  *   out      {up}_OUTPUT_BYTES bytes
- *   arena    {up}_ARENA_BYTES bytes of working memory at a {ALIGNMENT}-byte aligned address; needs no initialisation
+ *   arena    {up}_ARENA_BYTES bytes of working memory at a {ALIGNMENT}-byte aligned address, in any state{state_rule}
  */
 #ifndef {up}_H
 #define {up}_H
@@ -73,19 +81,19 @@ enum {stem}_status {{
 }};
 
 /* Runs the network once. Returns 0, or a negative {stem}_status and leaves `out` as it was. */
-{up}_API int {stem}_run({weights_argument}const void *in, void *out, void *arena);
+{up}_API int {stem}_run({weights_argument}const void *in, void *out, void *arena{state_argument});
 
 /* The same on reals: {up}_INPUT_BYTES and {up}_OUTPUT_BYTES floats, each where its code would be, and an arena of
  * {up}_ARENA_F32_BYTES. Infinities saturate, NaN counts as 0. */
-{up}_API int {stem}_run_f32({weights_argument}const float *in, float *out, void *arena);
-
+{up}_API int {stem}_run_f32({weights_argument}const float *in, float *out, void *arena{state_argument});
+{state_header(plan, stem) if states else ""}
 /* Reals to codes for all inputs, and codes to reals for all outputs, as {stem}_run_f32 does it. */
 {up}_API int {stem}_quantize(const float *reals, void *codes);
 {up}_API int {stem}_dequantize(const void *codes, float *reals);
 
 /* Checks that this build multiplies, adds and rounds as the program's definition asks. Returns 0 or an error. */
 {up}_API int {stem}_self_test(void);
-{_isa_choice(up, stem, isas)}{_run_part(up, stem, weights_argument, threads)}
+{_isa_choice(up, stem, isas)}{_run_part(up, stem, weights_argument, state_argument, threads)}
 #ifdef __cplusplus
 }}
 #endif
@@ -110,7 +118,7 @@ def _ports(program: Graph, plan: Plan, up: str, kind: str, names: tuple[str, ...
     return "\n".join(blocks)
 
 
-def _run_part(up: str, stem: str, weights_argument: str, threads: int) -> str:
+def _run_part(up: str, stem: str, weights_argument: str, state_argument: str, threads: int) -> str:
     if threads == 1:
         return ""
     return f"""
@@ -119,9 +127,9 @@ def _run_part(up: str, stem: str, weights_argument: str, threads: int) -> str:
 
 /* Runs the share of one thread: `parts` threads call it with the same memory, each with its own `part` from 0 on.
  * `meet` gets `context` and returns in each thread when all have called it. The bytes are those of {stem}_run. */
-{up}_API int {stem}_run_part({weights_argument}const void *in, void *out, void *arena, int part, int parts,
-    void (*meet)(void *context), void *context);
-{pool_declarations(up, stem, weights_argument)}"""
+{up}_API int {stem}_run_part({weights_argument}const void *in, void *out, void *arena{state_argument}, int part,
+    int parts, void (*meet)(void *context), void *context);
+{pool_declarations(up, stem, weights_argument, state_argument)}"""
 
 
 def _isa_error(up: str, isas: Sequence[str]) -> str:

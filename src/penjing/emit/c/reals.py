@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from penjing.core.reciprocal import two_part_inverse
-from penjing.emit.c.forms import check_lines, form_functions
+from penjing.emit.c.forms import check_lines, form_functions, state_words
 from penjing.ir.graph import Graph
 from penjing.ir.types import Quant
 from penjing.program.plan import Plan
@@ -23,7 +23,7 @@ def inputs_in_planes(program: Graph) -> dict[int, str]:
     for name in program.inputs:
         shape, reading = program.types[name].bounds, users.get(name, [])
         last = (0, *range(2, len(shape)), 1)
-        if len(reading) != 1 or name in program.outputs or shape[:2] != (1, _PLANES):
+        if len(reading) != 1 or name in program.sinks() or shape[:2] != (1, _PLANES):
             return {}
         if program.types[name].quant is None or getattr(reading[0].op, "perm", None) != last:
             return {}
@@ -70,6 +70,7 @@ def run_reals(program: Graph, plan: Plan, stem: str, threads: int, *, standalone
     """`<stem>_quantize`, `<stem>_dequantize`, and `<stem>_run_f32`."""
     up = stem.upper()
     given = "" if standalone else "const void *weights, "
+    state = state_words(plan)
     for name, parameters, inner in (
         ("quantize", "const float *reals, void *codes", "pj_inputs(reals, codes)"),
         ("dequantize", "const void *codes, float *reals", "pj_outputs(codes, reals)"),
@@ -83,7 +84,7 @@ def run_reals(program: Graph, plan: Plan, stem: str, threads: int, *, standalone
         yield "}"
         yield ""
     planes = inputs_in_planes(program)
-    yield f"int {stem}_run_f32({given}const float *in, float *out, void *arena)"
+    yield f"int {stem}_run_f32({given}const float *in, float *out, void *arena{state[0]})"
     yield "{"
     yield f"    uint8_t *codes = (uint8_t *)arena + {plan.arena_bytes};"
     if threads > 1:
@@ -92,7 +93,7 @@ def run_reals(program: Graph, plan: Plan, stem: str, threads: int, *, standalone
     if not planes:
         yield "    pj_inputs(in, codes);"
     reals, team = "in" if planes else "0", ", &team" if threads > 1 else ""
-    yield f"    pj_run(weights, codes, codes + {plan.codes_bytes[0]}, arena, {reals}{team});"
+    yield f"    pj_run(weights, codes, codes + {plan.codes_bytes[0]}, arena{state[1]}, {reals}{team});"
     yield f"    pj_outputs(codes + {plan.codes_bytes[0]}, out);"
     yield "    return 0;"
     yield "}"

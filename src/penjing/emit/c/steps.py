@@ -8,12 +8,13 @@ from penjing.core.errors import InvalidInput
 from penjing.emit.c.forms import form_functions
 from penjing.emit.c.header import comment_text
 from penjing.emit.c.reals import inputs_in_planes, planes_call
+from penjing.emit.c.states import keep_states
 from penjing.ir.graph import Graph, Node
 from penjing.ops.operator import IntegerOperator, Param
 from penjing.program.plan import Place, Plan, moved_inputs
 
 # In the order of their numbers in pj_steps.h.
-_MEMORIES = ("weights", "in", "out", "arena", "none")
+_MEMORIES = ("weights", "in", "out", "arena", "none", "state", "next")
 _NONE = Place("none", 0, 0)
 _MEMORY_BYTES = 2**29
 _FEWEST_INPUTS = 5  # absent inputs of kernels are null
@@ -66,12 +67,13 @@ class Steps:
         """`pj_run`: the kernels in their order."""
         for name, op in self.operators.items():
             yield f"{_step_macro(op, threads)}({name}, {self._known(name)})"
-        run, *_ = form_functions(threads)
+        run, *_ = form_functions(threads, bool(self.program.states))
         yield ""
         yield f"static void pj_run({run.parameters})"
         yield "{"
         yield "    const uintptr_t memory[] = {"
-        yield "        (uintptr_t)weights, (uintptr_t)in, (uintptr_t)out, (uintptr_t)arena, 0};"
+        states = f", (uintptr_t)state, (uintptr_t)state + {self.plan.session_bytes // 2}" if self.program.states else ""
+        yield f"        (uintptr_t)weights, (uintptr_t)in, (uintptr_t)out, (uintptr_t)arena, 0{states}}};"
         if not self.nodes:
             yield "    PJ_UNUSED(memory);"
         planes = inputs_in_planes(self.program)
@@ -85,6 +87,8 @@ class Steps:
                 yield f"        {call};"
                 yield "    else"
             yield f"    pj_step_{node.op.name}(&{self.stem}_node_{i}, {self.stem}_places[{row}], memory{team});"
+        if self.program.states:
+            yield from keep_states(self.plan, threads)
         yield "}"
 
     def _params(self, node: Node) -> dict[str, Param]:

@@ -16,6 +16,10 @@
 extern "C" {
 #endif
 
+#ifndef PJ_DECODE_API
+#define PJ_DECODE_API
+#endif
+
 #define PJ_PACK_OK 0
 #define PJ_PACK_CORRUPT 1
 #define PJ_PACK_SMALL_MEMORY 2
@@ -26,11 +30,11 @@ struct pj_pack_sizes {
 };
 
 /* What decoding needs; `align` is a power of two. Returns PJ_PACK_OK or PJ_PACK_CORRUPT. */
-int pj_pack_sizes(const uint8_t *pack, size_t bytes, uint32_t align, struct pj_pack_sizes *sizes);
+PJ_DECODE_API int pj_pack_sizes(const uint8_t *pack, size_t bytes, uint32_t align, struct pj_pack_sizes *sizes);
 
 /* `scratch` is aligned for uint64_t. Returns PJ_PACK_OK, or what is wrong; `out` then holds nothing of use. */
-int pj_pack_decode(const uint8_t *pack, size_t bytes, uint32_t align, uint8_t *out, size_t out_bytes, void *scratch,
-                   size_t scratch_bytes);
+PJ_DECODE_API int pj_pack_decode(const uint8_t *pack, size_t bytes, uint32_t align, uint8_t *out, size_t out_bytes,
+                                 void *scratch, size_t scratch_bytes);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,6 @@
 /* How a program calls its kernels. A step is a row of places: of PJ_MOST_INPUTS inputs, of PJ_MOST_OUTPUTS outputs, and of
  * its scratch memory. A place is 8 times an offset, plus the memory in which it lies: 0 weights, 1 inputs, 2 outputs, 3 the
- * arena, 4 none. Rows are shorter than the instructions that would compute the same addresses.
+ * arena, 4 none, 5 the states, 6 the next states. Rows are shorter than the instructions that would compute the same addresses.
  *
  * There is one function for each kind of step. `known` assigns what is the same in all steps of the kind, to `p` and `c`:
  * with these constants and everything inlined, compilers leave out what the network does not need of a kernel.

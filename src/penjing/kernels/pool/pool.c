@@ -18,7 +18,7 @@ struct pool {
     unsigned job, phase; /* how many calls were begun, and how often all have met */
     int arrived, parts, started, sleeping, stop;
     const void *weights, *in;
-    void *out, *arena;
+    void *out, *arena, *state;
 };
 
 struct pool_member {
@@ -51,7 +51,7 @@ static void pool_meet(void *context)
 
 static int pool_share(struct pool *pool, int part)
 {
-    return @STEM@_run_part(@WEIGHTS@pool->in, pool->out, pool->arena, part, pool->parts, pool_meet, pool);
+    return @STEM@_run_part(@WEIGHTS@pool->in, pool->out, pool->arena@STATE@, part, pool->parts, pool_meet, pool);
 }
 
 /* Returns when there is a job after number `done`, or the pool stops. */
@@ -125,7 +125,7 @@ int @STEM@_pool_run(void *memory, @PARAMETERS@)
     status = @STEM@_run_part(@ARGUMENTS@, -1, 0, 0, 0);
     if (status != @UP@_ERROR_PART)
         return status;
-    @KEEP_WEIGHTS@pool->in = in, pool->out = out, pool->arena = arena;
+    @KEEP_WEIGHTS@pool->in = in, pool->out = out, pool->arena = arena@KEEP_STATE@;
     pool_begin(pool);
     return pool_share(pool, 0);
 }

@@ -1,0 +1,225 @@
+"""From an `OnnxModel` to a Graph: every node is tried, and all that cannot be carried is reported together."""
+
+import re
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import numpy as np
+
+from penjing.core.errors import InvalidGraph, InvalidInput, UnsupportedOp
+from penjing.frontends.coverage import Problem
+from penjing.frontends.onnx.codes import Coded, Codes
+from penjing.frontends.onnx.fold import fold, shape_of
+from penjing.frontends.onnx.model import OnnxModel, OnnxNode
+from penjing.frontends.onnx.reasons import NO_MEANING, PARTS, reason_for
+from penjing.ir.graph import Graph
+from penjing.ir.types import Constant, Names, Source, Type
+from penjing.ops import operators
+from penjing.ops.onnx_call import BATCH, Imported, Known, OnnxCall, Ref
+from penjing.ops.operator import Operator
+
+MAX_ACTIVATION = 2**26  # elements of one sample
+# what a shape rule may run into before it can say what is wrong
+_RULE_FAULTS = (ArithmeticError, LookupError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A value that cannot be carried; the problem that made it so is reported once, where it arose."""
+
+
+Held = Ref | Known | Coded | Blocked
+BLOCKED = Blocked()
+
+
+@dataclass
+class Reading:
+    """What became of a model.
+
+    Attributes:
+        graph: whole only when there are no problems.
+        carried: targets of the nodes that were carried or evaluated, one entry per node.
+        problems: what cannot be carried.
+        origins: value name -> name in the ONNX model.
+        codes: what quantization the model has.
+    """
+
+    graph: Graph
+    carried: list[str]
+    problems: list[Problem]
+    origins: dict[str, str]
+    codes: Codes
+
+
+@dataclass
+class _Reader:
+    model: OnnxModel
+    graph: Graph
+    names: Names = field(default_factory=Names)
+    carried: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
+    held: dict[str, Held] = field(default_factory=dict)
+    made: dict[tuple[object, ...], Ref] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.table = _table()
+        self.codes = Codes(self.graph, self.append)
+        self.users = self.model.users()
+
+    def read(self) -> None:
+        for name, shape in self.model.inputs.items():
+            fresh = self.graph.add_input(self.names.fresh(plain(name)), Type((BATCH, *shape)))
+            self.origins[fresh] = name
+            self.held[name] = Ref(fresh, self.graph.types[fresh])
+        for name, array in self.model.constants.items():
+            self.held[name] = Known(name, array, array)
+        for node in self.model.live():  # without what patterns have replaced
+            results = self._node(node)
+            for name, value in zip(node.outputs, results, strict=False):
+                self.held[name] = value
+        self._outputs()
+        self.graph.drop_unused_constants()
+
+    def append(self, op: Operator, inputs: tuple[str, ...], stem: str, source: Source) -> list[Ref]:
+        """Add a node to the graph."""
+        types = op.infer(*(self.graph.types[name] for name in inputs if name))
+        for type_ in types:
+            if type_.elements > MAX_ACTIVATION:
+                raise UnsupportedOp(f"makes {type_.elements} elements, more than {MAX_ACTIVATION}")
+        outputs = tuple(self.names.fresh(f"{stem}.{i}" if len(types) > 1 else stem) for i in range(len(types)))
+        self.graph.add_node(op, inputs, outputs, source)
+        return [Ref(name, self.graph.types[name]) for name in outputs]
+
+    def _node(self, node: OnnxNode) -> list[Held]:
+        held = [self.held.get(name, BLOCKED) if name else None for name in node.inputs]
+        blocked: list[Held] = [BLOCKED] * len(node.outputs)
+        reason = reason_for(node, self.table)
+        if reason is not None:
+            return self._refused(node, reason)
+        if any(value is BLOCKED for value in held):
+            return blocked
+        try:
+            results = self._carried(node, [value for value in held if not isinstance(value, Blocked)])
+        except (UnsupportedOp, InvalidGraph) as error:
+            said = error.what.removeprefix(node.op).lstrip(": ")
+            return self._refused(node, said, error.hint)
+        except _RULE_FAULTS as error:
+            return self._refused(node, f"its inputs do not fit: {error}")
+        self.carried.append(node.target)
+        return results
+
+    def _carried(self, node: OnnxNode, held: list[Ref | Known | Coded | None]) -> list[Held]:
+        if node.op == "Shape" and isinstance(held[0], Ref | Coded):
+            return [shape_of(node, held[0] if isinstance(held[0], Ref) else held[0].ref)]
+        quantized = self.codes.read(node, held, self._call, self.source(node))
+        if quantized is not None:
+            return list(quantized)
+        operands = [value for value in held if not isinstance(value, Coded)]
+        if len(operands) < len(held):
+            raise UnsupportedOp("computes with codes: only DequantizeLinear and what moves codes can read them")
+        known = [value for value in operands if not isinstance(value, Ref)]
+        if len(known) == len(operands):
+            return list(fold(node, known, self.model.opset))
+        return list(self._call(node, operands))
+
+    def _call(self, node: OnnxNode, operands: list[Ref | Known | None]) -> list[Ref]:
+        """Append the operators for a node; the values that it makes."""
+        first = next((value for value in operands if isinstance(value, Ref)), None)
+        rank = first.type.rank if first is not None else 0
+        if node.op not in self.table:
+            raise UnsupportedOp(PARTS.get(node.op, NO_MEANING))
+        readers = self.table[node.op]
+        found = [cls for cls in readers if cls.onnx_rank in (None, rank)]
+        if not found:
+            ranks = " and ".join(str(cls.onnx_rank) for cls in readers)
+            raise UnsupportedOp(f"on an input of rank {rank}; it is carried for rank {ranks}")
+        used = 1 + max(i for i, name in enumerate(node.outputs) if i == 0 or self.users.get(name, 0))
+        call = OnnxCall(
+            node.op, self.model.opset, tuple(operands), node.attributes, used, self.model.batch, self._constant
+        )
+        return self._appended(node, found[0].from_onnx(call))
+
+    def _appended(self, node: OnnxNode, imported: Imported) -> list[Ref]:
+        if imported.op is None:
+            name = imported.inputs[0]
+            return [Ref(name, self.graph.types[name])]
+        source = self.source(node)
+        self._check_weights(imported.op, imported.inputs)
+        inputs = imported.inputs
+        stem = plain(node.outputs[0])
+        for i, op in enumerate((imported.op, *imported.then)):
+            assert isinstance(op, Operator)
+            is_last = i == len(imported.then)
+            refs = self.append(op, inputs, stem if is_last else f"{stem}.part{i}", source)
+            inputs = (refs[0].name,)
+        for ref, name in zip(refs, node.outputs, strict=False):
+            self.origins[ref.name] = name
+        return refs
+
+    def _check_weights(self, op: object, inputs: tuple[str, ...]) -> None:
+        assert isinstance(op, Operator)
+        for position in (op.weight_input, op.bias_input):
+            name = inputs[position] if position is not None and position < len(inputs) else ""
+            if name and name not in self.graph.constants:
+                raise UnsupportedOp(f"with its weight %{name} computed from the input")
+
+    def _constant(self, stem: str, constant: Constant) -> Ref:
+        """A constant of the graph; the same numbers under the same name become one."""
+        key = (stem, constant.array.shape, constant.quant, sha256(constant.array.data).digest())
+        if key not in self.made:
+            if not np.isfinite(constant.array).all():
+                raise InvalidInput(
+                    f"the constant {stem} holds NaN or infinity, or does so in float32",
+                    hint="the training run that made it diverged: start from an earlier checkpoint",
+                )
+            if constant.array.size == 0:
+                raise UnsupportedOp(f"takes the constant {stem}, which has no elements")
+            name = self.graph.add_constant(self.names.fresh(plain(stem)), constant)
+            self.made[key] = Ref(name, self.graph.types[name])
+        return self.made[key]
+
+    def _outputs(self) -> None:
+        for name in self.model.outputs:
+            held = self.held.get(name, BLOCKED)
+            if isinstance(held, Ref):
+                self.graph.outputs = (*self.graph.outputs, held.name)
+            elif isinstance(held, Known):
+                self._output_problem(name, "it does not depend on the data")
+            elif isinstance(held, Coded):
+                self._output_problem(name, "it holds codes: let DequantizeLinear follow")
+            elif not self.problems:
+                self._output_problem(name, "it cannot be carried")
+
+    def _output_problem(self, name: str, reason: str) -> None:
+        self.problems.append(Problem("output", name, Source(), reason))
+
+    def _refused(self, node: OnnxNode, reason: str, hint: str | None = None) -> list[Held]:
+        self.problems.append(Problem(node.target, node.name, Source(), reason, hint))
+        return [BLOCKED] * len(node.outputs)
+
+    def source(self, node: OnnxNode) -> Source:
+        """Where a node of the graph comes from."""
+        return Source(origin=f"{node.target} {node.name}")
+
+
+def read(model: OnnxModel, name: str) -> Reading:
+    """The graph of a model, in stage `imported`, not verified yet."""
+    reader = _Reader(model, Graph(name))
+    reader.read()
+    return Reading(reader.graph, reader.carried, reader.problems, reader.origins, reader.codes)
+
+
+def plain(name: str) -> str:
+    """An ONNX name in letters, digits, _ and dots: `/conv1/Conv_output_0` becomes `conv1.Conv_output_0`."""
+    text = re.sub(r"[/:.]+", ".", name).strip(".")
+    text = re.sub(r"[^A-Za-z0-9_.]", "_", text)[:200]
+    return text if re.match(r"[A-Za-z_]", text) else f"v{text}"
+
+
+def _table() -> dict[str, list[type[Operator]]]:
+    table: dict[str, list[type[Operator]]] = {}
+    for cls in operators().values():
+        for target in cls.onnx:
+            table.setdefault(target, []).append(cls)
+    return table

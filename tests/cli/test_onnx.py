@@ -1,0 +1,110 @@
+"""ONNX models on the command line."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from penjing.bundle.tray import open_tray
+from penjing.recipe.graph_file import load_graph
+from penjing.runtime.loading import load
+
+node = helper.make_node
+RNG = np.random.default_rng(0)
+
+
+def write(path, nodes, constants, height=8):
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, height, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.fixture
+def plain(place):
+    """plain.onnx: a convolution, a relu and a linear layer."""
+    nodes = [
+        node("Conv", ["x", "conv.weight"], ["c"], pads=[1, 1, 1, 1]),
+        node("Relu", ["c"], ["r"]),
+        node("Flatten", ["r"], ["f"]),
+        node("Gemm", ["f", "fc.weight"], ["y"], transB=1),
+    ]
+    weights = {"conv.weight": RNG.normal(size=(4, 1, 3, 3)), "fc.weight": RNG.normal(size=(3, 256))}
+    write(place / "plain.onnx", nodes, {name: w.astype(np.float32) for name, w in weights.items()})
+    return place
+
+
+@pytest.fixture
+def quantized(place):
+    """quantized.onnx: a matrix between quantized activations; half.onnx leaves the last in floats."""
+    codes = {"s": np.float32(0.02), "z": np.array(128, np.uint8)}
+    constants = {**codes, "w": RNG.integers(-127, 128, (64, 3)).astype(np.int8), "ws": np.float32(0.01)}
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        node("Flatten", ["d"], ["f"]),
+        node("DequantizeLinear", ["w", "ws"], ["wd"]),
+    ]
+    last = [node("QuantizeLinear", ["m", "s", "z"], ["mq"]), node("DequantizeLinear", ["mq", "s", "z"], ["y"])]
+    write(place / "quantized.onnx", [*nodes, node("MatMul", ["f", "wd"], ["m"]), *last], constants)
+    write(place / "half.onnx", [*nodes, node("MatMul", ["f", "wd"], ["y"])], constants)
+    return place
+
+
+def test_ops_tells_what_is_carried_and_where_what_is_not(penjing, plain):
+    told = penjing("ops", "plain.onnx")
+    assert told.code == 0
+    assert told.out.startswith("plain: 4 of 4 operators are carried")
+    write(plain / "bad.onnx", [node("LSTM", ["x", "w", "w"], ["y"], name="/rnn/LSTM")], {"w": np.ones(3, np.float32)})
+    told = penjing("ops", "bad.onnx", "--json")
+    assert told.code == 1
+    assert told.json()["unsupported"] == [
+        {"operator": "LSTM", "count": 1, "places": ["/rnn/LSTM"], "reason": "not carried yet"}
+    ]
+
+
+def test_a_model_is_built_and_pruned_under_its_file_name(penjing, plain):
+    assert penjing("build", "plain.onnx", "--calibrate", "samples.npy").code == 0
+    assert load(plain / "plain.tray").run(np.load("samples.npy")).shape == (40, 3)
+    assert penjing("prune", "plain.onnx", "--ratio", "0.5", "-o", "less.graph").code == 0
+    weight = load_graph(plain / "less.graph").graph.constants["fc.weight"].array
+    assert (weight == 0).mean() == 0.5
+
+
+def test_a_quantized_model_is_built_without_calibration_and_says_so(penjing, quantized):
+    told = penjing("build", "quantized.onnx")
+    assert told.code == 0
+    assert "its scales are kept, and no calibration is needed" in told.err
+    manifest = open_tray(quantized / "quantized.tray").manifest
+    assert (np.float32(manifest.inputs[0].scale), manifest.inputs[0].zero_point) == (np.float32(0.02), 128)
+
+
+def test_what_a_model_leaves_in_floats_asks_for_calibration(penjing, refused, quantized):
+    refused("build", "half.onnx", error="InvalidInput")
+    assert penjing("build", "half.onnx", "--calibrate", "samples.npy").code == 0
+    manifest = open_tray(quantized / "half.tray").manifest
+    assert np.float32(manifest.inputs[0].scale) == np.float32(0.02)
+
+
+def test_an_open_extent_is_said_by_input_shape(penjing, refused, place):
+    write(place / "open.onnx", [node("Relu", ["x"], ["y"])], {}, height="h")
+    refused("ops", "open.onnx", error="InvalidInput")
+    assert penjing("ops", "open.onnx", "--input-shape", "1x5x8").code == 0
+    refused("ops", "open.onnx", "--input-shape", "1x5", error="InvalidInput")
+
+
+@pytest.mark.parametrize("options", [("--weights", "tested.npz"), ("--prune", "0.5")])
+def test_options_that_do_not_fit_a_quantized_model_are_refused(refused, quantized, options):
+    refused("build", "quantized.onnx", *options, error="InvalidInput")
+
+
+def test_a_file_that_is_no_model_is_refused(refused, place):
+    (place / "text.onnx").write_text("not a model")
+    refused("ops", "text.onnx", error="InvalidInput")
+    refused("build", "text.onnx", "--calibrate", "samples.npy", error="InvalidInput")
+    refused("ops", "missing.onnx", error="InvalidInput")

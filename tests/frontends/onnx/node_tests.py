@@ -1,0 +1,142 @@
+"""The node tests of the onnx package, those of operators that penjing claims, and their way through penjing."""
+
+import importlib
+import re
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.backend.test.case.node as cases
+from onnx import TensorProto, helper, numpy_helper
+
+from penjing import api
+from penjing.frontends.onnx.capture import capture
+from penjing.frontends.onnx.codes import QUANTIZED
+from penjing.frontends.onnx.model import NEWEST_OPSET, OLDEST_OPSET
+from penjing.ops import operators
+from penjing.ops.evaluate import evaluate
+from penjing.program.interpret import interpret
+
+CLAIMED = {name for cls in operators().values() for name in cls.onnx} | {n for n in QUANTIZED if "." not in n}
+
+
+@dataclass(frozen=True)
+class NodeTest:
+    """One test: a model of one node, inputs and expected outputs."""
+
+    name: str
+    model: Any
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
+
+
+@cache
+def node_tests() -> dict[str, NodeTest]:
+    """Of the package's own tests, those of one node of a claimed operator; expansions of functions are left out."""
+    for file in sorted(Path(cases.__file__).parent.glob("*.py")):
+        made = re.findall(r'make_node\(\s*(?:op_type=)?"(\w+)"', file.read_text())
+        if CLAIMED.intersection(made) and file.stem not in ("__init__", "cast_like", "castlike"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                importlib.import_module(f"{cases.__name__}.{file.stem}")
+    found = {}
+    for case in cases._NodeTestCases:
+        nodes = case.model.graph.node
+        if len(nodes) == 1 and nodes[0].op_type in CLAIMED and "_expanded" not in case.name:
+            inputs, outputs = case.data_sets[0]
+            found[case.name] = NodeTest(case.name, case.model, _arrays(inputs), _arrays(outputs))
+    return found
+
+
+def _arrays(values: Any) -> list[np.ndarray]:
+    return [numpy_helper.to_array(v) if isinstance(v, TensorProto) else np.asarray(v) for v in values]
+
+
+def prepared(test: NodeTest) -> tuple[Any, list[np.ndarray]]:
+    """The test's model as a network would hold it, and what it takes.
+
+    Its first input, and others of the same kind, are the network's; the rest are constants. It asks for an opset that
+    penjing reads: where a test asks for a newer one, the operator has only learned more element types since. Codes that
+    come in or go out are made from floats before, and made floats behind.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(test.model)
+    for entry in model.opset_import:
+        entry.version = min(max(entry.version, OLDEST_OPSET), NEWEST_OPSET)
+    graph = model.graph
+    infos, feeds = list(graph.input), []
+    del graph.input[:]
+    for i, (info, array) in enumerate(zip(infos, test.inputs, strict=True)):
+        alike = array.shape == test.inputs[0].shape and array.dtype == test.inputs[0].dtype and array.dtype.kind == "f"
+        if i == 0 or alike:
+            graph.input.append(info)
+            feeds.append(array)
+        else:
+            graph.initializer.append(numpy_helper.from_array(array, info.name))
+    if graph.node[0].op_type in QUANTIZED:
+        _through_floats(graph, test, feeds)
+    return model, feeds
+
+
+_CODES = (np.dtype(np.uint8), np.dtype(np.int8))
+
+
+def _through_floats(graph: Any, test: NodeTest, feeds: list[np.ndarray]) -> None:
+    node = graph.node[0]
+    if feeds[0].dtype in _CODES and len(node.input) > 1 and test.inputs[1].size == 1:
+        scale, zero = node.input[1], node.input[2] if len(node.input) > 2 else ""
+        codes = node.input[0]
+        del graph.input[:]
+        graph.input.append(helper.make_tensor_value_info("real", TensorProto.FLOAT, feeds[0].shape))
+        graph.node.insert(0, helper.make_node("QuantizeLinear", ["real", scale, zero], [codes]))
+        point = int(test.inputs[2].reshape(-1)[0]) if zero else 0
+        feeds[0] = ((feeds[0].astype(np.int64) - point) * test.inputs[1].astype(np.float32)).astype(np.float32)
+    if test.outputs[0].dtype in _CODES:
+        last = graph.node[len(graph.node) - 1]
+        at = {"QLinearConv": 6, "QLinearMatMul": 6, "QuantizeLinear": 1}[last.op_type]
+        back = [last.output[0], last.input[at], *last.input[at + 1 : at + 2]]
+        del graph.output[:]
+        graph.output.append(helper.make_tensor_value_info("real_output", TensorProto.FLOAT, test.outputs[0].shape))
+        graph.node.append(helper.make_node("DequantizeLinear", back, ["real_output"]))
+
+
+def run(test: NodeTest, path: Path) -> str:
+    """'' when penjing computes what the test expects, else what differs; errors of penjing pass through."""
+    model, feeds = prepared(test)
+    path.write_bytes(model.SerializeToString())
+    captured = capture(path, check=False)
+    if captured.ranges is not None and not captured.needs_calibration:
+        return _codes(captured, feeds, test)
+    floats = (feed.astype(np.float32) for feed in feeds)
+    for actual, expected in zip(evaluate(captured.graph, *floats), test.outputs, strict=False):
+        rtol = 4e-3 if expected.dtype.name in ("float16", "bfloat16") else 1e-3
+        same = actual.shape == expected.shape
+        if not same or not np.allclose(actual, expected.astype(np.float64), rtol, 1e-5, equal_nan=True):
+            return (
+                f"{test.name}: {actual.shape}, {expected.shape}, {actual.reshape(-1)[:8]}, {expected.reshape(-1)[:8]}"
+            )
+    return ""
+
+
+def _codes(captured: Any, feeds: list[np.ndarray], test: NodeTest) -> str:
+    """The codes of the integer program, which may be shifted by 128, against those of the test."""
+    program = api.lower(api.quantize(captured.graph, (), known=captured.ranges))
+    quant = program.types[program.inputs[0]].quant
+    assert quant is not None
+    codes = np.clip(np.rint(feeds[0] / quant.scale) + quant.zero_point, 0, 255).astype(np.uint8)
+    (actual,) = interpret(program, codes)
+    expected = test.outputs[0]
+    if expected.dtype in _CODES:
+        expected = expected.astype(np.int64) + (128 if expected.dtype == np.int8 else 0)
+    else:
+        target = program.types[program.outputs[0]].quant
+        assert target is not None
+        expected = np.rint(expected / target.scale) + target.zero_point
+    # weights that are not symmetric are rounded once more
+    steps = 1 if captured.notes else 0
+    same = actual.shape == expected.shape and np.abs(actual - expected.astype(np.int64)).max() <= steps
+    return "" if same else f"{test.name}: codes {actual.reshape(-1)[:8]}, {expected.reshape(-1)[:8]}"

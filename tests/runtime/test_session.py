@@ -1,0 +1,163 @@
+"""Sessions: calls that go on from each other, the same with any engine, saved and taken up."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from penjing import api
+from penjing.bundle.tray import read_tray
+from penjing.core.errors import InvalidInput
+from penjing.program.interpret import interpret_step
+from penjing.program.states import initial_states
+from penjing.runtime.loading import from_tray
+from penjing.testing.stateful import STATEFUL
+
+ENGINES = ("interpreter", "library")
+
+
+@cache
+def built(name):
+    program = STATEFUL[name]()
+    return program, read_tray(api.build(program, api.BuildOptions(with_source=False)))
+
+
+@pytest.fixture(scope="module")
+def models():
+    _, tray = built("elman")
+    return {engine: from_tray(tray, engine=engine) for engine in ENGINES}
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return np.random.default_rng(1).normal(size=(30, 1, 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_steps_are_those_of_the_program(name, engine):
+    program, tray = built(name)
+    session = from_tray(tray, engine=engine).session()
+    states, rng = initial_states(program), np.random.default_rng(2)
+    for _ in range(8):
+        codes = [rng.integers(0, 256, (1, *program.types[x].bounds[1:]), np.uint8) for x in program.inputs]
+        wanted, states = interpret_step(program, states, *codes)
+        for got, want in zip(session.step_codes(*codes), wanted, strict=True):
+            assert np.array_equal(got, want)
+
+
+def test_the_window_of_a_stream_computes_what_the_whole_sequence_does(models):
+    """y of every pair of frames is the convolution over the last five, zeros before the first."""
+    program, tray = built("window")
+    session = from_tray(tray, engine="library").session()
+    zero = program.types["x"].quant.zero_point
+    stream = np.random.default_rng(3).integers(0, 256, (1, 6, 20), np.uint8)
+    padded = np.concatenate([np.full((1, 6, 4), zero, np.uint8), stream], axis=2)
+    for at in range(0, 20, 2):
+        (y,) = session.step_codes(np.ascontiguousarray(stream[:, :, at : at + 2]))
+        window = initial_states(program)
+        for part in (padded[:, :, at : at + 2], padded[:, :, at + 2 : at + 4]):  # the window, filled from its start
+            _, window = interpret_step(program, window, np.ascontiguousarray(part))
+        (want,), _ = interpret_step(program, window, np.ascontiguousarray(padded[:, :, at + 4 : at + 6]))
+        assert np.array_equal(y, want)
+
+
+def test_engines_agree_on_reals_and_reset_begins_anew(models, frames):
+    a, b = (models[engine].session() for engine in ENGINES)
+    first = [a.step(frame) for frame in frames]
+    assert all(np.array_equal(y, b.step(frame)[0]) for (y, _), frame in zip(first, frames, strict=True))
+    assert a.steps == len(frames)
+    assert not np.array_equal(a.step(frames[0])[0], first[0][0])  # it remembers
+    a.reset()
+    assert a.steps == 0
+    assert np.array_equal(a.step(frames[0])[0], first[0][0])
+
+
+def test_two_sessions_of_one_model_do_not_disturb_each_other(models, frames):
+    model = models["library"]
+    alone = [y for y, _ in map(model.session().step, frames[:10])]
+    a, b = model.session(), model.session()
+    for i in range(10):
+        y, _ = a.step(frames[i])
+        b.step(frames[-1 - i])
+        assert np.array_equal(y, alone[i])
+
+
+def test_run_takes_every_sample_as_a_first_call(models, frames):
+    for model in models.values():
+        y, _ = model.run(frames[:6, 0])
+        for i in range(6):
+            assert np.array_equal(y[i : i + 1], model.session().step(frames[i])[0])
+
+
+def test_the_bound_memory_goes_on_until_it_is_reset(models, frames):
+    bound = models["library"].bind(reals=True)
+    wanted = [y for y, _ in map(models["library"].session().step, frames[:5])]
+    for _ in range(2):
+        bound.reset()
+        for frame, want in zip(frames, wanted, strict=False):
+            bound.inputs[0][...] = frame
+            bound.run()
+            assert np.array_equal(bound.outputs[0], want)
+
+
+def test_a_saved_session_goes_on_with_any_engine(models, frames):
+    a, b = (models[engine].session() for engine in ENGINES)
+    for frame in frames[:7]:
+        a.step(frame)
+    saved = a.save()
+    assert len(saved) == 32 + 12
+    b.restore(saved)
+    for frame in frames[7:]:
+        assert np.array_equal(a.step(frame)[0], b.step(frame)[0])
+
+
+def test_the_self_test_is_one_session(models):
+    for model in models.values():
+        assert model.self_test() == 0
+    golden = models["library"].tray.golden("default")
+    apart = models["library"].run_codes(*golden.inputs)
+    assert not np.array_equal(apart[0], golden.outputs[0])
+
+
+@pytest.mark.parametrize("change", (lambda s: s[:-1], lambda s: s + b"\0", lambda s: bytes(32) + s[32:], lambda _: b""))
+def test_what_is_no_session_of_this_model_is_refused_and_changes_nothing(models, frames, change):
+    session = models["library"].session()
+    session.step(frames[0])
+    saved = session.save()
+    with pytest.raises(InvalidInput, match="session"):
+        session.restore(change(saved))
+    assert session.save() == saved
+
+
+def test_the_session_of_a_model_with_other_weights_is_refused(models, frames):
+    other = from_tray(built("average")[1], engine="interpreter").session()
+    with pytest.raises(InvalidInput, match="no session of this model"):
+        models["library"].session().restore(other.save())
+
+
+def test_a_model_without_states_has_no_session(model_without_states):
+    with pytest.raises(InvalidInput, match="carries nothing from call to call"):
+        model_without_states.session()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_session_takes_one_sample_at_a_time(models, engine):
+    with pytest.raises(InvalidInput, match="one sample"):
+        models[engine].session().step(np.zeros((2, 8), np.float32))
+    with pytest.raises(InvalidInput, match="shape"):
+        models[engine].session().step(np.zeros((1, 9), np.float32))
+    with pytest.raises(InvalidInput, match="NaN"):
+        models[engine].session().step(np.full((1, 8), np.nan, np.float32))
+    with pytest.raises(InvalidInput):
+        models[engine].session().step_codes(np.zeros((1, 8), np.int8))
+
+
+def test_the_manifest_says_what_a_session_needs(models):
+    for model in models.values():
+        assert model.tray.variant("default").session_bytes == 2 * 64
+
+
+@pytest.fixture
+def model_without_states(tray):
+    return from_tray(read_tray(tray.read_bytes()), engine="interpreter")
