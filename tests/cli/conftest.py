@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from penjing.cli import main
+from penjing.toolchain import compile_library
 
 NET = """
 import torch
@@ -83,6 +84,24 @@ def penjing(monkeypatch, capsys) -> Callable[..., Outcome]:
         return Outcome(done.value.code, said.out, said.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def compiled() -> dict[tuple[object, ...], bytes]:
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(compiled, monkeypatch) -> None:
+    """In this process no library is compiled twice: that it has the same bytes again is shown by tests/toolchain."""
+
+    def library(sources, target, *, optimize, compiler) -> bytes:
+        key = (tuple(sorted(sources.items())), target.name, optimize, compiler.command)
+        if key not in compiled:
+            compiled[key] = compile_library(sources, target, optimize=optimize, compiler=compiler)
+        return compiled[key]
+
+    monkeypatch.setattr("penjing.api.compile_library", library)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from penjing.bundle.tray import read_tray
 from penjing.measure.correct import correct
 from penjing.measure.intervals import PairedDrop, paired_drop
 from penjing.runtime.loading import from_tray
-from penjing.train.fit import FitResult, fit
+from penjing.train.fit import FitResult
 from penjing.zoo import catalog, data, trainings
 from penjing.zoo.data import Dataset
 
@@ -60,19 +59,6 @@ def test_edgecnn_reaches_99_percent_on_mnist_and_loses_at_most_a_tenth_of_a_poin
     drop = quantized_against_float("edgecnn", module, trained, dataset)
     assert drop.n == 10_000
     assert drop.drop <= 0.001
-
-
-def test_resnet20_after_a_short_training_is_within_half_a_point_of_float_in_int8(data_dir):
-    """One pass over a quarter of the training images: nothing like its best accuracy, and narrow margins everywhere."""
-    present(data_dir, "cifar10_jpeg.npz")
-    dataset = data.load("cifar10")
-    quarter = replace(dataset, train_x=dataset.train_x[:12_800], train_y=dataset.train_y[:12_800])
-    module = catalog.create("resnet20")
-    trained = fit(module, quarter, epochs=1, batch_size=64, learning_rate=0.05, weight_decay=5e-4)
-    assert trained.correct.mean() >= 0.35
-    drop = quantized_against_float("resnet20", module, trained, dataset)
-    assert drop.n == 10_000
-    assert drop.drop <= 0.005
 
 
 def test_trained_resnet20_through_penjing_build_keeps_86_4_percent_on_ten_thousand_images(data_dir, tmp_path):

@@ -28,7 +28,7 @@ from penjing.toolchain import host_target
 from penjing.vector.prepare import prepare
 from penjing.zoo import catalog
 
-N_INPUTS = {"edgecnn": 10_000}  # all others: 500
+N_INPUTS = {"edgecnn": 10_000, "mobilenetv2": 150, "resnet56": 200}  # all others: 500
 ON_EVERY_ISA = ("edgecnn", "resnet20")  # with all inputs; all others with the first few
 SLOW = ("edgecnn", "mobilenetv2", "resnet56")
 

@@ -253,10 +253,10 @@ def test_mnist_is_complete(data_dir):
     )
 
 
-@pytest.mark.slow
-def test_the_trained_resnet20_reaches_what_its_makers_say(data_dir):
+def test_the_trained_resnet20_reads_the_images_of_its_makers(data_dir):
+    """Its accuracy on all 10,000 is a matter of tests/models/test_accuracy.py."""
     cifar = zoo.cifar10()
     assert cifar.train_x.shape == (50_000, 3, 32, 32)
     assert np.bincount(cifar.test_y).tolist() == [1000] * 10
-    correct = evaluate(weights.trained("resnet20"), cifar.test_x, cifar.test_y, normalise=cifar.normalise)
-    assert correct.mean() == pytest.approx(0.8655, abs=2e-4)
+    correct = evaluate(weights.trained("resnet20"), cifar.test_x[:1000], cifar.test_y[:1000], normalise=cifar.normalise)
+    assert correct.sum() == pytest.approx(857, abs=1)
