@@ -10,7 +10,7 @@ import numpy as np
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Names, Type
 
-Attribute = int | float | str | tuple[int, ...]
+Attribute = int | float | str | tuple[int, ...] | tuple[str, ...]
 _AXES_ARE_AN_INPUT = 18  # of reductions, from this opset on
 
 

@@ -88,9 +88,12 @@ class _Writer:
         def read(place: int, order: Order) -> str:
             return self._operand(node, place, order)
 
+        before = len(self.body.nodes)
         op.to_onnx(OnnxForm(self._graph, node, exact, self._options.opset, self.body, read))
+        written = {name for new in self.body.nodes[before:] for name in new.outputs}
         for name, made in zip(node.outputs, exact, strict=True):
-            self._define(name, made, name)
+            if made in written:  # an operator may leave out what nothing reads
+                self._define(name, made, name)
 
     def outputs(self) -> tuple[str, ...]:
         """An output that is an input, a constant, or another output as well, gets a copy under another name."""

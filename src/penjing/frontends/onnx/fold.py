@@ -13,7 +13,7 @@ import numpy as np
 from penjing.core.errors import UnsupportedOp
 from penjing.frontends.onnx.model import OnnxNode, import_onnx
 from penjing.frontends.onnx.tensors import MAX_ELEMENTS
-from penjing.ops.onnx_call import PROBES, Known, Ref
+from penjing.ops.onnx_call import BATCH, PROBES, Known, Ref
 
 _BROADCAST = frozenset(
     {
@@ -44,7 +44,8 @@ def shape_of(node: OnnxNode, ref: Ref) -> Known:
     start, end = node.attributes.get("start", 0), node.attributes.get("end")
     assert isinstance(start, int) and (end is None or isinstance(end, int))
     extents = slice(start, end)
-    arrays = [np.asarray([probe, *ref.type.bounds[1:]][extents], np.int64) for probe in PROBES]
+    shape = ref.type.shape
+    arrays = [np.asarray([p if n == BATCH else n for n in shape][extents], np.int64) for p in PROBES]
     return Known(node.outputs[0], arrays[0], arrays[1])
 
 
