@@ -40,10 +40,10 @@ class OnnxBody:
     nodes: list[OnnxNode] = field(default_factory=list)
     initializers: dict[str, Initializer] = field(default_factory=dict)
 
-    def constant(self, stem: str, array: np.ndarray, *, in_four_bits: bool = False) -> str:
+    def constant(self, stem: str, array: np.ndarray) -> str:
         """Add a constant; returns its name."""
         name = self.names.fresh(stem)
-        self.initializers[name] = Initializer(array, in_four_bits)
+        self.initializers[name] = Initializer(array)
         return name
 
     def node(self, op_type: str, inputs: tuple[str, ...], output: str, **attributes: Attribute) -> str:

@@ -123,8 +123,11 @@ class _Reading:
         other = sorted(set(call.attributes) - set(_READ))
         call.require(not other, f"{', '.join(other)} given")
         call.require(not call.flag("input_forget"), "input_forget, gates of LSTM that are coupled,")
-        reset_last = self.layer is not GRU or call.flag("linear_before_reset")
-        call.require(reset_last, "linear_before_reset = 0, a reset before the product,")
+        if self.layer is GRU and not call.flag("linear_before_reset"):
+            raise UnsupportedOp(
+                "GRU that resets the state before the product with it (linear_before_reset = 0)",
+                hint="train one that resets behind it, as torch and cuDNN do (Keras: reset_after=True)",
+            )
         call.require(not call.has(_PEEPHOLES), "peepholes, the input P,")
 
     def _check_lengths(self) -> None:

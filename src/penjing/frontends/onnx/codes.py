@@ -21,7 +21,7 @@ from penjing.core.errors import UnsupportedOp
 from penjing.frontends.onnx.model import MICROSOFT, OnnxNode
 from penjing.frontends.onnx.signs import is_nonnegative
 from penjing.ir.graph import Graph, Node
-from penjing.ir.grid import TOP_CODE
+from penjing.ir.grid import TOP_CODE, activation_parameters
 from penjing.ir.types import Quant, Source
 from penjing.ops.fusion import between_roundings, computed_for_concat
 from penjing.ops.onnx_call import Known, Ref
@@ -179,7 +179,9 @@ class Codes:
         root = self._root(ref.name)
         maker = self._maker(root)
         if maker is not None and _rule(maker, root) is QuantRule.FIXED:
-            self.notes.append((ref.name, f"{maker.op.name} has a quantization of its own"))
+            assert isinstance(maker.op, Operator)
+            if activation_parameters(*maker.op.fixed_range()) != (coded.scale, coded.zero_point):
+                self.notes.append((ref.name, f"{maker.op.name} has a quantization of its own"))
             self.given_up[root] = coded.range
             return ref
         if coded.zero_point == 0 and not is_nonnegative(self.graph, root, self._maker):
