@@ -61,7 +61,7 @@ def prepared(test: NodeTest) -> tuple[Any, list[np.ndarray]]:
 
     Its first input, and others of the same kind, are the network's; the rest are constants. It asks for an opset that
     penjing reads: where a test asks for a newer one, the operator has only learned more element types since. Codes that
-    come in or go out are made from floats before, and made floats behind. Sequences come batch first, and are transposed.
+    come in or go out are made from floats before, and made floats behind. Sequences come batch first.
     """
     model = onnx.ModelProto()
     model.CopyFrom(test.model)

@@ -281,8 +281,8 @@ class Codes:
 
     def _root(self, name: str) -> str:
         """The value whose codes are moved to make this one."""
-        maker = self._maker(name)
-        while maker is not None and _rule(maker, name) is QuantRule.SAME and maker.inputs[0] not in self.graph.constants:
+        maker, known = self._maker(name), self.graph.constants
+        while maker is not None and _rule(maker, name) is QuantRule.SAME and maker.inputs[0] not in known:
             name = maker.inputs[0]
             maker = self._maker(name)
         return name

@@ -128,9 +128,11 @@ class _Reader:
             raise UnsupportedOp("computes with codes: only DequantizeLinear and what moves codes can read them")
         known = [value for value in operands if not isinstance(value, Ref)]
         if len(known) == len(operands):
-            return list(fold(node, known, self.model.opset))
+            return list(fold(node, known, self.model.opset, self.model.batch))
         imported = self._imported(node, operands)
-        return self._composed(node, imported) if isinstance(imported, Composed) else list(self._appended(node, imported))
+        if isinstance(imported, Composed):
+            return self._composed(node, imported)
+        return list(self._appended(node, imported))
 
     def _call(self, node: OnnxNode, operands: list[Ref | Known | None]) -> list[Ref]:
         """Append the operators for a node that is not composed; the values that it makes."""
