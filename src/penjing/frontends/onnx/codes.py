@@ -180,7 +180,8 @@ class Codes:
         maker = self._maker(root)
         if maker is not None and _rule(maker, root) is QuantRule.FIXED:
             assert isinstance(maker.op, Operator)
-            if activation_parameters(*maker.op.fixed_range()) != (coded.scale, coded.zero_point):
+            scale, zero_point = activation_parameters(*maker.op.fixed_range())
+            if (float(scale), zero_point) != (coded.scale, coded.zero_point):
                 self.notes.append((ref.name, f"{maker.op.name} has a quantization of its own"))
             self.given_up[root] = coded.range
             return ref
