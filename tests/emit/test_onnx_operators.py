@@ -1,4 +1,7 @@
-"""Every operator in ONNX: in floats it is its own meaning, quantized it gives our codes."""
+"""Every operator in ONNX: in floats it is its own meaning, quantized it gives our codes.
+
+The steps of a quantized recurrent layer are written in floats; test_onnx_recurrent.py says what that means.
+"""
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from penjing.testing.roundings import cut_at_roundings, reals_at_roundings
 from penjing.testing.sample_graphs import operator_samples, sample_graph
 
 NAMES = sorted(operators())
+IN_CODES = [name for name in NAMES if name not in ("gru", "lstm", "rnn")]
 OPSETS = (17, 18, 20, 21)  # where the form of an operator changes
 TOLERANCE = 1e-5  # of the largest output: sums of floats in another order
 TIES = 0.05  # the share of codes that may fall on the other side of a half: means of two or four codes often lie on one
@@ -26,7 +30,8 @@ def quantized(graph, *inputs):
 @pytest.mark.parametrize("opset", OPSETS)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_samples_of_an_operator_compute_their_float_meaning(run_onnx, name, opset):
-    made = sample_graph(name, list(operator_samples([name])))
+    samples = [one for one in operator_samples([name]) if not getattr(one[1].op, "projected", False)]
+    made = sample_graph(name, samples)
     found = run_onnx(emit_onnx(made.graph, opset=opset), *made.inputs)
     for got, want in zip(found, evaluate(made.graph, *made.inputs), strict=True):
         assert got.shape == want.shape
@@ -34,7 +39,7 @@ def test_the_samples_of_an_operator_compute_their_float_meaning(run_onnx, name, 
 
 
 @pytest.mark.parametrize("optimized", [True, False], ids=["optimized", "as-written"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", IN_CODES)
 def test_the_samples_of_an_operator_round_as_the_program_does(steps_apart, name, optimized):
     made = sample_graph(name, list(operator_samples([name])))
     found = steps_apart(quantized(made.graph, *made.inputs), *made.inputs, optimized=optimized)
@@ -45,6 +50,7 @@ def test_the_samples_of_an_operator_round_as_the_program_does(steps_apart, name,
 
 # A batch norm at random has outputs that cancel to nothing but rounding errors; its samples are compared above.
 GRAPHS = float_graphs([name for name in NAMES if name != "batch_norm"], max_layers=10)
+GRAPHS_IN_CODES = float_graphs([name for name in IN_CODES if name != "batch_norm"], max_layers=10)
 
 
 @settings(max_examples=40)
@@ -56,7 +62,7 @@ def test_random_networks_compute_the_same_in_floats(run_onnx, case):
 
 
 @settings(max_examples=40)
-@given(case=GRAPHS)
+@given(case=GRAPHS_IN_CODES)
 def test_random_networks_round_where_the_program_does(steps_apart, case):
     graph = quantized(case.graph, *case.batch)
     cut, stands_for = cut_at_roundings(graph)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from penjing.ir.graph import Node
-from penjing.ir.types import DType, Type
+from penjing.ir.types import Dim, DType, Type
 from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, channels_last
@@ -29,6 +29,11 @@ def _joined(inputs: tuple[Type, ...], axis: int, dtype: DType) -> tuple[Type, ..
     expect(all(shape == rest[0] for shape in rest), f"shapes {[t.shape for t in inputs]} differ beside axis {axis}")
     expect(all(isinstance(t.shape[axis], int) for t in inputs), f"axis {axis} has a symbolic extent")
     return (Type((*first[:axis], sum(t.bounds[axis] for t in inputs), *first[axis + 1 :]), dtype),)
+
+
+def _batch_is_behind(x: Type) -> bool:
+    """Whether the batch is known to stand elsewhere than on axis 0, as behind steps: (T, N, C)."""
+    return any(isinstance(extent, Dim) for extent in x.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,12 @@ class Concat(Operator):
     def from_onnx(cls, call: OnnxCall) -> Imported:
         refs = [call.operand(i) for i in range(len(call.inputs))]
         axis = call.axis(call.integer("axis", 0), refs[0].type.rank)
-        call.require(axis != 0, "axis 0, the batch,")
+        call.require(axis != 0 or all(_batch_is_behind(ref.type) for ref in refs), "axis 0, the batch,")
         return Imported(cls(axis), tuple(ref.name for ref in refs))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
-        expect(all(1 <= self.axis < t.rank for t in inputs), f"inputs cannot be joined along axis {self.axis}")
+        first = all(_batch_is_behind(t) for t in inputs)
+        expect(all(1 - first <= self.axis < t.rank for t in inputs), f"inputs cannot be joined along axis {self.axis}")
         return _joined(inputs, self.axis, DType.F32)
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:

@@ -28,6 +28,10 @@ import numpy as np
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Quant, Type
 from penjing.ops.lowering import Epilogue, Lowering, identity
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
+from penjing.ops.onnx_recurrent import GRU, read_layer
+from penjing.ops.onnx_recurrent_form import write_layer
 from penjing.ops.operator import Cost, IntegerOperator, Param, Sample, expect
 from penjing.ops.recurrent import (
     HIDDEN,
@@ -80,6 +84,10 @@ class Gru(Recurrent):
     def from_torch(cls, call: TorchCall) -> Composed:
         return compose(call, cls.gates, lambda reverse, _: cls(reverse))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Composed:
+        return read_layer(call, GRU, lambda reverse, _: cls(reverse))
+
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         units, width = hidden_units(inputs, self.gates)
         expect(width == units, f"recurrent weights of {width} columns for {units} units")
@@ -113,6 +121,9 @@ class Gru(Recurrent):
         x = x.flip(1) if self.reverse else x
         y, last = torch._VF.gru(x, h.unsqueeze(0).contiguous(), flat, True, 1, 0.0, False, False, True)
         return y.flip(1) if self.reverse else y, last[0]
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        write_layer(form, GRU, reverse=self.reverse)
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         y, last = node.outputs

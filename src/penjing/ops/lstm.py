@@ -27,6 +27,10 @@ from penjing.core.arithmetic import INT32_MAX, multiplier, ratio, requantize
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Quant, Type
 from penjing.ops.lowering import Epilogue, Lowering, identity
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
+from penjing.ops.onnx_recurrent import LSTM, read_layer
+from penjing.ops.onnx_recurrent_form import write_layer
 from penjing.ops.operator import Cost, IntegerOperator, Param, QuantRule, Sample, WeightInput, expect
 from penjing.ops.recurrent import (
     HIDDEN,
@@ -83,6 +87,10 @@ class Lstm(Recurrent):
     def from_torch(cls, call: TorchCall) -> Composed:
         return compose(call, cls.gates, cls)
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Composed:
+        return read_layer(call, LSTM, lambda reverse, _: cls(reverse))
+
     def quant_rule_of(self, output: int) -> QuantRule:
         return QuantRule.OWN if output == 1 or self.projected else QuantRule.FIXED
 
@@ -129,6 +137,9 @@ class Lstm(Recurrent):
         states = [h.unsqueeze(0).contiguous(), c.unsqueeze(0).contiguous()]
         y, _, last = torch._VF.lstm(x, states, flat, True, 1, 0.0, False, False, True)
         return y.flip(1) if self.reverse else y, last[0]
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        write_layer(form, LSTM, reverse=self.reverse, projected=self.projected)
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         inputs = (*node.inputs, *[""] * (8 - len(node.inputs)))

@@ -10,7 +10,7 @@ import numpy as np
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Names, Type
 
-Attribute = int | float | str | tuple[int, ...]
+Attribute = int | float | str | tuple[int, ...] | tuple[str, ...]
 _AXES_ARE_AN_INPUT = 18  # of reductions, from this opset on
 
 
@@ -40,10 +40,10 @@ class OnnxBody:
     nodes: list[OnnxNode] = field(default_factory=list)
     initializers: dict[str, Initializer] = field(default_factory=dict)
 
-    def constant(self, stem: str, array: np.ndarray, *, in_four_bits: bool = False) -> str:
+    def constant(self, stem: str, array: np.ndarray) -> str:
         """Add a constant; returns its name."""
         name = self.names.fresh(stem)
-        self.initializers[name] = Initializer(array, in_four_bits)
+        self.initializers[name] = Initializer(array)
         return name
 
     def node(self, op_type: str, inputs: tuple[str, ...], output: str, **attributes: Attribute) -> str:

@@ -114,7 +114,7 @@ class Operator(Operation):
         return Imported(cls(), tuple(a.name for a in call.arguments.values() if isinstance(a, Ref)))
 
     @classmethod
-    def from_onnx(cls, call: OnnxCall) -> Imported:
+    def from_onnx(cls, call: OnnxCall) -> Imported | Composed:
         """The operator for a node of one of the names in `onnx`; the default takes all inputs and no attributes."""
         from penjing.ops.torch_call import Imported
 

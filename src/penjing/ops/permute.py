@@ -48,7 +48,6 @@ class Permute(Operator):
         rank = x.type.rank
         perm = call.given("perm") or tuple(reversed(range(rank)))
         call.require(sorted(perm) == list(range(rank)), f"perm = {perm} for rank {rank}")
-        call.require(perm[:1] == (0,), f"perm = {perm}, which moves the batch from axis 0,")
         return Imported(None if perm == tuple(range(rank)) else cls(perm), (x.name,))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node
-from penjing.ir.types import Dim, Shape, Type, bound
+from penjing.ir.types import Dim, Extent, Shape, Type, bound
 from penjing.ops.coupling import Coupling, Kept, Labels, alone, on_input, on_output
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, identity
@@ -55,28 +56,42 @@ _MIXES = "a shape that mixes the batch with another axis"
 
 
 def _onnx_reshape(call: OnnxCall, x: Shape) -> Shape:
-    """0 keeps an extent, -1 is what is left; the model's own fixed batch, leading a shape, is the batch."""
+    """0 keeps an extent, -1 is what is left; the batch may be given as either, or as the model's own fixed batch."""
     given = list(call.extents(1))
     if not call.flag("allowzero"):
         call.require(all(n != 0 or i < len(x) for i, n in enumerate(given)), f"shape {given} for rank {len(x)}")
         given = [x[i] if n == 0 else n for i, n in enumerate(given)]
-    one = math.prod(bound(extent) for extent in x[1:])
-    rest = math.prod(n for n in given[1:] if isinstance(n, int) and n != -1)
-    call.require(bool(given) and given.count(-1) <= 1 and rest > 0, f"shape {given}")
-    if -1 in given[1:]:
-        call.require(one % rest == 0, _MIXES)
-        given = [given[0], *(one // rest if n == -1 else n for n in given[1:])]
-        rest = one
-    if rest == one and given[0] in (-1, call.batch):
-        given[0] = BATCH
-    return tuple(given)
+    sizes = [n for n in given if isinstance(n, int) and n != -1]
+    call.require(bool(given) and given.count(-1) <= 1 and min(sizes, default=1) > 0, f"shape {given}")
+    where = x.index(BATCH)
+    likely = [BATCH] if BATCH in given else [-1, call.batch]
+    # several may do where there are extents of 1: then the batch stays where it is
+    for at in sorted((i for i, n in enumerate(given) if n in likely), key=lambda i: (i != where, i)):
+        shape = _with_batch_at(at, given, x)
+        if shape is not None:
+            return shape
+    raise UnsupportedOp(f"{call.target} with {_MIXES} is not supported")
+
+
+def _with_batch_at(at: int, given: list[Extent], x: Shape) -> Shape | None:
+    """The shape whose axis `at` is the batch; None where that would not have the same elements on both its sides."""
+    known = [bound(n) for i, n in enumerate(given) if i != at]
+    one, rest = math.prod(bound(n) for n in x), math.prod(n for n in known if n != -1)
+    left, lacks = divmod(one, rest)
+    shape: list[Extent] = [left if n == -1 else n for n in given]
+    shape[at] = BATCH
+    before = [math.prod(bound(n) for n in some) for some in (x[: x.index(BATCH)], shape[:at])]
+    fits = not lacks and (-1 in known or left == 1) and shape.count(BATCH) == 1 and before[0] == before[1]
+    return tuple(shape) if fits else None
 
 
 def _onnx_flatten(call: OnnxCall, x: Shape) -> Shape:
     axis = call.integer("axis", 1)
     axis = axis if axis == len(x) else call.axis(axis, len(x))
-    call.require(axis > 0 and all(n == 1 for n in x[1:axis]), _MIXES)
-    return (x[0], math.prod(bound(extent) for extent in x[axis:]))
+    halves = (x[:axis], x[axis:])
+    call.require(all(BATCH not in some or math.prod(map(bound, some)) == 1 for some in halves), _MIXES)
+    first, last = (BATCH if BATCH in some else math.prod(map(bound, some)) for some in halves)
+    return (first, last)
 
 
 def _onnx_squeeze(call: OnnxCall, x: Shape) -> Shape:
@@ -136,7 +151,6 @@ class Reshape(Operator):
     def from_onnx(cls, call: OnnxCall) -> Imported:
         x = call.activation(0)
         shape = _ONNX_SHAPES[call.target](call, x.type.shape)
-        call.require(BATCH not in shape[1:] and BATCH in x.type.shape[:1] and shape[:1] == (BATCH,), _MIXES)
         return Imported(None if shape == x.type.shape else cls(shape), (x.name,))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:

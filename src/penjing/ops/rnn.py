@@ -21,6 +21,10 @@ from penjing.core.arithmetic import round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.lowering import Epilogue, Lowering, identity
+from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_nodes import OnnxForm
+from penjing.ops.onnx_recurrent import RNN, read_layer
+from penjing.ops.onnx_recurrent_form import write_layer
 from penjing.ops.operator import Cost, IntegerOperator, Param, QuantRule, Sample, expect
 from penjing.ops.recurrent import (
     HIDDEN,
@@ -71,6 +75,10 @@ class Rnn(Recurrent):
         rectified = call.target == "aten.rnn_relu.input"
         return compose(call, cls.gates, lambda reverse, _: cls(reverse, rectified))
 
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Composed:
+        return read_layer(call, RNN, cls)
+
     def quant_rule_of(self, output: int) -> QuantRule:
         return QuantRule.OWN if self.rectified else QuantRule.FIXED
 
@@ -106,6 +114,9 @@ class Rnn(Recurrent):
         layer = torch._VF.rnn_relu if self.rectified else torch._VF.rnn_tanh
         y, _ = layer(x, h.unsqueeze(0).contiguous(), flat, True, 1, 0.0, False, False, True)
         return y.flip(1) if self.reverse else y
+
+    def to_onnx(self, form: OnnxForm) -> None:
+        write_layer(form, RNN, reverse=self.reverse, rectified=self.rectified)
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         (y,) = node.outputs

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node, Operation
 from penjing.ir.types import Dim, DType, Type, bound
 from penjing.ops.coupling import FREE, Coupling, Kept, alone, count_below, kept_axes, on_input, on_output
@@ -17,6 +18,7 @@ from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
+from penjing.ops.reshape import Reshape
 from penjing.ops.torch_call import Imported, TorchCall
 
 TO_THE_END = 2**63 - 1  # what torch writes for an absent end
@@ -90,7 +92,7 @@ class Slice(Operator):
             extent = x.type.shape[axis]
             if (start, step) == (0, 1) and stop >= (2**31 - 1 if isinstance(extent, Dim) else extent):
                 continue
-            call.require(axis != 0, "a part of axis 0, the batch,")
+            call.require(not _is_batch(x.type, axis), "a part of axis 0, the batch,")
             call.require(step >= 1, f"the step {step}")
             call.require(isinstance(extent, int), f"a part of axis {axis}, whose extent {extent} is symbolic,")
             first, last, _ = slice(start, stop, step).indices(bound(extent))
@@ -174,10 +176,14 @@ class Select(Operator):
     def from_onnx(cls, call: OnnxCall) -> Imported:
         x, places = call.activation(0), call.integers(1)
         axis = call.axis(call.integer("axis", 0), x.type.rank)
-        call.require(axis != 0, "elements of axis 0, the batch,")
-        extent = x.type.bounds[axis]
+        call.require(not _is_batch(x.type, axis), "elements of axis 0, the batch,")
+        extent = x.type.shape[axis]
+        if isinstance(extent, Dim):
+            raise UnsupportedOp(f"Gather: elements of axis {axis}, the batch")
         call.require(all(-extent <= i < extent for i in places), f"places {places} on an axis of {extent}")
         places = tuple(i % extent for i in places)
+        if call.array(1).ndim == 0 and extent == 1:
+            return Imported(Reshape((*x.type.shape[:axis], *x.type.shape[axis + 1 :])), (x.name,))
         if call.array(1).ndim == 0:
             return Imported(cls(axis, places[0]), (x.name,))
         in_a_row = bool(places) and places == tuple(range(places[0], places[0] + len(places)))

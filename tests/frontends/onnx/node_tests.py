@@ -61,7 +61,7 @@ def prepared(test: NodeTest) -> tuple[Any, list[np.ndarray]]:
 
     Its first input, and others of the same kind, are the network's; the rest are constants. It asks for an opset that
     penjing reads: where a test asks for a newer one, the operator has only learned more element types since. Codes that
-    come in or go out are made from floats before, and made floats behind.
+    come in or go out are made from floats before, and made floats behind. Sequences come batch first.
     """
     model = onnx.ModelProto()
     model.CopyFrom(test.model)
@@ -79,7 +79,16 @@ def prepared(test: NodeTest) -> tuple[Any, list[np.ndarray]]:
             graph.initializer.append(numpy_helper.from_array(array, info.name))
     if graph.node[0].op_type in QUANTIZED:
         _through_floats(graph, test, feeds)
+    if graph.node[0].op_type in ("LSTM", "GRU", "RNN") and not any(a.name == "layout" for a in graph.node[0].attribute):
+        _batch_first(graph, feeds)
     return model, feeds
+
+
+def _batch_first(graph: Any, feeds: list[np.ndarray]) -> None:
+    x = graph.input[0].name
+    feeds[0] = feeds[0].transpose(1, 0, 2)
+    graph.input[0].CopyFrom(helper.make_tensor_value_info("sequences", TensorProto.FLOAT, feeds[0].shape))
+    graph.node.insert(0, helper.make_node("Transpose", ["sequences"], [x], perm=[1, 0, 2]))
 
 
 _CODES = (np.dtype(np.uint8), np.dtype(np.int8))

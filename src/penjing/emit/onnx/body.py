@@ -24,7 +24,7 @@ from penjing.emit.onnx.options import OnnxOptions
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Names, Quant
 from penjing.ops.fusion import between_roundings
-from penjing.ops.onnx_nodes import OnnxBody, OnnxForm
+from penjing.ops.onnx_nodes import Initializer, OnnxBody, OnnxForm
 from penjing.ops.operator import Operator, QuantRule
 
 _MIDDLE = 128  # u8 codes with this zero point are s8 codes with zero point 0
@@ -59,7 +59,20 @@ def write_body(graph: Graph, options: OnnxOptions) -> Written:
         writer.add_input(name)
     for node in graph.nodes:
         writer.add(node)
-    return Written(writer.body, graph.inputs, writer.outputs())
+    outputs = writer.outputs()
+    if options.int4:
+        _store_in_four_bits(writer.body)
+    return Written(writer.body, graph.inputs, outputs)
+
+
+def _store_in_four_bits(body: OnnxBody) -> None:
+    """Weights whose codes are -7..7, with their zero points."""
+    for node in body.nodes:
+        made = body.initializers.get(node.inputs[0]) if node.op_type == "DequantizeLinear" else None
+        if made is None or made.array.dtype != np.int8 or np.abs(made.array).max(initial=0) > _INT4_TOP:
+            continue
+        for name in (node.inputs[0], node.inputs[2]):
+            body.initializers[name] = Initializer(body.initializers[name].array, in_four_bits=True)
 
 
 class _Writer:
@@ -88,9 +101,12 @@ class _Writer:
         def read(place: int, order: Order) -> str:
             return self._operand(node, place, order)
 
+        before = len(self.body.nodes)
         op.to_onnx(OnnxForm(self._graph, node, exact, self._options.opset, self.body, read))
+        written = {name for new in self.body.nodes[before:] for name in new.outputs}
         for name, made in zip(node.outputs, exact, strict=True):
-            self._define(name, made, name)
+            if made in written:  # an operator may leave out what nothing reads
+                self._define(name, made, name)
 
     def outputs(self) -> tuple[str, ...]:
         """An output that is an input, a constant, or another output as well, gets a copy under another name."""
@@ -171,11 +187,9 @@ class _Writer:
             return self._initializer(name, _floats(array, quant))
         axis = quant.axis if order is None or quant.axis is None else order.index(quant.axis)
         steps = quant.scale_array() if axis is not None else np.array(quant.scale, np.float32)
-        is_int4 = self._options.int4 and array.dtype == np.int8 and np.abs(array).max(initial=0) <= _INT4_TOP
-        codes = self.body.constant(f"{name}.codes", array, in_four_bits=is_int4)
+        codes = self.body.constant(f"{name}.codes", array)
         scale = self.body.constant(f"{name}.scale", steps)
-        zeros = np.full(steps.shape, quant.zero_point, array.dtype)
-        zero = self.body.constant(f"{name}.zero_point", zeros, in_four_bits=is_int4)
+        zero = self.body.constant(f"{name}.zero_point", np.full(steps.shape, quant.zero_point, array.dtype))
         along = {} if axis is None else {"axis": axis}
         return self.body.node("DequantizeLinear", (codes, scale, zero), self.body.names.fresh(f"{name}.real"), **along)
 

@@ -21,7 +21,7 @@ from penjing.core.errors import UnsupportedOp
 from penjing.frontends.onnx.model import MICROSOFT, OnnxNode
 from penjing.frontends.onnx.signs import is_nonnegative
 from penjing.ir.graph import Graph, Node
-from penjing.ir.grid import TOP_CODE
+from penjing.ir.grid import TOP_CODE, activation_parameters
 from penjing.ir.types import Quant, Source
 from penjing.ops.fusion import between_roundings, computed_for_concat
 from penjing.ops.onnx_call import Known, Ref
@@ -132,8 +132,12 @@ class Codes:
         silent = between_roundings(self.graph)
         joined = computed_for_concat(self.graph)
         missing = []
-        for name in reversed([*self.graph.inputs, *(n.outputs[0] for n in self.graph.nodes if _is_observed(n))]):
+        observed = (name for n in self.graph.nodes for name in n.outputs if _rule(n, name) is QuantRule.OWN)
+        for name in reversed([*self.graph.inputs, *observed]):
             if name in self.ranges:
+                continue
+            if not users[name] and name not in self.graph.outputs:
+                self.ranges[name] = (0.0, 1.0)  # nothing reads it
                 continue
             after = joined.get(name) or (users[name][0].outputs[0] if name in silent and users[name] else None)
             if after in self.ranges:
@@ -174,8 +178,11 @@ class Codes:
         ref = coded.ref
         root = self._root(ref.name)
         maker = self._maker(root)
-        if maker is not None and _rule(maker) is QuantRule.FIXED:
-            self.notes.append((ref.name, f"{maker.op.name} has a quantization of its own"))
+        if maker is not None and _rule(maker, root) is QuantRule.FIXED:
+            assert isinstance(maker.op, Operator)
+            scale, zero_point = activation_parameters(*maker.op.fixed_range())
+            if (float(scale), zero_point) != (coded.scale, coded.zero_point):
+                self.notes.append((ref.name, f"{maker.op.name} has a quantization of its own"))
             self.given_up[root] = coded.range
             return ref
         if coded.zero_point == 0 and not is_nonnegative(self.graph, root, self._maker):
@@ -275,20 +282,17 @@ class Codes:
 
     def _root(self, name: str) -> str:
         """The value whose codes are moved to make this one."""
-        maker = self._maker(name)
-        while maker is not None and _rule(maker) is QuantRule.SAME and maker.inputs[0] not in self.graph.constants:
+        maker, known = self._maker(name), self.graph.constants
+        while maker is not None and _rule(maker, name) is QuantRule.SAME and maker.inputs[0] not in known:
             name = maker.inputs[0]
             maker = self._maker(name)
         return name
 
 
-def _rule(node: Node) -> QuantRule:
+def _rule(node: Node, name: str) -> QuantRule:
+    """Where the quantization of one of a node's outputs comes from."""
     assert isinstance(node.op, Operator)
-    return node.op.quant_rule
-
-
-def _is_observed(node: Node) -> bool:
-    return _rule(node) is QuantRule.OWN
+    return node.op.quant_rule_of(node.outputs.index(name))
 
 
 def _known(node: OnnxNode, held: Sequence[Held | None], at: int) -> Known:

@@ -13,7 +13,7 @@ import numpy as np
 from penjing.core.errors import UnsupportedOp
 from penjing.frontends.onnx.model import OnnxNode, import_onnx
 from penjing.frontends.onnx.tensors import MAX_ELEMENTS
-from penjing.ops.onnx_call import PROBES, Known, Ref
+from penjing.ops.onnx_call import BATCH, PROBES, Known, Ref
 
 _BROADCAST = frozenset(
     {
@@ -44,22 +44,44 @@ def shape_of(node: OnnxNode, ref: Ref) -> Known:
     start, end = node.attributes.get("start", 0), node.attributes.get("end")
     assert isinstance(start, int) and (end is None or isinstance(end, int))
     extents = slice(start, end)
-    arrays = [np.asarray([probe, *ref.type.bounds[1:]][extents], np.int64) for probe in PROBES]
+    shape = ref.type.shape
+    arrays = [np.asarray([p if n == BATCH else n for n in shape][extents], np.int64) for p in PROBES]
     return Known(node.outputs[0], arrays[0], arrays[1])
 
 
-def fold(node: OnnxNode, operands: Sequence[Known | None], opset: int) -> list[Known]:
+def fold(node: OnnxNode, operands: Sequence[Known | None], opset: int, batch: int | None = None) -> list[Known]:
     """The values that a node makes of known ones; one entry per output.
+
+    Args:
+        node: whose inputs they are.
+        operands: None for an absent one.
+        opset: version of the operator.
+        batch: the one that the model is written for; None when it takes any.
 
     Raises:
         UnsupportedOp: an operator that is not evaluated, too large a result, or one that has no meaning.
     """
     if node.op not in FOLDED or node.domain or node.graphs:
         raise UnsupportedOp("its inputs are constants, but it is not evaluated before the model runs")
+    if node.op == "Expand" and batch is not None:
+        operands = _for_any_batch(operands, batch)
     both = [o for o in operands if o is not None and not o.is_constant]
     first = _run(node, [None if o is None else o.array for o in operands], opset)
     second = _run(node, [None if o is None else o.other for o in operands], opset) if both else first
     return [Known(name, a, b) for name, a, b in zip(node.outputs, first, second, strict=True)]
+
+
+def _for_any_batch(operands: Sequence[Known | None], batch: int) -> Sequence[Known | None]:
+    """Operands of `Expand`: what a model of a fixed batch holds for each sample alike, once where that is the batch."""
+    source, shape = operands
+    if source is None or shape is None or not source.is_constant or shape.array.ndim != 1:
+        return operands
+    array, lead = source.array, shape.array.size - source.array.ndim
+    for axis in range(array.ndim if lead >= 0 else 0):
+        is_batch = (shape.array[lead + axis], shape.other[lead + axis]) == PROBES
+        if is_batch and array.shape[axis] == batch and (array == array.take([0], axis)).all():
+            array = array.take([0], axis)
+    return Known(source.name, array, array), shape
 
 
 def _run(node: OnnxNode, arrays: list[np.ndarray | None], opset: int) -> list[np.ndarray]:

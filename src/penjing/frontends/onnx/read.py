@@ -11,12 +11,14 @@ from penjing.frontends.coverage import Problem
 from penjing.frontends.onnx.codes import Coded, Codes
 from penjing.frontends.onnx.fold import fold, shape_of
 from penjing.frontends.onnx.model import OnnxModel, OnnxNode
+from penjing.frontends.onnx.places import check_made, check_reader, drop_unread, undone
 from penjing.frontends.onnx.reasons import NO_MEANING, PARTS, reason_for
-from penjing.ir.graph import Graph
+from penjing.ir.graph import Graph, Node, Operation
 from penjing.ir.types import Constant, Names, Source, Type
 from penjing.ops import operators
 from penjing.ops.onnx_call import BATCH, Imported, Known, OnnxCall, Ref
 from penjing.ops.operator import Operator
+from penjing.ops.torch_call import Composed
 
 MAX_ACTIVATION = 2**26  # elements of one sample
 # what a shape rule may run into before it can say what is wrong
@@ -61,6 +63,7 @@ class _Reader:
     origins: dict[str, str] = field(default_factory=dict)
     held: dict[str, Held] = field(default_factory=dict)
     made: dict[tuple[object, ...], Ref] = field(default_factory=dict)
+    makers: dict[str, Node] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.table = _table()
@@ -79,16 +82,21 @@ class _Reader:
             for name, value in zip(node.outputs, results, strict=False):
                 self.held[name] = value
         self._outputs()
+        drop_unread(self.graph)
         self.graph.drop_unused_constants()
 
     def append(self, op: Operator, inputs: tuple[str, ...], stem: str, source: Source) -> list[Ref]:
         """Add a node to the graph."""
+        came_from = undone(self.graph, op, inputs[0], self.makers.get(inputs[0]))
+        if came_from is not None:
+            return [Ref(came_from, self.graph.types[came_from])]
         types = op.infer(*(self.graph.types[name] for name in inputs if name))
         for type_ in types:
+            check_made(type_)
             if type_.elements > MAX_ACTIVATION:
                 raise UnsupportedOp(f"makes {type_.elements} elements, more than {MAX_ACTIVATION}")
         outputs = tuple(self.names.fresh(f"{stem}.{i}" if len(types) > 1 else stem) for i in range(len(types)))
-        self.graph.add_node(op, inputs, outputs, source)
+        self.makers.update(dict.fromkeys(outputs, self.graph.add_node(op, inputs, outputs, source)))
         return [Ref(name, self.graph.types[name]) for name in outputs]
 
     def _node(self, node: OnnxNode) -> list[Held]:
@@ -120,11 +128,20 @@ class _Reader:
             raise UnsupportedOp("computes with codes: only DequantizeLinear and what moves codes can read them")
         known = [value for value in operands if not isinstance(value, Ref)]
         if len(known) == len(operands):
-            return list(fold(node, known, self.model.opset))
-        return list(self._call(node, operands))
+            return list(fold(node, known, self.model.opset, self.model.batch))
+        imported = self._imported(node, operands)
+        if isinstance(imported, Composed):
+            return self._composed(node, imported)
+        return list(self._appended(node, imported))
 
     def _call(self, node: OnnxNode, operands: list[Ref | Known | None]) -> list[Ref]:
-        """Append the operators for a node; the values that it makes."""
+        """Append the operators for a node that is not composed; the values that it makes."""
+        imported = self._imported(node, operands)
+        assert isinstance(imported, Imported)
+        return self._appended(node, imported)
+
+    def _imported(self, node: OnnxNode, operands: list[Ref | Known | None]) -> Imported | Composed:
+        """What a node becomes."""
         first = next((value for value in operands if isinstance(value, Ref)), None)
         rank = first.type.rank if first is not None else 0
         if node.op not in self.table:
@@ -134,11 +151,22 @@ class _Reader:
         if not found:
             ranks = " and ".join(str(cls.onnx_rank) for cls in readers)
             raise UnsupportedOp(f"on an input of rank {rank}; it is carried for rank {ranks}")
+        for value in operands:
+            if isinstance(value, Ref):
+                check_reader(node, value)
         used = 1 + max(i for i, name in enumerate(node.outputs) if i == 0 or self.users.get(name, 0))
         call = OnnxCall(
-            node.op, self.model.opset, tuple(operands), node.attributes, used, self.model.batch, self._constant
+            node.op, self.model.opset, tuple(operands), node.attributes, used, self.model.batch, self.add_constant
         )
-        return self._appended(node, found[0].from_onnx(call))
+        return found[0].from_onnx(call)
+
+    def _composed(self, node: OnnxNode, composed: Composed) -> list[Held]:
+        """Append the nodes of one that becomes several; outputs that nothing reads are not made."""
+        read = [i for i, name in enumerate(node.outputs) if self.users.get(name, 0)]
+        made = composed.build(_Composition(self, node), read)
+        for i, name in made.items():
+            self.origins[name] = node.outputs[i]
+        return [Ref(made[i], self.graph.types[made[i]]) if i in made else BLOCKED for i in range(len(node.outputs))]
 
     def _appended(self, node: OnnxNode, imported: Imported) -> list[Ref]:
         if imported.op is None:
@@ -159,12 +187,13 @@ class _Reader:
 
     def _check_weights(self, op: object, inputs: tuple[str, ...]) -> None:
         assert isinstance(op, Operator)
-        for position in (op.weight_input, op.bias_input):
+        places = [place for weight in op.weight_inputs() for place in (weight.weight, weight.bias)]
+        for position in places:
             name = inputs[position] if position is not None and position < len(inputs) else ""
             if name and name not in self.graph.constants:
                 raise UnsupportedOp(f"with its weight %{name} computed from the input")
 
-    def _constant(self, stem: str, constant: Constant) -> Ref:
+    def add_constant(self, stem: str, constant: Constant) -> Ref:
         """A constant of the graph; the same numbers under the same name become one."""
         key = (stem, constant.array.shape, constant.quant, sha256(constant.array.data).digest())
         if key not in self.made:
@@ -201,6 +230,29 @@ class _Reader:
     def source(self, node: OnnxNode) -> Source:
         """Where a node of the graph comes from."""
         return Source(origin=f"{node.target} {node.name}")
+
+
+@dataclass(frozen=True)
+class _Composition:
+    """What a node that becomes several may do to the graph."""
+
+    reader: _Reader
+    node: OnnxNode
+
+    def add(self, op: Operation, *inputs: str) -> tuple[str, ...]:
+        assert isinstance(op, Operator)
+        stem = f"{plain(self.node.outputs[0] or self.node.name)}.{op.name}"
+        return tuple(ref.name for ref in self.reader.append(op, inputs, stem, self.reader.source(self.node)))
+
+    def constant(self, stem: str, array: np.ndarray) -> str:
+        return self.reader.add_constant(stem, Constant(np.asarray(array, np.float32))).name
+
+    def value(self, name: str) -> np.ndarray | None:
+        constant = self.reader.graph.constants.get(name)
+        return None if constant is None else constant.array
+
+    def type(self, name: str) -> Type:
+        return self.reader.graph.types[name]
 
 
 def read(model: OnnxModel, name: str) -> Reading:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from penjing.ir.graph import Graph, Node
 from penjing.ops.operator import Operator, QuantRule
+from penjing.ops.rnn import Rnn
 
 _KEEP_SIGNS = frozenset({"add", "mul", "concat", "mean", "avg_pool1d", "avg_pool2d", "upsample_linear"})
 
@@ -32,4 +33,6 @@ def is_nonnegative(graph: Graph, name: str, maker: Callable[[str], Node | None])
 
 def _never_negative(op: Operator) -> bool:
     limits = op.clamp_range()
+    if isinstance(op, Rnn):
+        return op.rectified
     return (limits is not None and limits[0] >= 0) or op.name in ("sigmoid", "hardsigmoid", "softmax")
