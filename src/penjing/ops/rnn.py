@@ -21,7 +21,7 @@ from penjing.core.arithmetic import round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.lowering import Epilogue, Lowering, identity
-from penjing.ops.operator import Cost, IntegerOperator, Param, QuantRule, Sample, expect
+from penjing.ops.operator import Carried, Cost, IntegerOperator, Param, QuantRule, Sample, expect
 from penjing.ops.recurrent import (
     HIDDEN,
     UNIT,
@@ -62,6 +62,7 @@ class Rnn(Recurrent):
     onnx = ("RNN",)
     parameter_inputs = (5,)
     gates = 1
+    carried = (Carried(5),)
 
     reverse: bool = False
     rectified: bool = False
