@@ -174,7 +174,7 @@ def stream(graph: Graph, *, steps: int = 1, axis: int | Mapping[str, int] = 1) -
     Args:
         graph: from `quantize`, over whole sequences.
         steps: of a call.
-        axis: of time in every input, or input -> axis: inputs that are not named have no time, and come with every call.
+        axis: of time in every input, or input -> axis; inputs that are not named have no time and come with every call.
 
     Raises:
         InvalidInput, InvalidGraph: no such axis or input; not quantized, or with states already.

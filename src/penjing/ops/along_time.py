@@ -138,18 +138,16 @@ _TAKES_ZEROS = (Conv1d, Conv2d, Identity, Pad, Permute)
 
 @singledispatch
 def _streamed(op: Operation, r: Reading) -> Streamed:
-    raise UnsupportedOp(f"{op.name} along time", where=str(r.node), hint="only operators of single steps can be streamed")
-
-
-def _kept(op: Operator, r: Reading) -> Streamed:
-    """Each step by itself, on the same axis of every output."""
-    return Streamed(op, (r.at,) * len(r.outputs))
+    raise UnsupportedOp(
+        f"this cannot be streamed: {op.name}", where=str(r.node), hint="there is no rule for this operator"
+    )
 
 
 @_streamed.register(Elementwise)
 @_streamed.register(Identity)
-def _elementwise(op: Operator, r: Reading) -> Streamed:
-    return _kept(op, r)
+def _kept(op: Operator, r: Reading) -> Streamed:
+    """Each step by itself, on the same axis of every output."""
+    return Streamed(op, (r.at,) * len(r.outputs))
 
 
 @_streamed.register

@@ -66,8 +66,8 @@ FINE_HIDDEN = Quant((2.0**-15,))
 class Gru(Recurrent):
     """Inputs x (N, T, I), w_ih (3H, I), w_hh (3H, H), b_ih, b_hh (3H), h0 (N, H); outputs y (N, T, H), last h (N, H).
 
-    Biases and h0 may be absent. A state of one row (1, H) is that of every sample. One in 16-bit codes leads to one more
-    output, the last h in these.
+    Biases and h0 may be absent. A state of one row (1, H) is that of every sample. One in 16-bit codes leads to one
+    more output, the last h in these.
     """
 
     name = "gru"

@@ -67,6 +67,7 @@ class Recurrent(Operator):
     quant_rule = QuantRule.FIXED
     recurrent_weights: ClassVar[tuple[WeightInput, ...]] = (WeightInput(1, 3), WeightInput(2, 4, of_output=True))
 
+    reverse: bool
     gates: ClassVar[int]
     carried: ClassVar[tuple[Carried, ...]]
 
@@ -193,8 +194,12 @@ def initial_codes(lowering: Lowering, value: str, quant: Quant) -> str:
 
 def state_codes(real: np.ndarray, quant: Quant, *, wide: bool = False) -> np.ndarray:
     """The nearest codes of a state that is known, u8 or s16."""
+    from penjing.ops.widen import wide_codes
+
+    if wide:
+        return wide_codes(real.astype(np.float64), quant)
     steps = np.rint(real.astype(np.float64) / float(quant.scale)) + quant.zero_point
-    codes: np.ndarray = saturated(steps, 16).astype(np.int16) if wide else np.clip(steps, 0, 255).astype(np.uint8)
+    codes: np.ndarray = np.clip(steps, 0, 255).astype(np.uint8)
     return codes
 
 

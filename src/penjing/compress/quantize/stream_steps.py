@@ -22,7 +22,7 @@ from penjing.ops.along_time import Moment, Reading, Steps, Track, along_time
 from penjing.ops.concat import Concat
 from penjing.ops.fusion import between_roundings
 from penjing.ops.lowering import channels_last
-from penjing.ops.operator import Operator
+from penjing.ops.operator import Carried, Operator
 from penjing.ops.permute import Permute
 from penjing.ops.recurrent import Recurrent, state_codes
 from penjing.ops.slice import Select, Slice
@@ -63,7 +63,8 @@ def _whole(graph: Graph, axes: Mapping[str, int]) -> int:
     """The steps of a sequence."""
     where = f"graph {graph.name}"
     if graph.stage != "compressed":
-        raise InvalidGraph(f"only a compressed graph can be streamed, not {graph.stage}", where, "quantize it first")
+        what = f"only a compressed graph can be streamed, not {graph.stage}"
+        raise InvalidGraph(what, where=where, hint="quantize it first")
     if graph.states:
         raise InvalidGraph(f"it streams already: {', '.join(graph.states)} go from call to call", where=where)
     found = set()
@@ -73,7 +74,9 @@ def _whole(graph: Graph, axes: Mapping[str, int]) -> int:
         shape = graph.types[name].shape
         extent = shape[axis] if 1 <= axis < len(shape) else None
         if not isinstance(extent, int):
-            raise InvalidInput(f"axis {axis} of input {name}, {graph.types[name].bounds}, is no axis of time", where=where)
+            raise InvalidInput(
+                f"axis {axis} of input {name} {graph.types[name].bounds} is not one of time", where=where
+            )
         found.add(extent)
     if len(found) != 1:
         raise InvalidInput(f"sequences of {sorted(found) or 'no'} steps", where=where, hint="name each axis of time")
@@ -148,11 +151,11 @@ class _Builder:
         self._emit(Node(op, inputs, (name,), node.source), [self.new.types[inputs[-1]].quant])
         return name
 
-    def _state(self, stem: str, type_: Type, initial: float, node: Node) -> str:
-        """A state whose update is still to be named."""
+    def _state(self, stem: str, type_: Type, node: Node) -> str:
+        """A state that begins with zeros, whose update is still to be named."""
         name = self._names.fresh(stem)
         self.new.types[name] = type_
-        self.new.states[name] = State(type_, "", initial)
+        self.new.states[name] = State(type_, "")
         self.remarks.append(Remark(str(node), f"carries %{name}, {type_.elements} codes"))
         return name
 
@@ -165,7 +168,7 @@ class _Builder:
         order = channels_last(type_.rank)
         inverse = tuple(order.index(k) for k in range(type_.rank))
         shape = _cut(type_, axis, reach).shape
-        kept = self._state(f"{x}.before", type_.with_shape(tuple(shape[k] for k in order)), 0.0, node)
+        kept = self._state(f"{x}.before", type_.with_shape(tuple(shape[k] for k in order)), node)
         before = self._moved(Permute(inverse), (kept,), f"{kept}.steps", node)
         joined = self._moved(Concat(axis), (before, x), f"{x}.joined", node)
         last = self._moved(Slice(axis, self.steps, self.steps + reach), (joined,), f"{x}.last", node)
@@ -175,47 +178,45 @@ class _Builder:
     def _recurrent(self, node: Node) -> None:
         """A recurrent layer that goes on from what it carries."""
         assert isinstance(node.op, Recurrent)
-        y, *others = node.outputs
-        inputs = [*node.inputs, *[""] * (1 + max(c.place for c in node.op.carried) - len(node.inputs))]
-        quants = [self.old.types[name].quant for name in node.outputs]
-        outputs, ends = [*node.outputs], []
+        y = node.outputs[0]
+        inputs, outputs, ends = [*node.inputs], [*node.outputs], {}
+        quants = [self.old.types[name].quant for name in outputs]
         for carried in node.op.carried:
-            given = inputs[carried.place]
-            if carried.fine is None:
-                batch, _, width = self.old.types[y].shape
-                type_ = Type((batch, width), DType.F32, quants[0])
-            else:
-                type_ = Type(self.old.types[others[0]].shape, DType.S16, carried.fine)
-            state = self._state(f"{y}.carried", type_, self._initial(node, given, type_), node)
+            inputs += [""] * (1 + carried.place - len(inputs))
+            state = self._state(f"{y}.carried", self._carried(node, carried), node)
+            self._begin(state, inputs[carried.place], node)
             inputs[carried.place] = state
             if carried.fine is not None:
-                outputs.append(self._names.fresh(f"{state}.next"))
+                ends[state] = self._names.fresh(f"{state}.next")
+                outputs.append(ends[state])
                 quants.append(carried.fine)
-            ends.append((state, "" if carried.fine is None else outputs[-1]))
         self._emit(Node(node.op, tuple(inputs), tuple(outputs), node.source), quants)
-        for state, end in ends:
-            self._update(state, end or self._moved(Select(1, self.steps - 1), (y,), f"{state}.next", node))
+        for state in inputs[min(c.place for c in node.op.carried) :]:
+            end = ends.get(state) or self._moved(Select(1, self.steps - 1), (y,), f"{state}.next", node)
+            self._update(state, end)
 
-    def _initial(self, node: Node, given: str, type_: Type) -> float:
-        """What a layer's state is before the first step: one number, on the grid of its codes."""
+    def _carried(self, node: Node, carried: Carried) -> Type:
+        """The type of what a recurrent layer carries."""
+        y, *last = (self.old.types[name] for name in node.outputs)
+        if carried.fine is not None:
+            return Type(last[0].shape, DType.S16, carried.fine)
+        return Type((y.shape[0], *y.shape[2:]), DType.F32, y.quant)
+
+    def _begin(self, state: str, given: str, node: Node) -> None:
+        """Let a state begin as the layer does: with the codes of a constant, which is the same for all samples."""
         if not given:
-            return 0.0
-        constant = self.old.constants.get(given)
-        if constant is None:
+            return
+        known, type_ = self.old.constants.get(given), self.new.types[state]
+        if known is None or len(known.array) != 1:
             raise UnsupportedOp(
-                f"this cannot be streamed: its first state, %{given}, is computed",
+                f"this cannot be streamed: its first state, %{given}, is no constant of one row",
                 where=str(node),
-                hint="let the layer begin with a constant, or with zeros",
+                hint="let the layer begin with a parameter, or with zeros",
             )
         assert type_.quant is not None
-        codes = np.unique(state_codes(constant.array, type_.quant, wide=type_.dtype is DType.S16).astype(np.int64))
-        if len(codes) > 1:
-            raise UnsupportedOp(
-                f"this cannot be streamed: its first state, %{given}, is not the same everywhere",
-                where=str(node),
-                hint="let the layer begin with zeros",
-            )
-        return float(np.float64(type_.quant.scale) * (codes[0] - type_.quant.zero_point))
+        codes = state_codes(known.array, type_.quant, wide=type_.dtype is DType.S16).astype(np.float64)
+        real = float(type_.quant.scale) * (codes - type_.quant.zero_point)
+        self.new.states[state] = replace(self.new.states[state], initial=tuple(map(float, real.reshape(-1))))
 
 
 def _cut(type_: Type, axis: int, extent: int) -> Type:
