@@ -1,6 +1,7 @@
 """Sequences in pieces: every byte is that of the whole sequence, and what needs the future is refused."""
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def network_of(sample: Sample):
 SAMPLES = [
     pytest.param(sample, id=f"{name}-{i}")
     for name, op in sorted(operators().items())
-    for i, sample in enumerate(op.samples())
+    for i, sample in enumerate(islice(op.samples(), 6))
     if sample.inputs[0].ndim > 1 and sample.inputs[0].size < 2000
 ]
 
