@@ -30,6 +30,7 @@ from penjing.ops.pool2d import MaxPool2d
 from penjing.ops.relu import Relu
 from penjing.ops.reshape import Reshape
 from penjing.ops.rnn import Rnn
+from penjing.ops.sigmoid import Sigmoid
 from penjing.ops.slice import Select, Slice
 from penjing.ops.softmax import Softmax
 from penjing.ops.tanh import Tanh
@@ -123,6 +124,20 @@ def test_images_along_time_stream_too():
     for steps in (1, 3):
         (got,) = interpret_samples(api.lower(api.stream(graph, steps=steps)), pieces(x, 1, steps))
         np.testing.assert_array_equal(joined_steps(got), interpret(api.lower(graph), x)[0])
+
+
+def test_convolutions_that_read_the_same_steps_share_a_state():
+    """tanh(a) * sigmoid(b), as in WaveNet."""
+    net = Network("gated")
+    line = net.node(Pad((0, 0, 0, 0, 2, 0)), net.input(4, STEPS), out="line")
+    gates = [net.node(Conv1d(), line, net.weight(k, 5, 4, 3), out=f"{k}.conv") for k in "ab"]
+    gates = [net.node(op(), gate, out=f"{op.name}.y") for op, gate in zip((Tanh, Sigmoid), gates, strict=True)]
+    graph = quantized(net.done(net.node(Mul(), *gates, out="y")))
+    program = api.lower(api.stream(graph, steps=2, axis=2))
+    assert [state.type.bounds for state in program.states.values()] == [(1, 2, 4)]
+    (x,) = codes(api.lower(graph))
+    (got,) = interpret_samples(program, pieces(x, 2, 2))
+    np.testing.assert_array_equal(np.concatenate(np.split(got, 3), axis=2), interpret(api.lower(graph), x)[0])
 
 
 def network_of(sample: Sample):

@@ -206,34 +206,33 @@ def _reshape(op: Reshape, r: Reading) -> Streamed:
 
 @_streamed.register
 def _binary(op: Binary, r: Reading) -> Streamed:
-    return Streamed(op, (_common(r, {0: r.outputs[0].rank, 1: r.outputs[0].rank}),))
+    track = _side_by_side(r)
+    for name, type_, other in zip(r.node.inputs, r.inputs, r.tracks, strict=True):
+        assert type_ is not None
+        axis = track.axis - (r.outputs[0].rank - type_.rank)
+        repeats = axis < 0 or type_.bounds[axis] == 1
+        r.expect(isinstance(other, Steps) or repeats, f"%{name} has another value for each step")
+    return Streamed(op, (track,))
 
 
 @_streamed.register
 def _concat(op: Concat, r: Reading) -> Streamed:
-    track = _common(r, {})
+    track = _side_by_side(r)
     r.expect(track.axis != op.axis, f"it joins along axis {op.axis}, which is time")
     alike = all(isinstance(other, Steps) for other in r.tracks)
     r.expect(alike, "it joins values that have steps with others that have none")
     return Streamed(op, (track,))
 
 
-def _common(r: Reading, rank: dict[int, int]) -> Steps:
-    """Where the steps of all inputs are, led up to `rank`; what has none may not differ from step to step."""
+def _side_by_side(r: Reading) -> Steps:
+    """Where in the output the steps of all inputs are, which broadcast to its rank."""
+    r.expect(Moment.LAST not in r.tracks, "every step would read the last one")
     found: set[Steps] = set()
-    for place, (type_, track) in enumerate(zip(r.inputs, r.tracks, strict=True)):
-        assert type_ is not None
-        if isinstance(track, Steps):
-            found.add(replace(track, axis=track.axis + rank.get(place, type_.rank) - type_.rank))
-        r.expect(track is not Moment.LAST, "every step would read the last one")
+    for type_, track in zip(r.inputs, r.tracks, strict=True):
+        if isinstance(track, Steps) and type_ is not None:
+            found.add(replace(track, axis=track.axis + r.outputs[0].rank - type_.rank))
     r.expect(len(found) == 1, f"the steps of its inputs do not stand side by side: {_places(found)}")
-    (track,) = found
-    for place, (type_, other) in enumerate(zip(r.inputs, r.tracks, strict=True)):
-        assert type_ is not None
-        axis = track.axis - (rank.get(place, type_.rank) - type_.rank)
-        alike = isinstance(other, Steps) or axis < 0 or type_.bounds[axis] == 1 or not rank
-        r.expect(alike, f"input {r.node.inputs[place]} has another value for each step")
-    return track
+    return found.pop()
 
 
 def _places(tracks: set[Steps]) -> str:

@@ -90,6 +90,7 @@ class _Builder:
         self.whole, self.steps = whole, steps
         self.remarks: list[Remark] = []
         self._names = Names(set(graph.types))
+        self._joined: dict[tuple[str, int, int], str] = {}
         self._tracks: dict[str, Track] = {}
         for name in graph.inputs:
             type_, axis = graph.types[name], axes.get(name)
@@ -164,13 +165,15 @@ class _Builder:
 
     def _remembered(self, x: str, axis: int, reach: int, node: Node) -> str:
         """`x` behind the `reach` steps before it, which are kept channels last, as convolutions read them."""
+        if (x, axis, reach) in self._joined:
+            return self._joined[x, axis, reach]
         type_ = self.new.types[x]
         order = channels_last(type_.rank)
         inverse = tuple(order.index(k) for k in range(type_.rank))
         shape = _cut(type_, axis, reach).shape
         kept = self._state(f"{x}.before", type_.with_shape(tuple(shape[k] for k in order)), node)
         before = self._moved(Permute(inverse), (kept,), f"{kept}.steps", node)
-        joined = self._moved(Concat(axis), (before, x), f"{x}.joined", node)
+        joined = self._joined[x, axis, reach] = self._moved(Concat(axis), (before, x), f"{x}.joined", node)
         last = self._moved(Slice(axis, self.steps, self.steps + reach), (joined,), f"{x}.last", node)
         self._update(kept, self._moved(Permute(order), (last,), f"{kept}.next", node))
         return joined
