@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         prune,
         quantize,
         save,
+        stream,
         trainable,
     )
     from penjing.core.errors import PenjingError
@@ -61,6 +62,7 @@ __all__ = [
     "quantize",
     "save",
     "save_graph",
+    "stream",
     "trainable",
 ]
 

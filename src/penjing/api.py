@@ -28,6 +28,7 @@ from penjing.compress.quantize.calibrate import symmetric as around_zero
 from penjing.compress.quantize.carry_states import CarryStates, shared_ranges
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
+from penjing.compress.quantize.stream_steps import StreamSteps
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
 from penjing.core.errors import InvalidInput
 from penjing.core.files import refuse_to_overwrite, write_atomically
@@ -87,6 +88,7 @@ __all__ = [
     "quantize",
     "save",
     "save_graph",
+    "stream",
     "trainable",
 ]
 
@@ -162,6 +164,24 @@ def quantize(
         return run_passes(graph, [QuantizeStatic(ranges)])[0]
     ranges = shared_ranges(graph, ranges, carry)
     return run_passes(graph, [QuantizeStatic(ranges), CarryStates(carry)])[0]
+
+
+def stream(graph: Graph, *, steps: int = 1, axis: int | Mapping[str, int] = 1) -> Graph:
+    """A quantized network for sequences as one that reads `steps` of them at a time and remembers what it has to.
+
+    Joined along time, the outputs of a session's calls are those of the whole sequence, byte for byte.
+
+    Args:
+        graph: from `quantize`, over whole sequences.
+        steps: of a call.
+        axis: of time in every input, or input -> axis; inputs that are not named have no time and come with every call.
+
+    Raises:
+        InvalidInput, InvalidGraph: no such axis or input; not quantized, or with states already.
+        UnsupportedOp: a node needs steps that come later, or all of them at once.
+    """
+    axes = axis if isinstance(axis, Mapping) else dict.fromkeys(graph.inputs, axis)
+    return run_passes(graph, [StreamSteps(axes, steps)])[0]
 
 
 def apply(

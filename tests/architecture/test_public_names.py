@@ -25,6 +25,7 @@ PUBLIC = [
     "quantize",
     "save",
     "save_graph",
+    "stream",
     "trainable",
 ]
 

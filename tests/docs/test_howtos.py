@@ -86,6 +86,12 @@ def test_the_operator_of_the_howto_is_not_in_penjing_yet(root):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_the_stream_of_the_howto_gives_the_whole_sequence(run_page):
+    names = run_page("docs/howto/streaming.md").names
+    assert sum(state.type.nbytes for state in names["frames"].states.values()) == 4 * 8 * 4 + 16 * 2
+
+
 def test_the_pass_of_the_howto_changes_what_the_page_shows(run_page):
     names = run_page("docs/howto/adding-a-pass.md").names
     clip, graph = names["ClipOutliers"], names["graph"]

@@ -8,10 +8,10 @@ import pytest
 from penjing import api
 from penjing.bundle.tray import read_tray
 from penjing.core.errors import InvalidInput
-from penjing.program.interpret import interpret_step
+from penjing.program.interpret import interpret, interpret_step
 from penjing.program.states import initial_states
 from penjing.runtime.loading import from_tray
-from penjing.testing.stateful import STATEFUL
+from penjing.testing.stateful import STATEFUL, sequences
 
 ENGINES = ("interpreter", "library")
 
@@ -60,6 +60,44 @@ def test_the_window_of_a_stream_computes_what_the_whole_sequence_does(models):
             _, window = interpret_step(program, window, np.ascontiguousarray(part))
         (want,), _ = interpret_step(program, window, np.ascontiguousarray(padded[:, :, at + 4 : at + 6]))
         assert np.array_equal(y, want)
+
+
+@pytest.fixture(scope="module")
+def offline():
+    return api.lower(sequences())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_stream_gives_the_bytes_of_whole_sequences(engine, offline):
+    session, rng = from_tray(built("streamed")[1], engine=engine).session(), np.random.default_rng(4)
+    for x in (*rng.integers(0, 256, (20, 1, 15, 3), np.uint8), np.zeros((1, 15, 3), np.uint8)):
+        session.reset()
+        got = [session.step_codes(np.ascontiguousarray(x[:, at : at + 3]))[0] for at in range(0, 15, 3)]
+        assert (np.concatenate(got, axis=1) != interpret(offline, x)[0]).sum() == 0
+
+
+def test_a_stream_is_saved_in_mid_sequence_and_goes_on_elsewhere(offline):
+    model, other = (from_tray(built("streamed")[1], engine=engine) for engine in ENGINES)
+    x = np.random.default_rng(5).integers(0, 256, (1, 15, 3), np.uint8)
+    parts = [np.ascontiguousarray(x[:, at : at + 3]) for at in range(0, 15, 3)]
+    (want,) = interpret(offline, x)
+    session = model.session()
+    got = [session.step_codes(part)[0] for part in parts[:2]]
+    saved = session.save()
+    assert len(saved) == 32 + sum(state.type.nbytes for state in model.engine.program.states.values())
+    session.step_codes(parts[0])  # what comes after does not count
+    for again in (other.session(), model.session()):
+        again.restore(saved)
+        rest = [again.step_codes(part)[0] for part in parts[2:]]
+        np.testing.assert_array_equal(np.concatenate([*got, *rest], axis=1), want)
+
+
+def test_a_stream_in_pieces_of_another_length_is_another_model():
+    model = from_tray(built("streamed")[1], engine="interpreter")
+    options = api.BuildOptions(targets=(), with_source=False)
+    longer = read_tray(api.build(api.lower(api.stream(sequences(), steps=5)), options))
+    with pytest.raises(InvalidInput, match="no session of this model"):
+        from_tray(longer, engine="interpreter").session().restore(model.session().save())
 
 
 def test_engines_agree_on_reals_and_reset_begins_anew(models, frames):

@@ -111,7 +111,7 @@ class _Parser:
         self._expect(":")
         type_ = self._type()
         self._expect("=")
-        initial = self._float()
+        initial = self._floats() if self._at("[") else self._float()
         self._expect("<-")
         self._define(name, type_)
         self._graph.states[name] = State(type_, self._value_name(), initial)
@@ -236,18 +236,12 @@ class _Parser:
         if not self._accept("q"):
             return None
         self._expect("(")
-        if self._accept("["):
-            scales = [self._float()]
-            while self._accept(","):
-                scales.append(self._float())
-            self._expect("]")
-        else:
-            scales = [self._float()]
+        scales = self._floats() if self._at("[") else (self._float(),)
         self._expect(",")
         zero_point = self._int(-MAX_EXTENT, MAX_EXTENT)
         axis = self._int(0, MAX_RANK - 1) if self._accept(",") else None
         self._expect(")")
-        return Quant(tuple(scales), zero_point, axis)
+        return Quant(scales, zero_point, axis)
 
     def _source(self) -> Source:
         if not self._accept("@"):
@@ -289,6 +283,14 @@ class _Parser:
             raise self._error(f"bad string {text[:40]}") from None
         assert isinstance(value, str)
         return value
+
+    def _floats(self) -> tuple[float, ...]:
+        self._expect("[")
+        values = [self._float()]
+        while self._accept(","):
+            values.append(self._float())
+        self._expect("]")
+        return tuple(values)
 
     def _float(self) -> float:
         text = self._take("float")

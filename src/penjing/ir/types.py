@@ -174,11 +174,14 @@ class Constant:
 
 @dataclass(frozen=True)
 class State:
-    """A value carried from one call to the next: read as `name`, replaced by the value `update` when the call ends."""
+    """A value carried from one call to the next: read as `name`, replaced by the value `update` when the call ends.
+
+    The first call reads `initial` everywhere, or of a tuple one number for each element of a sample.
+    """
 
     type: Type
     update: str
-    initial: float = 0.0
+    initial: float | tuple[float, ...] = 0.0
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from penjing.core.errors import InvalidGraph, PenjingError
 from penjing.ir.graph import Graph, Node
-from penjing.ir.types import MAX_RANK, Dim, DType, Type, bound
+from penjing.ir.types import MAX_RANK, Dim, DType, State, Type, bound
 
 STAGES = ("imported", "cleaned", "compressed", "lowered", "planned")
 INTEGER_STAGES = ("lowered", "planned")
@@ -130,8 +130,7 @@ def _check_ends(graph: Graph, defined: set[str]) -> None:
         if name not in defined:
             raise InvalidGraph(f"output %{name} is never computed", where=_place(graph))
     for name, state in graph.states.items():
-        if not math.isfinite(state.initial):
-            raise InvalidGraph(f"state %{name} starts at {state.initial}", where=_place(graph))
+        _check_start(graph, name, state)
         recorded, update = graph.types[name], graph.types[state.update]
         if len({(type_.shape, type_.dtype) for type_ in (recorded, state.type, update)}) > 1:
             raise InvalidGraph(
@@ -145,6 +144,15 @@ def _check_ends(graph: Graph, defined: set[str]) -> None:
     for i, name in enumerate(ends):
         if name not in made or name in ends[:i]:
             raise InvalidGraph(f"output %{name} is not a value of its own", where=_place(graph))
+
+
+def _check_start(graph: Graph, name: str, state: State) -> None:
+    first = state.initial if isinstance(state.initial, tuple) else (state.initial,)
+    if not all(map(math.isfinite, first)):
+        raise InvalidGraph(f"state %{name} starts at {state.initial}", where=_place(graph))
+    wanted = math.prod(state.type.bounds[1:])
+    if isinstance(state.initial, tuple) and len(first) != wanted:
+        raise InvalidGraph(f"state %{name} of {wanted} elements starts at {len(first)} numbers", where=_place(graph))
 
 
 def _place(graph: Graph) -> str:

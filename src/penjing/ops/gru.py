@@ -32,7 +32,7 @@ from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.onnx_recurrent import GRU, read_layer
 from penjing.ops.onnx_recurrent_form import write_layer
-from penjing.ops.operator import Cost, IntegerOperator, Param, Sample, expect
+from penjing.ops.operator import Carried, Cost, IntegerOperator, Param, Sample, expect
 from penjing.ops.recurrent import (
     HIDDEN,
     ONE,
@@ -41,6 +41,7 @@ from penjing.ops.recurrent import (
     check_state,
     check_tables,
     dot,
+    fine_outputs,
     gate_constants,
     gate_params,
     gate_scratch,
@@ -69,7 +70,8 @@ FINE_HIDDEN = Quant((2.0**-15,))
 class Gru(Recurrent):
     """Inputs x (N, T, I), w_ih (3H, I), w_hh (3H, H), b_ih, b_hh (3H), h0 (N, H); outputs y (N, T, H), last h (N, H).
 
-    Biases and h0 may be absent. A state of one row (1, H) is that of every sample.
+    Biases and h0 may be absent. A state of one row (1, H) is that of every sample. One in 16-bit codes leads to one
+    more output, the last h in these.
     """
 
     name = "gru"
@@ -77,6 +79,7 @@ class Gru(Recurrent):
     onnx = ("GRU",)
     parameter_inputs = (5,)
     gates = 3
+    carried = (Carried(5, FINE_HIDDEN),)
 
     reverse: bool = False
 
@@ -96,7 +99,9 @@ class Gru(Recurrent):
         expect(len(states) <= 1, f"{len(states)} hidden states")
         for state in states:
             check_state(state, inputs[0].shape[0], units, "hidden state")
-        return (Type((*inputs[0].shape[:2], units)), Type((inputs[0].shape[0], units)))
+        batch, steps = inputs[0].shape[:2]
+        more = fine_outputs(states[0] if states else None, batch, units)
+        return (Type((batch, steps, units)), Type((batch, units)), *more)
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         x, w_ih, w_hh, b_ih, b_hh, h0 = with_absent(inputs, 6)
@@ -126,18 +131,20 @@ class Gru(Recurrent):
         write_layer(form, GRU, reverse=self.reverse)
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
-        y, last = node.outputs
+        y, last, *fine = node.outputs
         state = node.inputs[5] if len(node.inputs) > 5 else ""
         tables = (lowering.shared("sigmoid.table", sigmoid_table), lowering.shared("tanh.table", tanh_table))
         names = [read_steps(lowering, node), *gate_constants(lowering, node, HIDDEN), *tables]
         if state:
             names.append(initial_wide_codes(lowering, state, FINE_HIDDEN))
         op = QGru(lowering.quant(node.inputs[0]).zero_point, self.reverse, bool(state))
-        made, _ = lowering.emit_all(op, tuple(names), (f"{y}.h", f"{last}.s16"), (HIDDEN, FINE_HIDDEN))
+        made, h16 = lowering.emit_all(op, tuple(names), (f"{y}.h", f"{last}.s16"), (HIDDEN, FINE_HIDDEN))
         made = lowering.rescaled(made, lowering.quant(y))
         lowering.define(y, made, identity(3))
         if lowering.is_read(last):
             lowering.define(last, step_of(lowering, made, self.reverse, lowering.quant(last)), identity(2))
+        if fine:
+            lowering.define(fine[0], h16, identity(2))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -15,7 +15,7 @@ import numpy as np
 from penjing.core.arithmetic import U8_MAX, U8_MIN
 from penjing.core.errors import QuantizationError
 from penjing.ir.graph import Graph, Node
-from penjing.ir.types import Constant, Names, Quant, Shape, Type, bounds
+from penjing.ir.types import Constant, DType, Names, Quant, Shape, Type, bounds
 from penjing.ops.operator import IntegerOperator
 
 Order = tuple[int, ...]
@@ -64,12 +64,13 @@ class Lowering:
         self.define(value, name, identity(type_.rank))
 
     def add_state(self, value: str) -> None:
-        """So do states; what replaces one has to have its codes."""
+        """So do states, in 16 bits where the network has them so; what replaces one has to have its codes."""
         state, quant = self.graph.states[value], self.quant(value)
         if self.quant(state.update) != quant:
             raise QuantizationError(f"state %{value} and its update %{state.update} have different codes")
         name = self._names.fresh(value)
-        self.program.types[name] = _codes(self.graph.types[value].shape, quant)
+        codes = _codes(state.type.shape, quant)
+        self.program.types[name] = codes if state.type.dtype is DType.F32 else replace(codes, dtype=state.type.dtype)
         self.program.states[name] = replace(state, type=self.program.types[name])
         self.define(value, name, identity(state.type.rank))
 
@@ -218,6 +219,4 @@ def code_table(source: Quant, target: Quant, function: object = None) -> np.ndar
 
 
 def _codes(shape: Shape, quant: Quant) -> Type:
-    from penjing.ir.types import DType
-
     return Type(shape, DType.U8, quant)

@@ -31,7 +31,7 @@ from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.onnx_recurrent import LSTM, read_layer
 from penjing.ops.onnx_recurrent_form import write_layer
-from penjing.ops.operator import Cost, IntegerOperator, Param, QuantRule, Sample, WeightInput, expect
+from penjing.ops.operator import Carried, Cost, IntegerOperator, Param, QuantRule, Sample, WeightInput, expect
 from penjing.ops.recurrent import (
     HIDDEN,
     Recurrent,
@@ -39,6 +39,7 @@ from penjing.ops.recurrent import (
     check_state,
     check_tables,
     dot,
+    fine_outputs,
     gate_constants,
     gate_params,
     gate_scratch,
@@ -70,7 +71,8 @@ class Lstm(Recurrent):
     """Inputs x (N, T, I), w_ih (4H, I), w_hh (4H, R), b_ih, b_hh (4H), w_hr (R, H) if projected, h0 (N, R), c0 (N, H).
 
     Outputs y (N, T, R) and the last cell (N, H). Biases may be absent, as may the states, both or none; R is H unless
-    projected. A state of one row (1, ...) is that of every sample.
+    projected. A state of one row (1, ...) is that of every sample. A cell in 16-bit codes leads to one more output, the
+    last cell in these.
     """
 
     name = "lstm"
@@ -78,6 +80,7 @@ class Lstm(Recurrent):
     onnx = ("LSTM",)
     parameter_inputs = (6, 7)
     recurrent_weights = (*Recurrent.recurrent_weights, WeightInput(5, None, of_output=True))
+    carried = (Carried(6), Carried(7, CELL))
     gates = 4
 
     reverse: bool = False
@@ -106,7 +109,8 @@ class Lstm(Recurrent):
         batch = inputs[0].shape[0]
         for state, extent, what in zip(rest, (width, units), ("hidden state", "cell"), strict=False):
             check_state(state, batch, extent, what)
-        return (Type((*inputs[0].shape[:2], width)), Type((batch, units)))
+        more = fine_outputs(rest[1] if rest else None, batch, units)
+        return (Type((*inputs[0].shape[:2], width)), Type((batch, units)), *more)
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         x, w_ih, w_hh, b_ih, b_hh, w_hr, h0, c0 = with_absent(inputs, 8)
@@ -143,7 +147,7 @@ class Lstm(Recurrent):
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         inputs = (*node.inputs, *[""] * (8 - len(node.inputs)))
-        y, cell = node.outputs
+        y, cell, *fine = node.outputs
         target = lowering.quant(y) if self.projected else HIDDEN
         tables = (lowering.shared("sigmoid.table", sigmoid_table), lowering.shared("tanh.table", tanh_table))
         names = [read_steps(lowering, node), *gate_constants(lowering, node, target), *tables]
@@ -161,6 +165,8 @@ class Lstm(Recurrent):
         lowering.define(y, lowering.rescaled(made, lowering.quant(y)), identity(3))
         if lowering.is_read(cell):
             lowering.define(cell, narrowed(lowering, last, lowering.quant(cell)), identity(2))
+        if fine:
+            lowering.define(fine[0], last, identity(2))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from penjing.core.errors import InvalidGraph, UnsupportedOp
 from penjing.ir.graph import Node, Operation
-from penjing.ir.types import DType, Type
+from penjing.ir.types import DType, Quant, Type
 
 if TYPE_CHECKING:
     from penjing.ops.coupling import Coupling, Kept
@@ -45,6 +45,18 @@ class WeightInput:
     weight: int
     bias: int | None
     of_output: bool = False
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a recurrent operator carries from step to step: the position of its first value among the inputs.
+
+    `fine`: its codes of 16 bits. Given in these, the last value is one more output, in the order of the inputs. None:
+    it is y, step by step.
+    """
+
+    place: int
+    fine: Quant | None = None
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from penjing.core.arithmetic import multiplier
+from penjing.core.errors import QuantizationError
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Extent, Quant, Type
 from penjing.ops.coupling import Coupling, alone, on_input
 from penjing.ops.lowering import Lowering, identity
-from penjing.ops.operator import Cost, Operator, Param, QuantRule, WeightInput, expect
+from penjing.ops.operator import Carried, Cost, Operator, Param, QuantRule, WeightInput, expect
 from penjing.ops.sigmoid import logistic
 
 UNIT = Quant((1 / 128,))  # of pre-activations
@@ -66,7 +67,9 @@ class Recurrent(Operator):
     quant_rule = QuantRule.FIXED
     recurrent_weights: ClassVar[tuple[WeightInput, ...]] = (WeightInput(1, 3), WeightInput(2, 4, of_output=True))
 
+    reverse: bool
     gates: ClassVar[int]
+    carried: ClassVar[tuple[Carried, ...]]
 
     def weight_operands(self, *inputs: Any) -> np.ndarray | None:
         """Of w_ih alone."""
@@ -111,6 +114,12 @@ def check_state(state: Type, batch: Extent, width: int, what: str) -> None:
     """A state is (N, width), or (1, width) for all samples alike."""
     fits = state.rank == 2 and state.bounds[1] == width and state.shape[0] in (batch, 1)
     expect(fits, f"{what} of {state.bounds} for {width} units")
+
+
+def fine_outputs(state: Type | None, batch: Extent, units: int) -> tuple[Type, ...]:
+    """The last state in 16 bits, where the first is given so."""
+    given = state is not None and state.dtype is DType.S16
+    return (Type((batch, units), DType.S16),) if given else ()
 
 
 def with_absent(inputs: tuple[Any, ...], count: int) -> tuple[Any, ...]:
@@ -180,19 +189,32 @@ def initial_codes(lowering: Lowering, value: str, quant: Quant) -> str:
     """The u8 codes of an initial hidden state."""
     if value not in lowering.graph.constants:
         return lowering.rescaled(lowering.placed(value, identity(2)), quant)
-    steps = lowering.graph.constants[value].array.astype(np.float64) / float(quant.scale)
-    codes = np.clip(np.rint(steps) + quant.zero_point, 0, 255).astype(np.uint8)
-    return lowering.constant(f"{value}.codes", codes, quant)
+    return lowering.constant(f"{value}.codes", state_codes(lowering.graph.constants[value].array, quant), quant)
+
+
+def state_codes(real: np.ndarray, quant: Quant, *, wide: bool = False) -> np.ndarray:
+    """The nearest codes of a state that is known, u8 or s16."""
+    from penjing.ops.widen import wide_codes
+
+    if wide:
+        return wide_codes(real.astype(np.float64), quant)
+    steps = np.rint(real.astype(np.float64) / float(quant.scale)) + quant.zero_point
+    codes: np.ndarray = np.clip(steps, 0, 255).astype(np.uint8)
+    return codes
 
 
 def initial_wide_codes(lowering: Lowering, value: str, quant: Quant) -> str:
     """The s16 codes of an initial state."""
-    from penjing.ops.widen import QWiden, wide_codes, widening_table
+    from penjing.ops.widen import QWiden, widening_table
 
     if value in lowering.graph.constants:
-        real = lowering.graph.constants[value].array.astype(np.float64)
-        return lowering.constant(f"{value}.codes", wide_codes(real, quant), quant)
+        codes = state_codes(lowering.graph.constants[value].array, quant, wide=True)
+        return lowering.constant(f"{value}.codes", codes, quant)
     source = lowering.placed(value, identity(2))
+    if lowering.program.types[source].dtype is DType.S16:
+        if lowering.quant(value) != quant:
+            raise QuantizationError(f"state %{value} is not in the 16-bit codes of its layer")
+        return source
     table = lowering.constant(f"{value}.wide", widening_table(lowering.quant(value), quant))
     return lowering.emit(QWiden(), (source, table), f"{value}.s16", quant)
 

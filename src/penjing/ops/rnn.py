@@ -25,7 +25,7 @@ from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.onnx_recurrent import RNN, read_layer
 from penjing.ops.onnx_recurrent_form import write_layer
-from penjing.ops.operator import Cost, IntegerOperator, Param, QuantRule, Sample, expect
+from penjing.ops.operator import Carried, Cost, IntegerOperator, Param, QuantRule, Sample, expect
 from penjing.ops.recurrent import (
     HIDDEN,
     UNIT,
@@ -66,6 +66,7 @@ class Rnn(Recurrent):
     onnx = ("RNN",)
     parameter_inputs = (5,)
     gates = 1
+    carried = (Carried(5),)
 
     reverse: bool = False
     rectified: bool = False

@@ -10,28 +10,31 @@ from penjing.ir.types import DType, State
 States = dict[str, np.ndarray]
 
 
-def initial_code(name: str, state: State) -> int:
-    """The code of a state's first value: that of `initial`, or `initial` itself where codes stand for no reals.
+def initial_codes(name: str, state: State) -> np.ndarray:
+    """A state's first codes, of one sample: those of `initial`, or `initial` itself where codes stand for no reals.
 
     Raises:
-        InvalidGraph: it is no code.
+        InvalidGraph: they are no codes.
     """
     quant, dtype = state.type.quant, state.type.dtype
+    real = np.asarray(state.initial, np.float64)
     if quant is None:
-        code = state.initial
+        codes = real
     elif dtype is DType.U8:
-        code = float(quantize(np.asarray(state.initial, np.float32), quant.scale, quant.zero_point))
+        codes = quantize(real.astype(np.float32), quant.scale, quant.zero_point).astype(np.float64)
     else:
-        code = float(np.rint(np.float64(state.initial) / float(quant.scale))) + quant.zero_point
-    codes = np.iinfo(dtype.numpy)
-    if code != int(code) or not codes.min <= code <= codes.max:
-        raise InvalidGraph(f"state %{name} starts at {state.initial}, which is no {dtype} code")
-    return int(code)
+        codes = np.rint(real / float(quant.scale)) + quant.zero_point
+    limits = np.iinfo(dtype.numpy)
+    wrong = (codes != np.trunc(codes)) | (codes < limits.min) | (codes > limits.max)
+    if wrong.any():
+        raise InvalidGraph(f"state %{name} starts at {real[wrong][0]}, which is no {dtype} code")
+    shape = state.type.bounds[1:]
+    return np.broadcast_to(codes, shape) if codes.ndim == 0 else codes.reshape(shape)
 
 
 def initial_states(program: Graph, samples: int = 1) -> States:
     """Name -> codes of the states before the first call, for so many samples side by side."""
     return {
-        name: np.full((samples, *state.type.bounds[1:]), initial_code(name, state), state.type.dtype.numpy)
+        name: np.repeat(initial_codes(name, state)[None], samples, axis=0).astype(state.type.dtype.numpy)
         for name, state in program.states.items()
     }

@@ -15,6 +15,7 @@ from penjing.ops.relu import Relu
 from penjing.ops.slice import Slice
 from penjing.ops.tanh import Tanh
 from penjing.testing.networks import Network
+from penjing.testing.sequences import Layer, causal_network
 
 _BATCHES = 4
 
@@ -61,7 +62,21 @@ def average() -> Graph:
     return _quantized(net.graph, {"m": "m_next"})
 
 
-STATEFUL: Mapping[str, Callable[[], Graph]] = {made.__name__: made for made in (elman, window, delay, average)}
+def sequences() -> Graph:
+    """Quantized, over 15 steps: a network that streams with states of 8 and 16 bits, some of which begin at numbers."""
+    layers = [Layer("gru", start=True), Layer("padded", 3, 2), Layer("lstm", start=True), Layer("chomped", 2)]
+    graph = causal_network([*layers, Layer("rectified")], 15)
+    return api.quantize(graph, list(_inputs(graph)))
+
+
+def streamed() -> Graph:
+    """That in pieces of 3 steps."""
+    return api.lower(api.stream(sequences(), steps=3))
+
+
+STATEFUL: Mapping[str, Callable[[], Graph]] = {
+    made.__name__: made for made in (elman, window, delay, average, streamed)
+}
 
 
 def _quantized(graph: Graph, carry: Mapping[str, str]) -> Graph:

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from penjing.ir.graph import Graph
 from penjing.program.plan import ALIGNMENT, Plan
-from penjing.program.states import initial_code
+from penjing.program.states import initial_codes
 
 _C_TYPES = {"u8": "uint8_t", "s8": "int8_t", "s16": "int16_t", "s32": "int32_t"}
+_PER_LINE = 16  # codes in a table
 
 
 def keep_states(plan: Plan, threads: int) -> Iterator[str]:
@@ -26,8 +29,13 @@ def keep_states(plan: Plan, threads: int) -> Iterator[str]:
 
 def reset_lines(program: Graph, plan: Plan, stem: str) -> Iterator[str]:
     """`<stem>_reset`."""
+    starts = {name: initial_codes(name, state).reshape(-1) for name, state in program.states.items()}
     yield f"int {stem}_reset(void *state)"
     yield "{"
+    for k, (name, codes) in enumerate(starts.items()):
+        if _varies(codes):
+            kind = _C_TYPES[program.states[name].type.dtype]
+            yield from _table(f"    static const {kind} start_{k}[{codes.size}] =", [int(code) for code in codes])
     yield "    int32_t i;"
     yield "    if (!state)"
     yield f"        return {stem.upper()}_ERROR_NULL;"
@@ -35,14 +43,25 @@ def reset_lines(program: Graph, plan: Plan, stem: str) -> Iterator[str]:
     yield f"        return {stem.upper()}_ERROR_ALIGNMENT;"
     yield f"    for (i = 0; i < {plan.session_bytes}; i++)"
     yield "        ((uint8_t *)state)[i] = 0;"
-    for name, state in program.states.items():
-        code, kind = initial_code(name, state), _C_TYPES[state.type.dtype]
-        if code:
-            offset = plan.places[name].offset
-            yield f"    for (i = 0; i < {state.type.elements}; i++)"
+    for k, (name, codes) in enumerate(starts.items()):
+        if codes.any():
+            kind, offset = _C_TYPES[program.states[name].type.dtype], plan.places[name].offset
+            yield f"    for (i = 0; i < {program.states[name].type.elements}; i++)"
+            code = f"start_{k}[i % {codes.size}]" if _varies(codes) else str(int(codes[0]))
             yield f"        (({kind} *)((uint8_t *)state + {offset}))[i] = {code};"
     yield "    return 0;"
     yield "}"
+
+
+def _varies(codes: np.ndarray) -> bool:
+    return bool((codes != codes[0]).any())
+
+
+def _table(opening: str, values: list[int]) -> Iterator[str]:
+    yield f"{opening} {{"
+    for i in range(0, len(values), _PER_LINE):
+        yield f"        {', '.join(map(str, values[i : i + _PER_LINE]))},"
+    yield "    };"
 
 
 def state_header(plan: Plan, stem: str) -> str:
