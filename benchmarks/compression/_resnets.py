@@ -52,8 +52,8 @@ class Plan:
 
 
 PLANS = {
-    "resnet20": Plan("ResNet-20", "n-of-m:0.25,gradual-blocks:0.2,channels:0.44", 45, 0),
-    "resnet56": Plan("ResNet-56", "n-of-m:0.25,n-of-m:0.125", 20, 20),
+    "resnet20": Plan("ResNet-20", "channels:0.44,gradual-blocks:0.2,gradual-n-of-m:0.07", 45, 0),
+    "resnet56": Plan("ResNet-56", "n-of-m:0.25", 6, 20),
 }
 
 
