@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
 
@@ -18,8 +19,8 @@ def make(require, copy_of):
     require("cc")
     program = require("make")
 
-    def run(name):
-        command = [str(program), f"PYTHON={sys.executable}"]
+    def run(name, *variables):
+        command = [str(program), f"PYTHON={sys.executable}", *variables]
         folder = copy_of(f"examples/{name}")
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
         found = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -39,3 +40,14 @@ def test_the_c_caller_hears_every_kind_of_wave(make):
     printed = make("c_caller")
     for kind in ("sine", "square", "sawtooth"):
         assert f"{kind} heard as {kind}\n" in printed
+
+
+def test_the_speech_example_hears_digits_frame_by_frame_with_the_bytes_of_the_whole(make, data_dir):
+    if not (data_dir / "spoken_digits.npz").is_file():
+        pytest.skip("spoken_digits.npz is not in the data folder")
+    printed = make("speech", "EPOCHS=6")
+    in_float, in_int8 = (float(share) for share in re.findall(r"([\d.]+) %", printed))
+    assert in_float >= 96
+    assert in_int8 >= in_float - 0.5
+    assert "differ between whole recordings and frames: 0\n" in printed
+    assert re.findall(r"heard (\d)", printed) == ["3", "7"]
