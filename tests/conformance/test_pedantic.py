@@ -68,8 +68,8 @@ def complaints(command: tuple[str, ...], folder: Path, name: str) -> str:
 
 
 @pytest.mark.parametrize("standalone", [False, True])
-@pytest.mark.parametrize("optimize", ["-O0", "-O3"])
-def test_no_compiler_warns_about_generated_code(optimize, standalone, program, command, tmp_path):
+def test_no_compiler_warns_about_generated_code(standalone, program, command, zig, tmp_path):
+    optimize = "-O0" if command == zig.command else "-O3"  # gcc finds more when it follows values, clang does not
     emitted = emitted_into(tmp_path, program, standalone=standalone)
     files = [name for name in emitted.sources if name.endswith(".c")]
     assert files == [f"{emitted.stem}{part}.c" for part in (["_decode", ""] if not standalone else [""])]
