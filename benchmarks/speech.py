@@ -17,7 +17,7 @@ from _record import ROOT, arguments, load_average, table, write_record
 
 sys.path.append(str(ROOT / "examples" / "speech"))
 
-from make_tray import STEPS, Listener, loss, recordings, varied
+from make_tray import STEPS, Listener, recordings, train
 from sound import frames_of
 
 import penjing
@@ -25,7 +25,6 @@ from penjing.bundle.tray import read_tray
 from penjing.ir.graph import Graph
 from penjing.measure.intervals import paired_drop
 from penjing.runtime.loading import from_tray
-from penjing.train.fit import fit
 from penjing.zoo.models.ds_cnn import DSCNN
 
 EPOCHS = 25
@@ -72,16 +71,9 @@ def main() -> None:
         is_recurrent = isinstance(network, Listener)
         inputs = x if is_recurrent else bands_of_ten(x)
         print(f"training {title}", flush=True)
-        fit(
-            network,
-            (inputs[~is_test], digits[~is_test]),
-            epochs=EPOCHS,
-            batch_size=64,
-            learning_rate=0.006 if is_recurrent else 0.003,
-            optimizer="adam",
-            augment=varied if is_recurrent else None,
-            loss=loss,
-        )
+        # `varied` is written for frames of 32 bands
+        how = {} if is_recurrent else {"rate": 0.003, "augment": None}
+        train(network, inputs[~is_test], digits[~is_test], epochs=EPOCHS, **how)
         results.append(measured(title, network, inputs[~is_test], inputs[is_test], digits[is_test]))
     print(shown(results))
     write_record(options.output, "speech", results, NOTES, load)

@@ -16,6 +16,7 @@ from torch import nn
 import penjing
 from penjing.runtime.session import Session
 from penjing.train.fit import fit
+from penjing.train.training import Augment
 
 STEPS = 48  # frames of a training sample: 0.8 s
 TEST_TAKES = 5  # of each speaker and digit; the split of the data set's makers
@@ -62,18 +63,25 @@ def recordings() -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
         return sounds, data["y"].astype(np.int64), data["take"] < TEST_TAKES
 
 
-def train(network: nn.Module, x: np.ndarray, digits: np.ndarray, *, epochs: int, seed: int = 0) -> None:
+def train(
+    network: nn.Module,
+    x: np.ndarray,
+    digits: np.ndarray,
+    *,
+    epochs: int,
+    rate: float = 0.006,
+    augment: Augment | None = varied,
+) -> None:
     """In place."""
     fit(
         network,
         (x, digits),
         epochs=epochs,
         batch_size=64,
-        learning_rate=0.006,
+        learning_rate=rate,
         optimizer="adam",
-        augment=varied,
+        augment=augment,
         loss=loss,
-        seed=seed,
     )
 
 

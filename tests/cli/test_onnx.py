@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx import load as load_onnx
 
 from penjing.bundle.tray import open_tray
 from penjing.recipe.graph_file import load_graph
@@ -110,3 +111,11 @@ def test_a_file_that_is_no_model_is_refused(refused, place):
     refused("ops", "text.onnx", error="InvalidInput")
     refused("build", "text.onnx", "--calibrate", "samples.npy", error="InvalidInput")
     refused("ops", "missing.onnx", error="InvalidInput")
+
+
+def test_a_quantized_model_is_exported_with_its_own_scales(penjing, quantized):
+    told = penjing("export", "quantized.onnx", "-o", "again.onnx", "--json")
+    assert told.code == 0, told.err
+    assert told.json()["quantized"] is True
+    stored = {one.name: numpy_helper.to_array(one) for one in load_onnx("again.onnx").graph.initializer}
+    assert np.float32(0.02) in [float(array) if array.size == 1 else None for array in stored.values()]

@@ -1,6 +1,6 @@
 """What an ONNX file says and how it is written: names, batch, versions, codes, and what cannot be written."""
 
-import builtins
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -239,14 +239,7 @@ def test_a_network_beyond_two_gigabytes_is_refused():
 
 
 def test_without_onnx_the_error_says_how_to_get_it(floats, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest):
-        if name.partition(".")[0] == "onnx":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingDependency, match="onnx") as told:
         emit_onnx(floats)
     assert "penjing[compress]" in told.value.hint

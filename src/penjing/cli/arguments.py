@@ -58,6 +58,20 @@ Raw = Annotated[
     ),
 ]
 
+OF_INPUT, SMALLER = "Options: the input", "Options: making it smaller"
+Std = Annotated[
+    str | None, typer.Option(metavar="X,...", help="What each channel was then divided by.", rich_help_panel=OF_INPUT)
+]
+SampleCount = Annotated[
+    int, typer.Option(metavar="N", help="How many of them, at most.", min=1, rich_help_panel=SMALLER)
+]
+Observer = Annotated[
+    ObserverName,
+    typer.Option(
+        metavar="mse|min-max|percentile|entropy", help="How ranges of activations are chosen.", rich_help_panel=SMALLER
+    ),
+]
+
 
 def explanation(function: Callable[..., None]) -> str:
     """A command's docstring with each paragraph on one line, as help texts are wrapped to the terminal."""

@@ -6,7 +6,21 @@ from typing import Annotated
 import typer
 
 from penjing.bundle.manifest_rules import MAX_THREADS
-from penjing.cli.arguments import MODEL_KINDS, AsJson, Examples, Force, InputShape, ObserverName, Raw, Weights
+from penjing.cli.arguments import (
+    MODEL_KINDS,
+    OF_INPUT,
+    SMALLER,
+    AsJson,
+    Examples,
+    Force,
+    InputShape,
+    Observer,
+    ObserverName,
+    Raw,
+    SampleCount,
+    Std,
+    Weights,
+)
 from penjing.cli.build_steps import Request, make, prepare
 from penjing.cli.build_view import as_dict, show_build
 from penjing.cli.output import phases, print_json
@@ -30,7 +44,7 @@ EXAMPLES: Examples = (
     ("how each convolution runs fastest on this machine", "penjing build net.pt2 --calibrate samples.npy --autotune"),
     ("can it be built at all?", "penjing ops net.py:TinyNet --input-shape 1x32x32"),
 )
-_INPUT, _SMALLER, _TRAY = "Options: the input", "Options: making it smaller", "Options: the tray"
+_TRAY = "Options: the tray"
 
 
 def build(
@@ -39,30 +53,19 @@ def build(
     input_shape: InputShape = None,
     mean: Annotated[
         str | None,
-        typer.Option(metavar="X,...", help="Subtracted from each channel in training.", rich_help_panel=_INPUT),
+        typer.Option(metavar="X,...", help="Subtracted from each channel in training.", rich_help_panel=OF_INPUT),
     ] = None,
-    std: Annotated[
-        str | None, typer.Option(metavar="X,...", help="What each channel was then divided by.", rich_help_panel=_INPUT)
-    ] = None,
+    std: Std = None,
     raw: Raw = True,
     calibrate: Annotated[
-        str | None, typer.Option(metavar="SAMPLES", help=f"Typical inputs: {SOURCES}.", rich_help_panel=_SMALLER)
+        str | None, typer.Option(metavar="SAMPLES", help=f"Typical inputs: {SOURCES}.", rich_help_panel=SMALLER)
     ] = None,
-    samples: Annotated[
-        int, typer.Option(metavar="N", help="How many of them, at most.", min=1, rich_help_panel=_SMALLER)
-    ] = 512,
-    observer: Annotated[
-        ObserverName,
-        typer.Option(
-            metavar="mse|min-max|percentile|entropy",
-            help="How ranges of activations are chosen.",
-            rich_help_panel=_SMALLER,
-        ),
-    ] = ObserverName.MSE,
+    samples: SampleCount = 512,
+    observer: Observer = ObserverName.MSE,
     prune: Annotated[
         float | None,
         typer.Option(
-            metavar="0..1", help="Zero this share of each layer's weights.", min=0, max=1, rich_help_panel=_SMALLER
+            metavar="0..1", help="Zero this share of each layer's weights.", min=0, max=1, rich_help_panel=SMALLER
         ),
     ] = None,
     evaluate: Annotated[
@@ -70,7 +73,7 @@ def build(
         typer.Option(
             metavar="SAMPLES",
             help="Measure accuracy before and after, on digits, mnist, cifar10, or an .npz with x and y.",
-            rich_help_panel=_SMALLER,
+            rich_help_panel=SMALLER,
         ),
     ] = None,
     output: Annotated[

@@ -7,6 +7,7 @@ from penjing import api
 from penjing.bundle.pack import TrayParts, save_tray
 from penjing.bundle.tray import open_tray
 from penjing.cli.accuracy import Measured, measure
+from penjing.cli.calibrating import quantized
 from penjing.cli.output import Phases, note
 from penjing.cli.ports import check_labels, described_port, read_labels
 from penjing.cli.samples import SOURCES, Samples, calibration_samples, labelled_samples
@@ -231,18 +232,7 @@ def _quantized(original: Graph, model: ModelSource, drawn: Samples | None, reque
     if request.prune is not None:
         shown.start("pruning")
         graph = api.prune(original, ratio=request.prune)
-    if drawn is None or not model.needs_calibration:
-        shown.start("quantizing")
-        return api.quantize(graph, (), known=model.ranges)
-    total = len(drawn.x)
-    shown.start(f"calibrating on {drawn.name}", total=total)
-    return api.quantize(
-        graph,
-        drawn.batches(),
-        observer=request.observer,
-        progress=lambda done: shown.reached(done, total),
-        known=model.ranges,
-    )
+    return quantized(graph, model, drawn, request.observer, shown)
 
 
 def _card(model: ModelSource, drawn: Samples | None, request: Request) -> dict[str, str]:

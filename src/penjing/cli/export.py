@@ -5,7 +5,21 @@ from typing import Annotated
 
 import typer
 
-from penjing.cli.arguments import MODEL_KINDS, AsJson, Examples, Force, InputShape, ObserverName, Raw, Weights
+from penjing.cli.arguments import (
+    MODEL_KINDS,
+    OF_INPUT,
+    SMALLER,
+    AsJson,
+    Examples,
+    Force,
+    InputShape,
+    Observer,
+    ObserverName,
+    Raw,
+    SampleCount,
+    Std,
+    Weights,
+)
 from penjing.cli.export_steps import Request, as_dict, make, show_exported
 from penjing.cli.output import phases, print_json
 from penjing.cli.samples import SOURCES
@@ -22,7 +36,7 @@ EXAMPLES: Examples = (
         "penjing export zoo:resnet20 --weights resnet20.npz \\\n    --calibrate cifar10 --tensorrt",
     ),
 )
-_INPUT, _SMALLER, _FILE = "Options: the input", "Options: making it smaller", "Options: the file"
+_FILE = "Options: the file"
 
 
 def export(
@@ -31,29 +45,18 @@ def export(
     input_shape: InputShape = None,
     mean: Annotated[
         str | None,
-        typer.Option(metavar="X,...", help="Subtracted from each channel of SAMPLES.", rich_help_panel=_INPUT),
+        typer.Option(metavar="X,...", help="Subtracted from each channel of SAMPLES.", rich_help_panel=OF_INPUT),
     ] = None,
-    std: Annotated[
-        str | None, typer.Option(metavar="X,...", help="What each channel was then divided by.", rich_help_panel=_INPUT)
-    ] = None,
+    std: Std = None,
     raw: Raw = True,
     calibrate: Annotated[
         str | None,
         typer.Option(
-            metavar="SAMPLES", help=f"Quantize to 8 bits by typical inputs: {SOURCES}.", rich_help_panel=_SMALLER
+            metavar="SAMPLES", help=f"Quantize to 8 bits by typical inputs: {SOURCES}.", rich_help_panel=SMALLER
         ),
     ] = None,
-    samples: Annotated[
-        int, typer.Option(metavar="N", help="How many of them, at most.", min=1, rich_help_panel=_SMALLER)
-    ] = 512,
-    observer: Annotated[
-        ObserverName,
-        typer.Option(
-            metavar="mse|min-max|percentile|entropy",
-            help="How ranges of activations are chosen.",
-            rich_help_panel=_SMALLER,
-        ),
-    ] = ObserverName.MSE,
+    samples: SampleCount = 512,
+    observer: Observer = ObserverName.MSE,
     output: Annotated[
         Path | None,
         typer.Option(

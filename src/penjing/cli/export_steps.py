@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from penjing import api
+from penjing.cli.calibrating import quantized
 from penjing.cli.output import Phases, note, say, show_facts
 from penjing.cli.ports import described_port
 from penjing.cli.samples import calibration_samples
-from penjing.cli.sources import ModelSource, is_graph, load_model, require_torch
+from penjing.cli.sources import ModelSource, load_model, needs_torch, require_torch
 from penjing.cli.writing import claim
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.core import knobs
 from penjing.core.errors import InvalidInput
-from penjing.emit.onnx.emit import onnx_library
+from penjing.core.onnx_package import import_onnx
 from penjing.emit.onnx.options import OnnxOptions, onnx_options
 from penjing.ir.graph import Graph
 from penjing.ir.types import Dim
@@ -57,8 +58,8 @@ def make(request: Request, shown: Phases) -> Exported:
         PenjingError: of any stage; nothing has been written then.
     """
     shown.start("loading the model")
-    onnx_library()
-    if not is_graph(request.model):
+    import_onnx()
+    if needs_torch(request.model):
         require_torch()
     options = onnx_options(request.opset, int4=request.int4, tensorrt=request.tensorrt)
     if request.output is not None:
@@ -106,8 +107,7 @@ def _shape(graph: Graph, name: str) -> list[int | str]:
 
 def _graph(request: Request, model: ModelSource, shown: Phases) -> Graph:
     if request.calibrate is None:
-        shown.start("importing the model")
-        return model.graph(model.name) if model.is_quantized else api.clean(model.graph(model.name))
+        return _as_it_is(request, model, shown)
     if model.is_quantized:
         raise InvalidInput("the graph is quantized already", where="--calibrate", hint="leave it out")
     if len(model.examples) != 1:
@@ -119,12 +119,21 @@ def _graph(request: Request, model: ModelSource, shown: Phases) -> Graph:
     drawn = calibration_samples(request.calibrate, model.shape, port, request.samples, raw=request.raw, seed=seed)
     shown.start("importing the model")
     graph = model.graph(model.name)
-    total = len(drawn.x)
-    shown.start(f"calibrating on {drawn.name}", total=total)
-    return api.quantize(
-        graph,
-        drawn.batches(),
-        observer=request.observer,
-        symmetric=request.tensorrt,
-        progress=lambda done: shown.reached(done, total),
-    )
+    return quantized(graph, model, drawn, request.observer, shown, symmetric=request.tensorrt)
+
+
+def _as_it_is(request: Request, model: ModelSource, shown: Phases) -> Graph:
+    """Without samples: a quantized network stays quantized, and floats stay floats."""
+    shown.start("importing the model")
+    graph = model.graph(model.name)
+    if model.is_quantized:
+        return graph
+    if model.ranges is None:
+        return api.clean(graph)
+    if model.needs_calibration:
+        raise InvalidInput(
+            "the model is quantized, but leaves some activations in floats",
+            where=request.model,
+            hint="pass --calibrate",
+        )
+    return quantized(graph, model, None, request.observer, shown, symmetric=request.tensorrt)

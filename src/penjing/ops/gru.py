@@ -56,9 +56,10 @@ from penjing.ops.recurrent import (
     state_or_zeros,
     steps_of,
     tanh_table,
+    torch_weights,
     with_absent,
 )
-from penjing.ops.recurrent_samples import float_sample, gate_sample, gru_ties
+from penjing.ops.recurrent_samples import both_ways, gate_sample, gru_ties
 from penjing.ops.sigmoid import logistic
 from penjing.ops.torch_call import Composed, TorchCall
 from penjing.ops.torch_recurrent import compose
@@ -120,8 +121,7 @@ class Gru(Recurrent):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         x, w_ih, w_hh, b_ih, b_hh, h0 = with_absent(inputs, 6)
-        zeros = x.new_zeros(len(w_hh))
-        flat = [w_ih, w_hh, zeros if b_ih is None else b_ih, zeros if b_hh is None else b_hh]
+        flat = torch_weights(x, w_ih, w_hh, b_ih, b_hh)
         h = x.new_zeros(len(x), w_hh.shape[1]) if h0 is None else h0.expand(len(x), -1)
         x = x.flip(1) if self.reverse else x
         y, last = torch._VF.gru(x, h.unsqueeze(0).contiguous(), flat, True, 1, 0.0, False, False, True)
@@ -149,13 +149,7 @@ class Gru(Recurrent):
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         rng = np.random.default_rng(75)
-        for reverse, (n, steps, features, units) in (
-            (False, (2, 5, 3, 4)),
-            (True, (1, 7, 5, 3)),
-            (False, (3, 1, 1, 1)),
-        ):
-            yield float_sample(rng, cls(reverse), n, steps, features, units)
-            yield float_sample(rng, cls(reverse), n, steps, features, units, biases=False, states=True)
+        yield from both_ways(rng, cls)
 
 
 def step_of(lowering: Lowering, y: str, reverse: bool, target: Quant) -> str:

@@ -55,9 +55,10 @@ from penjing.ops.recurrent import (
     state_or_zeros,
     steps_of,
     tanh_table,
+    torch_weights,
     with_absent,
 )
-from penjing.ops.recurrent_samples import float_sample, gate_sample, lstm_ties
+from penjing.ops.recurrent_samples import both_ways, float_sample, gate_sample, lstm_ties
 from penjing.ops.sigmoid import logistic
 from penjing.ops.torch_call import Composed, TorchCall
 from penjing.ops.torch_recurrent import compose
@@ -132,9 +133,7 @@ class Lstm(Recurrent):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         x, w_ih, w_hh, b_ih, b_hh, w_hr, h0, c0 = with_absent(inputs, 8)
         width, units = w_hh.shape[1], w_hh.shape[0] // 4
-        zeros = x.new_zeros(4 * units)
-        flat = [w_ih, w_hh, zeros if b_ih is None else b_ih, zeros if b_hh is None else b_hh]
-        flat += [] if w_hr is None else [w_hr]
+        flat = [*torch_weights(x, w_ih, w_hh, b_ih, b_hh), *([] if w_hr is None else [w_hr])]
         h = x.new_zeros(len(x), width) if h0 is None else h0.expand(len(x), -1)
         c = x.new_zeros(len(x), units) if c0 is None else c0.expand(len(x), -1)
         x = x.flip(1) if self.reverse else x
@@ -171,13 +170,7 @@ class Lstm(Recurrent):
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         rng = np.random.default_rng(73)
-        for reverse, (n, steps, features, units) in (
-            (False, (2, 5, 3, 4)),
-            (True, (1, 7, 5, 3)),
-            (False, (3, 1, 1, 1)),
-        ):
-            yield float_sample(rng, cls(reverse), n, steps, features, units)
-            yield float_sample(rng, cls(reverse), n, steps, features, units, biases=False, states=True)
+        yield from both_ways(rng, cls)
         yield float_sample(rng, cls(True, True), 2, 4, 3, 5, width=2, states=True)
         yield float_sample(rng, cls(False, True), 2, 4, 3, 5, width=3)
 

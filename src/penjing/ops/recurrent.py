@@ -132,6 +132,12 @@ def steps_of(steps: int, *, reverse: bool) -> range:
     return range(steps - 1, -1, -1) if reverse else range(steps)
 
 
+def torch_weights(x: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> list[Any]:
+    """Weights and biases as torch's own layers take them: all four, zeros for absent biases."""
+    zeros = x.new_zeros(len(w_hh))
+    return [w_ih, w_hh, zeros if b_ih is None else b_ih, zeros if b_hh is None else b_hh]
+
+
 def state_or_zeros(state: np.ndarray | None, batch: int, width: int, zero: int, dtype: type[np.generic]) -> np.ndarray:
     """(batch, width): the initial state, for every sample alike where it has one row."""
     if state is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # numpy.random is slow to load, and only samples need it
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,17 @@ def float_sample(
         # within the range of y, in whose codes it is held
         arrays += [np.float32(0.2) * np.tanh(normal(n, wide)), normal(n, units)][: 1 + cell]
     return Sample(op, tuple(arrays), constant=known)
+
+
+def both_ways(rng: np.random.Generator, op: Callable[[bool], Any]) -> Iterator[Sample]:
+    """Samples of op(reverse), forward and backward, bare and with all that may be absent."""
+    for reverse, (n, steps, features, units) in (
+        (False, (2, 5, 3, 4)),
+        (True, (1, 7, 5, 3)),
+        (False, (3, 1, 1, 1)),
+    ):
+        yield float_sample(rng, op(reverse), n, steps, features, units)
+        yield float_sample(rng, op(reverse), n, steps, features, units, biases=False, states=True)
 
 
 def gate_sample(

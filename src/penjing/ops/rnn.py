@@ -47,6 +47,7 @@ from penjing.ops.recurrent import (
     state_or_zeros,
     steps_of,
     tanh_table,
+    torch_weights,
     with_absent,
 )
 from penjing.ops.recurrent_samples import float_sample, gate_sample, rnn_ties
@@ -108,8 +109,7 @@ class Rnn(Recurrent):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         x, w_ih, w_hh, b_ih, b_hh, h0 = with_absent(inputs, 6)
-        zeros = x.new_zeros(len(w_hh))
-        flat = [w_ih, w_hh, zeros if b_ih is None else b_ih, zeros if b_hh is None else b_hh]
+        flat = torch_weights(x, w_ih, w_hh, b_ih, b_hh)
         h = x.new_zeros(len(x), len(w_hh)) if h0 is None else h0.expand(len(x), -1)
         x = x.flip(1) if self.reverse else x
         layer = torch._VF.rnn_relu if self.rectified else torch._VF.rnn_tanh

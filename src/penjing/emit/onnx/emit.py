@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from penjing.core.errors import InvalidInput, MissingDependency
+from penjing.core.errors import InvalidInput
+from penjing.core.onnx_package import import_onnx
 from penjing.core.version import VERSION
 from penjing.emit.onnx.body import Written, write_body
 from penjing.emit.onnx.options import IR_VERSIONS, OnnxOptions, onnx_options
@@ -45,7 +46,7 @@ def _model_bytes(graph: Graph, written: Written, options: OnnxOptions) -> bytes:
             f"the constants take {size / 2**30:.1f} GB, and an ONNX file holds less than 2 GB",
             where=f"graph {graph.name}",
         )
-    helper = onnx_library().helper
+    helper = import_onnx().helper
     body = written.body
     try:
         made = helper.make_graph(
@@ -69,13 +70,13 @@ def _model_bytes(graph: Graph, written: Written, options: OnnxOptions) -> bytes:
 
 
 def _value(name: str, type_: Type) -> Any:
-    onnx = onnx_library()
+    onnx = import_onnx()
     shape = [extent.name if isinstance(extent, Dim) else extent for extent in type_.shape]
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
 
 
 def _tensor(name: str, made: Initializer) -> Any:
-    onnx = onnx_library()
+    onnx = import_onnx()
     if made.in_four_bits:
         packed = _packed(made.array)
         return onnx.helper.make_tensor(name, onnx.TensorProto.INT4, made.array.shape, packed, raw=True)
@@ -87,18 +88,3 @@ def _packed(codes: np.ndarray) -> bytes:
     flat = codes.reshape(-1).astype(np.uint8) & 15
     flat = np.append(flat, np.zeros(len(flat) % 2, np.uint8))
     return bytes((flat[0::2] | flat[1::2] << 4).tobytes())
-
-
-def onnx_library() -> Any:
-    """The module `onnx`.
-
-    Raises:
-        MissingDependency: it is not installed.
-    """
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingDependency(
-            "writing ONNX needs onnx, which is not installed", hint="pip install 'penjing[compress]'"
-        ) from error
-    return onnx

@@ -13,7 +13,8 @@ import numpy as np
 
 from penjing.core import knobs
 from penjing.core.errors import MissingDependency, ParityError
-from penjing.frontends.onnx.model import OnnxModel, import_onnx
+from penjing.core.onnx_package import import_onnx
+from penjing.frontends.onnx.model import OnnxModel
 from penjing.frontends.onnx.read import Reading
 from penjing.frontends.parity import TOLERANCE, Arrays, Case, departure
 from penjing.ir.grid import activation_parameters

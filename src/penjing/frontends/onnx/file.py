@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from penjing.core.errors import InvalidInput
-from penjing.frontends.onnx.model import NEWEST_OPSET, OLDEST_OPSET, OnnxModel, OnnxNode, import_onnx
+from penjing.core.onnx_package import import_onnx
+from penjing.frontends.onnx.model import NEWEST_OPSET, OLDEST_OPSET, OnnxModel, OnnxNode
 from penjing.frontends.onnx.tensors import HALVES, elements, to_array, type_name
 
 _MAX_BYTES = 2**31 - 1  # of the file itself, as protobuf has it; data may lie beside it

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from penjing.core.errors import UnsupportedOp
-from penjing.frontends.onnx.model import OnnxNode, import_onnx
+from penjing.core.onnx_package import import_onnx
+from penjing.frontends.onnx.model import OnnxNode
 from penjing.frontends.onnx.tensors import MAX_ELEMENTS
 from penjing.ops.onnx_call import BATCH, PROBES, Known, Ref
 

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from penjing.core.errors import MissingDependency
-
 OLDEST_OPSET, NEWEST_OPSET = 11, 23
 MICROSOFT = "com.microsoft"
-
-
-def import_onnx(name: str = "onnx") -> Any:
-    """The onnx package or a module of it; MissingDependency when it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingDependency(
-            "an ONNX model cannot be read, because the onnx package is not installed",
-            hint="pip install 'penjing[compress]'",
-        ) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from penjing.core.errors import InvalidInput, UnsupportedOp
-from penjing.frontends.onnx.model import import_onnx
+from penjing.core.onnx_package import import_onnx
 
 MAX_ELEMENTS = 2**28  # of one constant
 _BITS = {

@@ -1,0 +1,33 @@
+"""Quantization as commands do it: by samples, by the ranges of a model that is quantized already, or by both."""
+
+from penjing import api
+from penjing.cli.output import Phases
+from penjing.cli.samples import Samples
+from penjing.cli.sources import ModelSource
+from penjing.compress.quantize.observers import ObserverKind
+from penjing.ir.graph import Graph
+
+
+def quantized(
+    graph: Graph,
+    model: ModelSource,
+    drawn: Samples | None,
+    observer: ObserverKind,
+    shown: Phases,
+    *,
+    symmetric: bool = False,
+) -> Graph:
+    """A float graph in 8 bits; `drawn` is there unless the model brings all its ranges."""
+    if drawn is None or not model.needs_calibration:
+        shown.start("quantizing")
+        return api.quantize(graph, (), symmetric=symmetric, known=model.ranges)
+    total = len(drawn.x)
+    shown.start(f"calibrating on {drawn.name}", total=total)
+    return api.quantize(
+        graph,
+        drawn.batches(),
+        observer=observer,
+        symmetric=symmetric,
+        progress=lambda done: shown.reached(done, total),
+        known=model.ranges,
+    )
