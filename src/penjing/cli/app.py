@@ -54,8 +54,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "Make a trained model small enough for the device that must carry it, and prove what that cost.\n\n"
-        "A model comes from torch, is quantized to 8-bit integers, compiled to a C library without dependencies, "
-        "and packed into one file, a .tray, which runs with the same bytes everywhere.\n\n"
+        "A model comes from torch or ONNX, is quantized to 8-bit integers, compiled to a C library without "
+        "dependencies, and packed into one file, a .tray, which runs with the same bytes everywhere.\n\n"
         "Exit codes: 0 done, 1 an error or a failed check, 2 wrong usage, 130 interrupted."
     ),
     epilog=epilog(_ROOT_EXAMPLES),
