@@ -142,8 +142,8 @@ def build(
 ) -> None:
     """Quantize a model to 8 bits, compile it, pack it into a tray.
 
-    The model comes from torch or ONNX. What was imported is checked against it, and all that cannot be carried is listed at
-    once, before any work.
+    The model comes from torch or ONNX. What was imported is checked against it, and all that cannot be carried is
+    listed at once, before any work.
     """
     request = Request(
         model=model,
