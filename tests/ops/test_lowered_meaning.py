@@ -13,6 +13,7 @@ from penjing.ops import operators
 from penjing.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.identity import Identity
+from penjing.ops.layer_norm import LayerNorm
 from penjing.ops.mean import Mean
 from penjing.ops.operator import Operator, Sample
 from penjing.ops.pool1d import AvgPool1d, MaxPool1d
@@ -126,6 +127,7 @@ SLOPES = np.array([0.1, 0.2, 0.3], np.float32)
         ((POOL, AdaptiveMaxPool((1, 1))), (), ["q_max_pool2d", "q_reshape"]),
         ((POOL, BatchNorm()), (SLOPES,) * 4, ["q_depthwise", "q_transpose"]),
         ((POOL, Identity()), (), ["q_transpose"]),
+        ((POOL, LayerNorm(3)), (), ["q_layer_norm", "q_transpose"]),
     ],
 )
 def test_an_operator_takes_channels_last_codes_as_they_are(

@@ -8,6 +8,7 @@ from penjing.ir.types import Dim, DType, Shape, Type
 from penjing.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool, QAdaptiveAvgPool2d, QAdaptiveMaxPool2d
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.gelu import Gelu
+from penjing.ops.layer_norm import LayerNorm, QLayerNorm
 from penjing.ops.mean import Mean, QMean
 from penjing.ops.mul import Mul, QMul
 from penjing.ops.pool1d import AvgPool1d, MaxPool1d
@@ -60,6 +61,15 @@ REFUSED: list[tuple[Operation, tuple[Type, ...], str]] = [
     (QSoftmax(), (*codes((1, 2)), Type((256,), DType.U8)), "s32"),
     (QAdaptiveMaxPool2d((1, 1)), codes((1, 2, 3)), "rank 4"),
     (QAdaptiveAvgPool2d((1, 1), 0, 1.0, 0, 0, 255), codes((1, 4096, 4096, 1)), "overflow"),
+    (LayerNorm(0), floats((1, 3)), "last 0 axes"),
+    (LayerNorm(2), floats((1, 3)), "last 2 axes"),
+    (LayerNorm(1, -1e-5), floats((1, 3)), "eps"),
+    (LayerNorm(2), floats((1, 3, 4), (4,)), "parameters of shape"),
+    (LayerNorm(1), floats((1, LENGTH)), "symbolic"),
+    (LayerNorm(2), floats((1, 4096, 4096)), "overflow"),
+    (QLayerNorm(1, 0, 1, 0, 0, 255), (*codes((1, 3)), *floats((3,), (4,))), "q_layer_norm of 3"),
+    (QLayerNorm(1, 0, 2**62 - 1, 0, 0, 255), (*codes((1, 3)), *floats((3,), (3,))), "radicand"),
+    (QLayerNorm(1, 30, 0, 0, 0, 255), (*codes((1, 60000)), *floats((60000,), (60000,))), "radicand"),
 ]
 
 
@@ -76,6 +86,7 @@ def test_inputs_that_do_not_fit_are_refused(op: Operation, inputs: tuple[Type, .
         (BatchNorm(), floats((BATCH, 3), (3,), (3,)), (BATCH, 3)),
         (Mul(), floats((BATCH, 3, 4, 4), (BATCH, 3, 1, 1)), (BATCH, 3, 4, 4)),
         (Mean((2, 3)), floats((BATCH, 3, 4, 4)), (BATCH, 3)),
+        (LayerNorm(2), floats((BATCH, 3, 4), (3, 4)), (BATCH, 3, 4)),
         (Mean((2, 3), True), floats((BATCH, 3, 4, 4)), (BATCH, 3, 1, 1)),
         (Softmax(1), floats((BATCH, 10)), (BATCH, 10)),
         (AdaptiveAvgPool((2, 3)), floats((BATCH, 3, 7, 7)), (BATCH, 3, 2, 3)),

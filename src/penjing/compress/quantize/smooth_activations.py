@@ -151,7 +151,7 @@ def _place(graph: Graph, node: Node) -> tuple[str, int] | None:
     if node.op.name == "batch_norm" and constant:
         behind = producer is not None and is_layer(producer) and norm_behind(graph, producer) is node
         return None if behind else (node.output, 1)  # else it is the layer's
-    if node.op.name == "layer_norm" and constant:
+    if node.op.name == "layer_norm" and constant and node.op.axes == 1:  # type: ignore[attr-defined]
         return node.output, graph.types[node.output].rank - 1
     if node.op.name == "mul":
         axis = _factor_axis(graph, node)
