@@ -1,6 +1,5 @@
 """SmoothQuant: the same outputs, its formula, a smaller error of 8 bits, and a reason wherever it is not done."""
 
-
 import numpy as np
 import pytest
 
