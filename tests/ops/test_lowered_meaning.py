@@ -14,8 +14,10 @@ from penjing.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.identity import Identity
 from penjing.ops.layer_norm import LayerNorm
+from penjing.ops.matmul import Matmul
 from penjing.ops.mean import Mean
 from penjing.ops.operator import Operator, Sample
+from penjing.ops.permute import Permute
 from penjing.ops.pool1d import AvgPool1d, MaxPool1d
 from penjing.ops.pool2d import MaxPool2d
 from penjing.ops.prelu import Prelu
@@ -154,6 +156,15 @@ def test_samples_of_a_batch_do_not_mix(
     (together,) = interpret(program, codes)
     alone = [interpret(program, codes[i : i + 1])[0] for i in range(3)]
     np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+def test_a_transposition_of_the_right_operand_costs_nothing() -> None:
+    graph = Graph("scores")
+    q, k = (graph.add_input(name, Type((1, 2, 6, 8))) for name in "qk")
+    t = graph.add_node(Permute((0, 1, 3, 2)), (k,), ("t",)).output
+    graph.outputs = (graph.add_node(Matmul(8**-0.5), (q, t), ("y",)).output,)
+    x = np.random.default_rng(42).normal(size=(2, 1, 2, 6, 8)).astype(np.float32)
+    assert [node.op.name for node in lower(quantized(graph, *x)).nodes] == ["q_matmul"]
 
 
 def test_a_single_slope_needs_one_table() -> None:

@@ -9,10 +9,12 @@ from penjing.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool, QAdaptiv
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.gelu import Gelu
 from penjing.ops.layer_norm import LayerNorm, QLayerNorm
+from penjing.ops.matmul import MAX_K, Matmul, QMatmul
 from penjing.ops.mean import Mean, QMean
 from penjing.ops.mul import Mul, QMul
 from penjing.ops.pool1d import AvgPool1d, MaxPool1d
 from penjing.ops.prelu import Prelu
+from penjing.ops.rms_norm import QRmsNorm, RmsNorm
 from penjing.ops.softmax import MAX_LENGTH, QSoftmax, Softmax
 
 BATCH = Dim("batch", 8)
@@ -61,6 +63,15 @@ REFUSED: list[tuple[Operation, tuple[Type, ...], str]] = [
     (QSoftmax(), (*codes((1, 2)), Type((256,), DType.U8)), "s32"),
     (QAdaptiveMaxPool2d((1, 1)), codes((1, 2, 3)), "rank 4"),
     (QAdaptiveAvgPool2d((1, 1), 0, 1.0, 0, 0, 255), codes((1, 4096, 4096, 1)), "overflow"),
+    (Matmul(), floats((1, 3, 4), (3, 4)), "4 columns with 3 rows"),
+    (Matmul(), floats((1, 3, 4), (4,)), "ranks 3 and 1"),
+    (Matmul(), floats((1, 3, 4, 2), (1, 2, 2, 2)), "broadcast"),
+    (Matmul(), floats((1, 3, MAX_K + 1), (1, MAX_K + 1, 1)), "33025"),
+    (Matmul(), floats((1, 3, LENGTH), (1, LENGTH, 1)), "symbolic"),
+    (QMatmul(1.0, 0, 0, 0, 0, 255), codes((1, 3, 4), (3, 4)), "ranks 3 and 2"),
+    (QMatmul(1.0, 0, 0, 0, 0, 255), codes((1, 3, 4), (1, 4, 3)), "4 and 3"),
+    (RmsNorm(2), floats((1, 3)), "last 2 axes"),
+    (QRmsNorm(1, 30, 0, 0, 0, 0, 255), (*codes((1, 2**18)), *floats((2**18,))), "radicand"),
     (LayerNorm(0), floats((1, 3)), "last 0 axes"),
     (LayerNorm(2), floats((1, 3)), "last 2 axes"),
     (LayerNorm(1, -1e-5), floats((1, 3)), "eps"),
@@ -86,6 +97,8 @@ def test_inputs_that_do_not_fit_are_refused(op: Operation, inputs: tuple[Type, .
         (BatchNorm(), floats((BATCH, 3), (3,), (3,)), (BATCH, 3)),
         (Mul(), floats((BATCH, 3, 4, 4), (BATCH, 3, 1, 1)), (BATCH, 3, 4, 4)),
         (Mean((2, 3)), floats((BATCH, 3, 4, 4)), (BATCH, 3)),
+        (Matmul(), floats((BATCH, 2, 3, 4), (BATCH, 1, 4, 5)), (BATCH, 2, 3, 5)),
+        (Matmul(), floats((BATCH, 2, 3, 4), (4, 5)), (BATCH, 2, 3, 5)),
         (LayerNorm(2), floats((BATCH, 3, 4), (3, 4)), (BATCH, 3, 4)),
         (Mean((2, 3), True), floats((BATCH, 3, 4, 4)), (BATCH, 3, 1, 1)),
         (Softmax(1), floats((BATCH, 10)), (BATCH, 10)),

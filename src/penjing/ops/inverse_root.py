@@ -62,4 +62,5 @@ def inverse_root(v: np.ndarray, shift: int, eps: int) -> np.ndarray:
     root = np.sqrt(w.astype(np.float64)).astype(np.int64)  # may be one off
     root -= root * root > w
     root += (root + 1) * (root + 1) <= w
-    return scale / root.astype(np.float32)
+    inverse: np.ndarray = scale / root.astype(np.float32)
+    return inverse

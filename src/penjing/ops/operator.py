@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from penjing.ops.lowering import Epilogue, Lowering
     from penjing.ops.onnx_call import OnnxCall
     from penjing.ops.onnx_nodes import OnnxForm
-    from penjing.ops.torch_call import Imported, TorchCall
+    from penjing.ops.torch_call import Composed, Imported, TorchCall
 
 
 class QuantRule(Enum):
@@ -93,7 +93,7 @@ class Operator(Operation):
     parameter_inputs: ClassVar[tuple[int, ...]] = ()  # float constants that lowering reads as they are
 
     @classmethod
-    def from_torch(cls, call: TorchCall) -> Imported:
+    def from_torch(cls, call: TorchCall) -> Imported | Composed:
         """The operator for a call of one of the names in `torch`; the default takes all tensors and no attributes."""
         from penjing.ops.torch_call import Imported, Ref
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Operation
@@ -29,6 +31,29 @@ class Imported:
     op: Operation | None
     inputs: tuple[str, ...]
     then: tuple[Operation, ...] = ()
+
+
+class Nodes(Protocol):
+    """The graph under construction, for a call that becomes several nodes."""
+
+    def add(self, op: Operation, *inputs: str) -> tuple[str, ...]:
+        """Append a node; names of its outputs."""
+
+    def constant(self, stem: str, array: np.ndarray) -> str:
+        """Name of a new constant."""
+
+    def value(self, name: str) -> np.ndarray | None:
+        """The array of a constant; None for an activation."""
+
+    def type(self, name: str) -> Type:
+        """Type of a value."""
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A call that becomes several nodes: `build` is given the positions of the outputs that are read; it names them."""
+
+    build: Callable[[Nodes, Collection[int]], Mapping[int, str]]
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,14 @@ def wrong_kinds(node: Any, live: set[Any]) -> str:
     if not isinstance(val, tuple | list):
         parts = [val]
     else:
-        used = {user.args[1] for user in node.users if user in live and target_of(user) == "getitem"}
+        used = outputs_read(node, live)
         parts = [part for i, part in enumerate(val) if i in used and hasattr(part, "dtype")]
     return ", ".join(str(part.dtype).removeprefix("torch.") for part in parts if not part.is_floating_point())
+
+
+def outputs_read(node: Any, live: set[Any]) -> set[int]:
+    """Positions in the tuple that a node makes of what others read."""
+    return {user.args[1] for user in node.users if user in live and target_of(user) == "getitem"}
 
 
 def extent_of(extent: Any, batch: str | None) -> Extent | None:

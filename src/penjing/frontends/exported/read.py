@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
+
 from penjing.core.errors import InvalidGraph, InvalidInput, UnsupportedOp
 from penjing.frontends.coverage import Problem
 from penjing.frontends.exported.arithmetic import CASTS, Constants, canonical, is_carried
@@ -12,6 +14,7 @@ from penjing.frontends.exported.metadata import (
     extent_of,
     is_plain_number,
     is_random,
+    outputs_read,
     shape_of,
     tensors_in,
     wrong_kinds,
@@ -19,11 +22,11 @@ from penjing.frontends.exported.metadata import (
 from penjing.frontends.exported.places import source_of, stem_of, target_of
 from penjing.frontends.exported.trace import FIXED_BATCH_HINT, Trace
 from penjing.frontends.exported.writes import bind_writes, live_nodes, stored_writes
-from penjing.ir.graph import Graph
+from penjing.ir.graph import Graph, Operation
 from penjing.ir.types import Names, Shape, Type, bounds
 from penjing.ops import operators
 from penjing.ops.operator import Operator
-from penjing.ops.torch_call import Ref, TorchCall
+from penjing.ops.torch_call import Composed, Ref, TorchCall
 
 UNKNOWN = "no operator of penjing has this name"
 
@@ -73,10 +76,11 @@ class _Reader:
         self.held: dict[Any, Held | tuple[Held, ...]] = {}
         self.pool = Pool(self.graph, self.names, self.reading.faults)
         self.table = _table()
+        self.live: set[Any] = set()
 
     def read(self) -> None:
         refused = bind_writes(self.fx)
-        live = live_nodes(self.fx)
+        live = self.live = live_nodes(self.fx)
         stored = self._placeholders()
         for node, reason in refused + stored_writes(self.fx, stored, live):
             self._problem(node, reason)
@@ -166,6 +170,8 @@ class _Reader:
         if call.target not in self.table:
             raise UnsupportedOp(UNKNOWN)
         imported = self.table[call.target].from_torch(call)
+        if isinstance(imported, Composed):
+            return self._composed(node, imported, shapes)
         if imported.op is None:
             name = imported.inputs[0]
             return self.pool.origin(name) or Ref(name, self.graph.types[name])
@@ -180,6 +186,24 @@ class _Reader:
             self.reading.origins[name] = (node, i if many else None)
         refs = tuple(Ref(name, self.graph.types[name]) for name in outputs)
         return (*refs, *[BLOCKED] * (len(shapes) - len(refs))) if many else refs[0]
+
+    def _composed(self, node: Any, composed: Composed, shapes: tuple[Shape, ...]) -> Held | tuple[Held, ...]:
+        """Append the nodes of a call; outputs that nothing reads are not made."""
+        made = composed.build(_Composition(self, node), outputs_read(node, self.live))
+        types = tuple(self.graph.types[made[i]] for i in sorted(made))
+        self._check_shapes(types, tuple(shapes[i] for i in sorted(made)))
+        many = isinstance(node.meta["val"], tuple | list)
+        for i, name in made.items():
+            self.reading.origins[name] = (node, i if many else None)
+        held = tuple(Ref(made[i], self.graph.types[made[i]]) if i in made else BLOCKED for i in range(len(shapes)))
+        return held if many else held[0]
+
+    def append(self, node: Any, op: Operator, inputs: tuple[str, ...]) -> tuple[str, ...]:
+        """One of the nodes of a call; names of its outputs."""
+        self._check_weights(op, inputs)
+        count = len(op.infer(*(self.graph.types[name] for name in inputs if name)))
+        outputs = tuple(self.names.fresh(f"{stem_of(node)}.{op.name}") for _ in range(count))
+        return self.graph.add_node(op, inputs, outputs, source_of(node)).outputs
 
     def _check_weights(self, op: Operator, inputs: tuple[str, ...]) -> None:
         for position in (op.weight_input, op.bias_input):
@@ -262,6 +286,27 @@ class _Reader:
             self.graph.types[name] = Type(shape)
             refs.append(Ref(name, Type(shape)))
         return tuple(refs) if isinstance(node.meta["val"], tuple | list) else refs[0]
+
+
+@dataclass(frozen=True)
+class _Composition:
+    """What a call that becomes several nodes may do to the graph."""
+
+    reader: _Reader
+    node: Any
+
+    def add(self, op: Operation, *inputs: str) -> tuple[str, ...]:
+        assert isinstance(op, Operator)
+        return self.reader.append(self.node, op, inputs)
+
+    def constant(self, stem: str, array: np.ndarray) -> str:
+        return self.reader.pool.constant(stem, array).name
+
+    def value(self, name: str) -> np.ndarray | None:
+        return self.reader.pool.value(name)
+
+    def type(self, name: str) -> Type:
+        return self.reader.graph.types[name]
 
 
 def _table() -> dict[str, type[Operator]]:
