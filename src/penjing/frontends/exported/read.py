@@ -230,7 +230,8 @@ class _Reader:
                 value = node.kwargs[argument.name]
             else:
                 value = argument.default_value
-            arguments[argument.name] = self._argument(value)
+            is_mask = argument.name == "attn_mask" and isinstance(self.held.get(value), Fixed)
+            arguments[argument.name] = self._mask(value) if is_mask else self._argument(value)
         return arguments
 
     def _argument(self, value: Any) -> object:
@@ -249,6 +250,11 @@ class _Reader:
         if extent is None:
             raise UnsupportedOp(f"takes {value.name}, a number that is computed from the batch or the data")
         return extent
+
+    def _mask(self, value: Any) -> Ref:
+        held = self.held[value]
+        assert isinstance(held, Fixed)
+        return self.pool.mask(held)
 
     def _outputs(self) -> None:
         """The flat outputs of the program; each must be an activation."""
