@@ -6,6 +6,7 @@ from penjing.core.errors import InvalidGraph
 from penjing.ir.graph import Operation
 from penjing.ir.types import Dim, DType, Shape, Type
 from penjing.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool, QAdaptiveAvgPool2d, QAdaptiveMaxPool2d
+from penjing.ops.attend import Attend, QAttend
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.gelu import Gelu
 from penjing.ops.layer_norm import LayerNorm, QLayerNorm
@@ -63,6 +64,16 @@ REFUSED: list[tuple[Operation, tuple[Type, ...], str]] = [
     (QSoftmax(), (*codes((1, 2)), Type((256,), DType.U8)), "s32"),
     (QAdaptiveMaxPool2d((1, 1)), codes((1, 2, 3)), "rank 4"),
     (QAdaptiveAvgPool2d((1, 1), 0, 1.0, 0, 0, 255), codes((1, 4096, 4096, 1)), "overflow"),
+    (Attend(), floats((1, 3, 4), (1, 3, 4)), "4 scores for 3 values"),
+    (Attend(), floats((1, 3, 4), (4, 4)), "rank 3 and values of rank 2"),
+    (Attend(), floats((1, 2, 3, 4), (1, 3, 4, 4)), "scores of"),
+    (Attend(), floats((1, 1, 3, 4), (1, 2, 4, 4)), "scores of"),
+    (Attend(), floats((1, 3, 4), (1, 4, 4), (2, 4)), "mask of shape"),
+    (Attend(), floats((1, 3, LENGTH), (1, LENGTH, 4)), "symbolic"),
+    (Attend(True), floats((1, LENGTH, 4), (1, 4, 4)), "rows of a fixed count"),
+    (Attend(), floats((1, 1, 2**15 + 129), (1, 2**15 + 129, 1)), "32896"),
+    (QAttend(False, 0, 1.0, 0, 0, 255), (*codes((1, 3, 4), (1, 2, 4)), Type((255,), DType.S32)), "table"),
+    (QAttend(False, 0, 1.0, 0, 0, 255), (*codes((1, 3, 4), (1, 2, 4)), TABLE, *codes((1, 4))), "mask"),
     (Matmul(), floats((1, 3, 4), (3, 4)), "4 columns with 3 rows"),
     (Matmul(), floats((1, 3, 4), (4,)), "ranks 3 and 1"),
     (Matmul(), floats((1, 3, 4, 2), (1, 2, 2, 2)), "broadcast"),
@@ -97,6 +108,7 @@ def test_inputs_that_do_not_fit_are_refused(op: Operation, inputs: tuple[Type, .
         (BatchNorm(), floats((BATCH, 3), (3,), (3,)), (BATCH, 3)),
         (Mul(), floats((BATCH, 3, 4, 4), (BATCH, 3, 1, 1)), (BATCH, 3, 4, 4)),
         (Mean((2, 3)), floats((BATCH, 3, 4, 4)), (BATCH, 3)),
+        (Attend(), floats((BATCH, 2, 3, 4), (BATCH, 1, 4, 5), (3, 4)), (BATCH, 2, 3, 5)),
         (Matmul(), floats((BATCH, 2, 3, 4), (BATCH, 1, 4, 5)), (BATCH, 2, 3, 5)),
         (Matmul(), floats((BATCH, 2, 3, 4), (4, 5)), (BATCH, 2, 3, 5)),
         (LayerNorm(2), floats((BATCH, 3, 4), (3, 4)), (BATCH, 3, 4)),

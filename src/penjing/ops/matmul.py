@@ -29,7 +29,6 @@ from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample,
 from penjing.ops.torch_call import Composed, Imported, Nodes, TorchCall
 
 MAX_K = INT32_MAX // U8_MAX**2
-_LEADING = MAX_RANK - 2
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class Matmul(Operator):
         m = float(factors(np.asarray(scales[0] * scales[1] * self.scale / scales[2])))
         a_zero, b_zero, y_zero = (lowering.quant(name).zero_point for name in (a, b, epilogue.output))
         op = QMatmul(m, a_zero, b_zero, y_zero, *lowering.clamp_codes(epilogue))
-        inputs = (lowering.aligned(a, rank, identity(rank)), lowering.aligned(b, rank, _transposed(rank)))
+        inputs = (lowering.aligned(a, rank, identity(rank)), lowering.aligned(b, rank, transposed_last(rank)))
         lowering.finish(epilogue, op, inputs, identity(rank))
 
     @classmethod
@@ -139,8 +138,20 @@ def _check_k(a: Type) -> None:
     expect(1 <= a.bounds[-1] <= MAX_K, f"matmul along {a.bounds[-1]} elements; int32 holds at most {MAX_K} products")
 
 
-def _transposed(rank: int) -> Order:
+def transposed_last(rank: int) -> Order:
+    """The axes with the last two swapped."""
     return (*range(rank - 2), rank - 1, rank - 2)
+
+
+def leading_params(y: tuple[int, ...], operands: dict[str, tuple[int, ...]]) -> dict[str, Param]:
+    """Extents of all but the last two axes of `y`, and strides of operands along them, 0 where they repeat."""
+    lead = (1,) * (MAX_RANK - len(y))
+    params: dict[str, Param] = {"extent": lead + y[:-2]}
+    for name, shape in operands.items():
+        strides = [int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(y) - 2)]
+        kept = (0 if n == 1 else stride for n, stride in zip(shape, strides, strict=False))
+        params[f"stride_{name}"] = (0,) * len(lead) + tuple(kept)
+    return params
 
 
 @dataclass(frozen=True)
@@ -174,14 +185,8 @@ class QMatmul(IntegerOperator):
 
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
         a, b, y = *(t.bounds for t in inputs), outputs[0].bounds
-        lead = (1,) * (MAX_RANK - len(y))
-        params: dict[str, Param] = {"extent": lead + y[:-2]}
-        for name, shape in (("a", a), ("b", b)):
-            strides = [int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(y) - 2)]
-            kept = (0 if n == 1 else stride for n, stride in zip(shape, strides, strict=False))
-            params[f"stride_{name}"] = (0,) * len(lead) + tuple(kept)
         return {
-            **params,
+            **leading_params(y, {"a": a, "b": b}),
             **{"m": y[-2], "n": y[-1], "k": a[-1]},
             **{"multiplier": self.multiplier, "a_zero": self.a_zero, "b_zero": self.b_zero, "y_zero": self.y_zero},
             **{"low": float(self.qmin - self.y_zero), "high": float(self.qmax - self.y_zero)},

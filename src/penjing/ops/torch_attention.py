@@ -2,8 +2,8 @@
 
     softmax(q @ k^T * scale + mask) @ v
 
-The scale is the product's own, and costs nothing. Of a constant mask, what is HIDING or less is hidden, in a masked
-softmax; what is left is added to the scores, if it is not all zeros. Grouped queries are one more leading axis, along
+The scale is the product's own, and costs nothing. Of a constant mask, what is HIDING or less is hidden; what
+is left is added to the scores, if it is not all zeros. Grouped queries are one more leading axis, along
 which keys and values repeat.
 """
 
@@ -56,10 +56,9 @@ def _composed(
     causal: bool,
 ) -> str:
     from penjing.ops.add import Add
-    from penjing.ops.masked_softmax import MaskedSoftmax
+    from penjing.ops.attend import Attend
     from penjing.ops.matmul import Matmul
     from penjing.ops.permute import Permute
-    from penjing.ops.softmax import Softmax
 
     q, k, v = names
     rank = nodes.type(k).rank
@@ -69,15 +68,12 @@ def _composed(
         (scores,) = nodes.add(Add(), scores, nodes.constant("bias", added))
     if kept is not None and _is_causal(kept, nodes.type(scores)):
         kept, causal = None, True
-    if kept is not None:
-        (weights,) = nodes.add(MaskedSoftmax(), scores, nodes.constant("mask", kept))
-    else:
-        (weights,) = nodes.add(MaskedSoftmax(True) if causal else Softmax(rank - 1), scores)
-    return nodes.add(Matmul(), weights, v)[0]
+    masks = () if kept is None else (nodes.constant("mask", kept),)
+    return nodes.add(Attend(causal), scores, v, *masks)[0]
 
 
 def _mask(nodes: Nodes, mask: Ref, q: Type, k: Type) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """(1 where kept and 0 where hidden, what is added to what is kept), None where a softmax needs none."""
+    """(1 where kept and 0 where hidden, what is added to what is kept), None where there is none."""
     array = nodes.value(mask.name)
     if array is None:
         raise UnsupportedOp(
