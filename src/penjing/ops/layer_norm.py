@@ -121,7 +121,9 @@ class LayerNorm(Operator):
             gamma, beta = rng.normal(size=(2, *shape[len(shape) - axes :])).astype(np.float32)
             yield Sample(cls(axes, eps), (x, gamma, beta), constant=(1, 2))
             yield Sample(cls(axes, eps), (x, gamma, None), constant=(1,))
-        yield Sample(cls(3, eps), (rng.normal(size=(2, 3, 4, 5)).astype(np.float32), None, None))
+        yield Sample(cls(axes, eps), (x, None, None))
+        x, gamma, beta = (rng.normal(size=s).astype(np.float32) for s in ((2, 3, 4, 5), (3, 4, 5), (3, 4, 5)))
+        yield Sample(cls(3, eps), (x, gamma, beta), constant=(1, 2))
         # a row without any variance, and one whose variance is no more than eps
         x = np.array([[0.5] * 8, [0, 0.01] * 4, [1, -1] * 4], np.float32)
         yield Sample(cls(1, 1e-4), (x, np.linspace(-1, 1, 8, dtype=np.float32), None), constant=(1,))

@@ -117,7 +117,9 @@ class RmsNorm(Operator):
             x = rng.normal(0.5, 2.0, size=shape).astype(np.float32)
             gamma = rng.normal(size=shape[len(shape) - axes :]).astype(np.float32)
             yield Sample(cls(axes, eps), (x, gamma), constant=(1,))
-        yield Sample(cls(3, eps), (rng.normal(size=(2, 3, 4, 5)).astype(np.float32), None))
+        yield Sample(cls(axes, eps), (x, None))
+        x, gamma = (rng.normal(size=s).astype(np.float32) for s in ((2, 3, 4, 5), (3, 4, 5)))
+        yield Sample(cls(3, eps), (x, gamma), constant=(1,))
         # a row of zeros, and one whose squares are no more than eps
         x = np.array([[0.0] * 8, [0, 0.01] * 4, [1, -1] * 4], np.float32)
         yield Sample(cls(1, 1e-4), (x, np.linspace(-1, 1, 8, dtype=np.float32)), constant=(1,))

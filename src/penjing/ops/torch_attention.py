@@ -93,11 +93,9 @@ def _mask(nodes: Nodes, mask: Ref, q: Type, k: Type) -> tuple[np.ndarray | None,
 
 
 def _is_causal(kept: np.ndarray, scores: Type) -> bool:
-    last = scores.bounds[-2:]
-    same: bool = scores.rank > 2 and bool(
-        (np.broadcast_to(kept != 0, (*kept.shape[:-2], *last)) == np.tri(*last)).all()
-    )
-    return same
+    rows, keys = scores.bounds[-2:]
+    every = np.broadcast_to(kept != 0, (*kept.shape[:-2], rows, keys))
+    return bool((every == (np.tri(rows, keys) > 0)).all())
 
 
 def _groups(call: TorchCall, q: Type, k: Type, v: Type) -> tuple[int, int] | None:
