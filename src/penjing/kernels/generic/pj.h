@@ -156,27 +156,6 @@ PJ_INLINE int32_t pj_round(float value, float low, float high)
     return u.i - INT32_C(0x4B400000);
 }
 
-/* The code of a real: one division. NaN becomes `zero`. */
-PJ_INLINE uint8_t pj_quantize_1(float x, float scale, int32_t zero)
-{
-    const float steps = x / scale;
-    return (uint8_t)(pj_round(steps == steps ? steps : 0.0f, (float)-zero, (float)(255 - zero)) + zero);
-}
-
-/* acc * multiplier: one conversion, one multiplication. */
-PJ_INLINE uint8_t pj_requantize(int32_t acc, float multiplier, int32_t zero, float low, float high)
-{
-    return (uint8_t)(pj_round((float)acc * multiplier, low, high) + zero);
-}
-
-/* acc * multiplier + d * scale, in this order; a contracted build differs in the last bit (see the self-test). */
-PJ_INLINE float pj_scaled_sum(int32_t acc, float multiplier, int32_t d, float scale)
-{
-    const float a = (float)acc * multiplier;
-    const float b = (float)d * scale;
-    return a + b;
-}
-
 /* 1 / sqrt(w) for 1 <= w < 2^62: 2^h / float(floor(sqrt(w * 4^h))), the root having 31 bits, one digit after the other. */
 PJ_SHARED float pj_inverse_root(uint64_t w)
 {
@@ -204,6 +183,27 @@ PJ_SHARED float pj_inverse_norm(uint64_t v, int32_t shift, int32_t high, int32_t
         v /= 2;
     v += ((uint64_t)high << 31) + (uint64_t)low;
     return pj_inverse_root(v ? v : 1);
+}
+
+/* The code of a real: one division. NaN becomes `zero`. */
+PJ_INLINE uint8_t pj_quantize_1(float x, float scale, int32_t zero)
+{
+    const float steps = x / scale;
+    return (uint8_t)(pj_round(steps == steps ? steps : 0.0f, (float)-zero, (float)(255 - zero)) + zero);
+}
+
+/* acc * multiplier: one conversion, one multiplication. */
+PJ_INLINE uint8_t pj_requantize(int32_t acc, float multiplier, int32_t zero, float low, float high)
+{
+    return (uint8_t)(pj_round((float)acc * multiplier, low, high) + zero);
+}
+
+/* acc * multiplier + d * scale, in this order; a contracted build differs in the last bit (see the self-test). */
+PJ_INLINE float pj_scaled_sum(int32_t acc, float multiplier, int32_t d, float scale)
+{
+    const float a = (float)acc * multiplier;
+    const float b = (float)d * scale;
+    return a + b;
 }
 
 #endif
