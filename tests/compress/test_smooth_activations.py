@@ -1,7 +1,5 @@
 """SmoothQuant: the same outputs, its formula, a smaller error of 8 bits, and a reason wherever it is not done."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
@@ -14,33 +12,17 @@ from penjing.core.arithmetic import dequantize, quantize
 from penjing.core.errors import CalibrationError, InvalidInput
 from penjing.ir.graph import Graph
 from penjing.ir.passes import PassResult, run_passes
-from penjing.ir.types import Constant, Type
+from penjing.ir.types import Constant
 from penjing.ir.verify import verify
 from penjing.ops.add import Add
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.evaluate import evaluate
+from penjing.ops.layer_norm import LayerNorm
 from penjing.ops.linear import Linear
 from penjing.ops.mul import Mul
-from penjing.ops.operator import Operator
 from penjing.ops.relu import Relu, Relu6
 from penjing.program.interpret import interpret
 from penjing.testing.networks import Network, batches
-
-
-@dataclass(frozen=True)
-class LayerNorm(Operator):
-    """Over the last axis."""
-
-    name = "layer_norm"
-    parameter_inputs = (1, 2)
-
-    def infer(self, *inputs: Type) -> tuple[Type, ...]:
-        return (Type(inputs[0].shape),)
-
-    def float_reference(self, *inputs):
-        x, gamma, beta = inputs
-        centred = x - x.mean(-1, keepdims=True)
-        return (centred / np.sqrt(np.square(centred).mean(-1, keepdims=True) + 1e-5) * gamma + beta,)
 
 
 def outliers(channels: int, seed: int = 4) -> np.ndarray:

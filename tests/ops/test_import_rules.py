@@ -11,11 +11,13 @@ from penjing.ops import operators
 from penjing.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.gelu import Gelu
+from penjing.ops.layer_norm import LayerNorm
 from penjing.ops.leaky_relu import LeakyRelu
 from penjing.ops.mean import Mean
 from penjing.ops.mul import Mul
 from penjing.ops.pool1d import AvgPool1d, MaxPool1d
 from penjing.ops.prelu import Prelu
+from penjing.ops.rms_norm import RmsNorm
 from penjing.ops.sigmoid import Sigmoid
 from penjing.ops.softmax import Softmax
 from penjing.ops.torch_call import Imported, Ref, TorchCall
@@ -60,6 +62,18 @@ ACCEPTED: list[tuple[str, dict[str, object], Operation | None, tuple[str, ...]]]
         BatchNorm(1e-3),
         ("x", "", "", "m", "v"),
     ),
+    (
+        "aten.layer_norm.default",
+        {"input": x(IMAGE), "normalized_shape": [8, 6], "weight": Ref("g", Type((8, 6))), "bias": None, "eps": 0.1},
+        LayerNorm(2, 0.1),
+        ("x", "g", ""),
+    ),
+    (
+        "aten.rms_norm.default",
+        {"input": x(IMAGE), "normalized_shape": [6], "weight": None, "eps": None},
+        RmsNorm(1, 2.0**-23),
+        ("x", ""),
+    ),
     ("aten.mean.dim", {"self": x(IMAGE), "dim": [-1, 2], "keepdim": True}, Mean((2, 3), True), ("x",)),
     ("aten.adaptive_avg_pool2d.default", {"self": x(IMAGE), "output_size": [1, 1]}, Mean((2, 3), True), ("x",)),
     ("aten.adaptive_avg_pool1d.default", {"self": x(SEQUENCE), "output_size": [1]}, Mean((2,), True), ("x",)),
@@ -97,6 +111,9 @@ REFUSED: list[tuple[str, dict[str, object], str]] = [
     ("aten.softmax.int", {"self": x(IMAGE), "dim": 4}, "dim = 4"),
     ("aten.softmax.int", {"self": x(IMAGE), "dim": 1, "dtype": "torch.float16"}, "float16"),
     ("aten.adaptive_avg_pool2d.default", {"self": x(SEQUENCE), "output_size": [1, 1]}, "rank 3"),
+    ("aten.layer_norm.default", {"input": x(SEQUENCE), "normalized_shape": SEQUENCE, "eps": 1e-5}, "batch"),
+    ("aten.rms_norm.default", {"input": x(SEQUENCE), "normalized_shape": SEQUENCE, "eps": 1e-5}, "batch"),
+    ("aten.matmul.default", {"self": x(SEQUENCE), "other": Ref("v", Type((8,)))}, "rank 1"),
 ]
 
 

@@ -13,8 +13,11 @@ from penjing.ops import operators
 from penjing.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.identity import Identity
+from penjing.ops.layer_norm import LayerNorm
+from penjing.ops.matmul import Matmul
 from penjing.ops.mean import Mean
 from penjing.ops.operator import Operator, Sample
+from penjing.ops.permute import Permute
 from penjing.ops.pool1d import AvgPool1d, MaxPool1d
 from penjing.ops.pool2d import MaxPool2d
 from penjing.ops.prelu import Prelu
@@ -130,6 +133,7 @@ SLOPES = np.array([0.1, 0.2, 0.3], np.float32)
         ((POOL, AdaptiveMaxPool((1, 1))), (), ["q_max_pool2d", "q_reshape"]),
         ((POOL, BatchNorm()), (SLOPES,) * 4, ["q_depthwise", "q_transpose"]),
         ((POOL, Identity()), (), ["q_transpose"]),
+        ((POOL, LayerNorm(3)), (), ["q_layer_norm", "q_transpose"]),
     ],
 )
 def test_an_operator_takes_channels_last_codes_as_they_are(
@@ -156,6 +160,15 @@ def test_samples_of_a_batch_do_not_mix(
     (together,) = interpret(program, codes)
     alone = [interpret(program, codes[i : i + 1])[0] for i in range(3)]
     np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+def test_a_transposition_of_the_right_operand_costs_nothing() -> None:
+    graph = Graph("scores")
+    q, k = (graph.add_input(name, Type((1, 2, 6, 8))) for name in "qk")
+    t = graph.add_node(Permute((0, 1, 3, 2)), (k,), ("t",)).output
+    graph.outputs = (graph.add_node(Matmul(8**-0.5), (q, t), ("y",)).output,)
+    x = np.random.default_rng(42).normal(size=(2, 1, 2, 6, 8)).astype(np.float32)
+    assert [node.op.name for node in lower(quantized(graph, *x)).nodes] == ["q_matmul"]
 
 
 def test_a_single_slope_needs_one_table() -> None:

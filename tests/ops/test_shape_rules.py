@@ -6,12 +6,16 @@ from penjing.core.errors import InvalidGraph
 from penjing.ir.graph import Operation
 from penjing.ir.types import Dim, DType, Shape, Type
 from penjing.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool, QAdaptiveAvgPool2d, QAdaptiveMaxPool2d
+from penjing.ops.attend import Attend, QAttend
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.gelu import Gelu
+from penjing.ops.layer_norm import LayerNorm, QLayerNorm
+from penjing.ops.matmul import MAX_K, Matmul, QMatmul
 from penjing.ops.mean import Mean, QMean
 from penjing.ops.mul import Mul, QMul
 from penjing.ops.pool1d import AvgPool1d, MaxPool1d
 from penjing.ops.prelu import Prelu
+from penjing.ops.rms_norm import QRmsNorm, RmsNorm
 from penjing.ops.softmax import MAX_LENGTH, QSoftmax, Softmax
 
 BATCH = Dim("batch", 8)
@@ -60,6 +64,34 @@ REFUSED: list[tuple[Operation, tuple[Type, ...], str]] = [
     (QSoftmax(), (*codes((1, 2)), Type((256,), DType.U8)), "s32"),
     (QAdaptiveMaxPool2d((1, 1)), codes((1, 2, 3)), "rank 4"),
     (QAdaptiveAvgPool2d((1, 1), 0, 1.0, 0, 0, 255), codes((1, 4096, 4096, 1)), "overflow"),
+    (Attend(), floats((1, 3, 4), (1, 3, 4)), "4 scores for 3 values"),
+    (Attend(), floats((1, 3, 4), (4, 4)), "rank 3 and values of rank 2"),
+    (Attend(), floats((1, 2, 3, 4), (1, 3, 4, 4)), "scores of"),
+    (Attend(), floats((1, 1, 3, 4), (1, 2, 4, 4)), "scores of"),
+    (Attend(), floats((1, 3, 4), (1, 4, 4), (2, 4)), "mask of shape"),
+    (Attend(), floats((1, 3, LENGTH), (1, LENGTH, 4)), "symbolic"),
+    (Attend(True), floats((1, LENGTH, 4), (1, 4, 4)), "rows of a fixed count"),
+    (Attend(), floats((1, 1, 2**15 + 129), (1, 2**15 + 129, 1)), "32896"),
+    (QAttend(False, 0, 1.0, 0, 0, 255), (*codes((1, 3, 4), (1, 2, 4)), Type((255,), DType.S32)), "table"),
+    (QAttend(False, 0, 1.0, 0, 0, 255), (*codes((1, 3, 4), (1, 2, 4)), TABLE, *codes((1, 4))), "mask"),
+    (Matmul(), floats((1, 3, 4), (3, 4)), "4 columns with 3 rows"),
+    (Matmul(), floats((1, 3, 4), (4,)), "ranks 3 and 1"),
+    (Matmul(), floats((1, 3, 4, 2), (1, 2, 2, 2)), "broadcast"),
+    (Matmul(), floats((1, 3, MAX_K + 1), (1, MAX_K + 1, 1)), "33025"),
+    (Matmul(), floats((1, 3, LENGTH), (1, LENGTH, 1)), "symbolic"),
+    (QMatmul(1.0, 0, 0, 0, 0, 255), codes((1, 3, 4), (3, 4)), "ranks 3 and 2"),
+    (QMatmul(1.0, 0, 0, 0, 0, 255), codes((1, 3, 4), (1, 4, 3)), "4 and 3"),
+    (RmsNorm(2), floats((1, 3)), "last 2 axes"),
+    (QRmsNorm(1, 30, 0, 0, 0, 0, 255), (*codes((1, 2**18)), *floats((2**18,))), "radicand"),
+    (LayerNorm(0), floats((1, 3)), "last 0 axes"),
+    (LayerNorm(2), floats((1, 3)), "last 2 axes"),
+    (LayerNorm(1, -1e-5), floats((1, 3)), "eps"),
+    (LayerNorm(2), floats((1, 3, 4), (4,)), "parameters of shape"),
+    (LayerNorm(1), floats((1, LENGTH)), "symbolic"),
+    (LayerNorm(2), floats((1, 4096, 4096)), "overflow"),
+    (QLayerNorm(1, 0, 1, 0, 0, 255), (*codes((1, 3)), *floats((3,), (4,))), "q_layer_norm of 3"),
+    (QLayerNorm(1, 0, 2**62 - 1, 0, 0, 255), (*codes((1, 3)), *floats((3,), (3,))), "radicand"),
+    (QLayerNorm(1, 30, 0, 0, 0, 255), (*codes((1, 60000)), *floats((60000,), (60000,))), "radicand"),
 ]
 
 
@@ -76,6 +108,10 @@ def test_inputs_that_do_not_fit_are_refused(op: Operation, inputs: tuple[Type, .
         (BatchNorm(), floats((BATCH, 3), (3,), (3,)), (BATCH, 3)),
         (Mul(), floats((BATCH, 3, 4, 4), (BATCH, 3, 1, 1)), (BATCH, 3, 4, 4)),
         (Mean((2, 3)), floats((BATCH, 3, 4, 4)), (BATCH, 3)),
+        (Attend(), floats((BATCH, 2, 3, 4), (BATCH, 1, 4, 5), (3, 4)), (BATCH, 2, 3, 5)),
+        (Matmul(), floats((BATCH, 2, 3, 4), (BATCH, 1, 4, 5)), (BATCH, 2, 3, 5)),
+        (Matmul(), floats((BATCH, 2, 3, 4), (4, 5)), (BATCH, 2, 3, 5)),
+        (LayerNorm(2), floats((BATCH, 3, 4), (3, 4)), (BATCH, 3, 4)),
         (Mean((2, 3), True), floats((BATCH, 3, 4, 4)), (BATCH, 3, 1, 1)),
         (Softmax(1), floats((BATCH, 10)), (BATCH, 10)),
         (AdaptiveAvgPool((2, 3)), floats((BATCH, 3, 7, 7)), (BATCH, 3, 2, 3)),

@@ -60,6 +60,13 @@ def ratio(scale: np.float32, output_scale: np.float32) -> float:
         return float(_tame(np.asarray(np.float32(scale) / np.float32(output_scale), dtype=np.float32)))
 
 
+def factors(values: np.ndarray) -> Float32:
+    """float64 factors of either sign, rounded once to float32, made tame."""
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = values.astype(np.float32)
+    return np.sign(rounded) * _tame(np.abs(rounded))
+
+
 def _tame(values: Float32) -> Float32:
     """Multipliers that behave alike everywhere.
 

@@ -13,7 +13,7 @@ from penjing.ops.conv2d import check_requantize, requantize_params
 from penjing.ops.coupling import Coupling, alone, kept_axes, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, requantization, weights
 from penjing.ops.lowering import Epilogue, Lowering, identity
-from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_call import Known, OnnxCall, Operand
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported
@@ -31,6 +31,10 @@ class Linear(Operator):
 
     @classmethod
     def from_onnx(cls, call: OnnxCall) -> Imported:
+        if call.target == "MatMul" and not _is_matrix(call.inputs[1]):
+            from penjing.ops.matmul import Matmul
+
+            return Matmul.from_onnx(call)
         x = call.activation(0)
         if call.target == "MatMul":
             call.require(x.type.rank >= 2, "an input of rank 1")
@@ -117,6 +121,10 @@ class Linear(Operator):
             arrays = [rng.normal(size=s).astype(np.float32) for s in (shape, (outputs, shape[-1]), (outputs,))]
             yield Sample(cls(), tuple(arrays), constant=(1, 2))
         yield Sample(cls(), tuple(arrays[:2]), constant=(1,))
+
+
+def _is_matrix(operand: Operand | None) -> bool:
+    return isinstance(operand, Known) and operand.array.ndim == 2
 
 
 @dataclass(frozen=True)

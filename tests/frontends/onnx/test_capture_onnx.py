@@ -180,7 +180,7 @@ def test_samples_that_are_not_kept_apart_are_found(save):
 def test_every_place_that_cannot_be_carried_is_told_with_its_reason(save):
     nodes = [
         node("Loop", ["", "", "x"], ["a"], name="loop", body=helper.make_graph([], "body", [], [])),
-        node("LayerNormalization", ["x", "w"], ["b"], name="norm"),
+        node("InstanceNormalization", ["x", "w"], ["b"], name="norm"),
         node("Foo", ["x"], ["c"], name="foo", domain="my.own"),
         node("CumSum", ["x", "axis"], ["d"], name="sum"),
         node("Relu", ["x"], ["e"]),
@@ -191,7 +191,7 @@ def test_every_place_that_cannot_be_carried_is_told_with_its_reason(save):
     assert [s.target for s in found.supported] == ["Relu"]
     reasons = {u.target: (u.places, u.reason) for u in found.unsupported}
     assert reasons["Loop"][0] == ("loop",) and reasons["Loop"][1].startswith("control flow that depends on data")
-    assert reasons["LayerNormalization"] == (("norm",), "not carried yet")
+    assert reasons["InstanceNormalization"] == (("norm",), "not carried yet")
     assert reasons["my.own.Foo"] == (("foo",), "the domain my.own is not known")
     assert reasons["CumSum"] == (("sum",), "no operator of penjing has this name")
     assert reasons["RandomNormal"] == (("random",), "draws random numbers")

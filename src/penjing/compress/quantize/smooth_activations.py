@@ -6,9 +6,9 @@ of what a layer reads,
     s_j = max |X_j|^alpha / max |W_j|^(1 - alpha),    X_j is divided by s_j,    column j of W is multiplied by s_j
 
 (Xiao et al., "SmoothQuant: Accurate and efficient post-training quantization for large language models", 2023, equation
-4). The division is done where X is made: by a layer or batch norm (its rows and bias), a layer norm (its factors and
-offsets), or a product with a constant. Layers that read the same X share s, with the largest weights of all of them.
-What the network computes stays, up to the rounding of floats. What may stand between: see `channel_scaling`.
+4). The division is done where X is made: by a layer or batch norm (its rows and bias), a layer or RMS norm (its factors
+and offsets), or a product with a constant. Layers that read the same X share s, with the largest weights of all. What
+the network computes stays, up to the rounding of floats. What may stand between: see `channel_scaling`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -151,7 +151,7 @@ def _place(graph: Graph, node: Node) -> tuple[str, int] | None:
     if node.op.name == "batch_norm" and constant:
         behind = producer is not None and is_layer(producer) and norm_behind(graph, producer) is node
         return None if behind else (node.output, 1)  # else it is the layer's
-    if node.op.name == "layer_norm" and constant:
+    if node.op.name in ("layer_norm", "rms_norm") and constant and node.op.axes == 1:  # type: ignore[attr-defined]
         return node.output, graph.types[node.output].rank - 1
     if node.op.name == "mul":
         axis = _factor_axis(graph, node)

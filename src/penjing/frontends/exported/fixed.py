@@ -70,6 +70,14 @@ class Pool:
             self._origins[self._made[fixed].name] = fixed
         return self._made[fixed]
 
+    def mask(self, fixed: Fixed) -> Ref:
+        """The constant of a known attention mask, as what is added to scores: -inf is the least float32."""
+        torch, tensor = import_torch(), fixed.tensor
+        if tensor.dtype == torch.bool:
+            tensor = torch.zeros(tensor.shape).masked_fill(~tensor, -torch.inf)
+        least = torch.finfo(torch.float32).min
+        return self.made(Fixed(torch.where(tensor == -torch.inf, least, tensor.float()), fixed.stem, fixed.where))
+
     def origin(self, name: str) -> Fixed | None:
         """The known tensor behind a constant."""
         return self._origins.get(name)

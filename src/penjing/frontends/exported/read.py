@@ -196,13 +196,14 @@ class _Reader:
 
     def _composed(self, node: Any, composed: Composed, shapes: tuple[Shape, ...]) -> Held | tuple[Held, ...]:
         """Append the nodes of a call; outputs that nothing reads are not made."""
-        stem, made = stem_of(node), composed.build(_Composition(self, node), outputs_read(node, self.live))
+        made = composed.build(_Composition(self, node), outputs_read(node, self.live))
         types = tuple(self.graph.types[made[i]] for i in sorted(made))
         self._check_shapes(types, tuple(shapes[i] for i in sorted(made)))
-        assert isinstance(node.meta["val"], tuple | list), f"{stem} has one output"
+        many = isinstance(node.meta["val"], tuple | list)
         for i, name in made.items():
-            self.reading.origins[name] = (node, i)
-        return tuple(Ref(made[i], self.graph.types[made[i]]) if i in made else BLOCKED for i in range(len(shapes)))
+            self.reading.origins[name] = (node, i if many else None)
+        held = tuple(Ref(made[i], self.graph.types[made[i]]) if i in made else BLOCKED for i in range(len(shapes)))
+        return held if many else held[0]
 
     def append(self, node: Any, op: Operator, inputs: tuple[str, ...]) -> tuple[str, ...]:
         """One of the nodes of a call; names of its outputs."""
@@ -237,7 +238,8 @@ class _Reader:
                 value = node.kwargs[argument.name]
             else:
                 value = argument.default_value
-            arguments[argument.name] = self._argument(value)
+            is_mask = argument.name == "attn_mask" and isinstance(self.held.get(value), Fixed)
+            arguments[argument.name] = self._mask(value) if is_mask else self._argument(value)
         return arguments
 
     def _argument(self, value: Any) -> object:
@@ -256,6 +258,11 @@ class _Reader:
         if extent is None:
             raise UnsupportedOp(f"takes {value.name}, a number that is computed from the batch or the data")
         return extent
+
+    def _mask(self, value: Any) -> Ref:
+        held = self.held[value]
+        assert isinstance(held, Fixed)
+        return self.pool.mask(held)
 
     def _outputs(self) -> None:
         """The flat outputs of the program; each must be an activation."""

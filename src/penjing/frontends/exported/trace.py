@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from penjing.core.errors import InvalidInput, MissingDependency, UnsupportedOp
+from penjing.frontends.exported.attention import batch_first_attention
 from penjing.frontends.exported.places import user_frame
 
 FIXED_BATCH_HINT = (
@@ -177,7 +178,7 @@ def _dynamic(module: Any, inputs: tuple[Any, ...]) -> Trace:
     batch = torch.export.Dim("batch")
     for x in several:
         shapes[x] = {0: batch}
-    with _quiet():
+    with _quiet(), batch_first_attention(torch):
         program = torch.export.export(module, several, dynamic_shapes=shapes)
     symbols = {_symbol(val.shape[0]) for val in _user_inputs(program)}
     if len(symbols) != 1 or None in symbols:
@@ -187,7 +188,7 @@ def _dynamic(module: Any, inputs: tuple[Any, ...]) -> Trace:
 
 def _static(module: Any, inputs: tuple[Any, ...], because: str) -> Trace:
     torch = import_torch()
-    with _quiet():
+    with _quiet(), batch_first_attention(torch):
         program = torch.export.export(module, tuple(x[:1].clone() for x in inputs))
     return Trace(program, None, inputs, because)
 

@@ -8,7 +8,7 @@ from penjing.frontends.onnx.model import OnnxNode
 
 _CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-_NOT_YET = {"Attention", "MultiHeadAttention", "LayerNormalization", "InstanceNormalization"}
+_NOT_YET = {"Attention", "MultiHeadAttention", "InstanceNormalization"}
 NO_MEANING = "no operator of penjing has this name"
 # Operators that are carried within a pattern, and on constants.
 PARTS = {"Erf": "it is carried only as a part of GELU: x * (1 + erf(x / sqrt(2))) / 2"}

@@ -156,6 +156,35 @@ PJ_INLINE int32_t pj_round(float value, float low, float high)
     return u.i - INT32_C(0x4B400000);
 }
 
+/* 1 / sqrt(w) for 1 <= w < 2^62: 2^h / float(floor(sqrt(w * 4^h))), the root having 31 bits, one digit after the other. */
+PJ_SHARED float pj_inverse_root(uint64_t w)
+{
+    uint64_t root = 0, digit = UINT64_C(1) << 60;
+    float scale = 1.0f;
+    for (; w < UINT64_C(1) << 60; w *= 4)
+        scale *= 2.0f;
+    for (; digit; digit /= 4) {
+        const uint64_t next = root + digit;
+        root /= 2;
+        if (w >= next) {
+            w -= next;
+            root += digit;
+        }
+    }
+    return scale / (float)(int32_t)root;
+}
+
+/* The same of v * 2^shift, rounded down, + high * 2^31 + low; of 0 it is that of 1. */
+PJ_SHARED float pj_inverse_norm(uint64_t v, int32_t shift, int32_t high, int32_t low)
+{
+    for (; shift > 0; shift--)
+        v *= 2;
+    for (; shift < 0; shift++)
+        v /= 2;
+    v += ((uint64_t)high << 31) + (uint64_t)low;
+    return pj_inverse_root(v ? v : 1);
+}
+
 /* The code of a real: one division. NaN becomes `zero`. */
 PJ_INLINE uint8_t pj_quantize_1(float x, float scale, int32_t zero)
 {
