@@ -12,6 +12,7 @@ from penjing.frontends.exported.places import source_of, stem_of
 from penjing.frontends.exported.trace import import_torch
 from penjing.ir.graph import Graph
 from penjing.ir.types import Constant, Names
+from penjing.ops.attention_mask import HIDDEN
 from penjing.ops.torch_call import Ref
 
 
@@ -48,6 +49,14 @@ def fold(node: Any, held: Mapping[Any, object]) -> Fixed | tuple[Fixed, ...]:
     return tuple(Fixed(part, f"{stem_of(node)}.{i}", where) for i, part in enumerate(result))
 
 
+def hides(fixed: Fixed, target: str) -> bool:
+    """Whether a known tensor is a mask for scores: what a call adds or puts in, with -inf for what it hides."""
+    tensor = fixed.tensor
+    if target.split(".")[1] not in ("add", "add_", "masked_fill", "where") or not tensor.is_floating_point():
+        return False
+    return bool((tensor == -float("inf")).any()) and not bool((tensor.isnan() | (tensor == float("inf"))).any())
+
+
 class Pool:
     """The constants of the graph under construction: each known tensor becomes one at its first use."""
 
@@ -71,12 +80,11 @@ class Pool:
         return self._made[fixed]
 
     def mask(self, fixed: Fixed) -> Ref:
-        """The constant of a known attention mask, as what is added to scores: -inf is the least float32."""
+        """The constant of a known attention mask, as what is added to scores; a bool keeps where it is true."""
         torch, tensor = import_torch(), fixed.tensor
         if tensor.dtype == torch.bool:
             tensor = torch.zeros(tensor.shape).masked_fill(~tensor, -torch.inf)
-        least = torch.finfo(torch.float32).min
-        return self.made(Fixed(torch.where(tensor == -torch.inf, least, tensor.float()), fixed.stem, fixed.where))
+        return self.made(Fixed(torch.where(tensor == -torch.inf, HIDDEN, tensor.float()), fixed.stem, fixed.where))
 
     def origin(self, name: str) -> Fixed | None:
         """The known tensor behind a constant."""

@@ -6,9 +6,10 @@ from typing import Any, cast
 import numpy as np
 
 from penjing.core.errors import InvalidGraph, InvalidInput, UnsupportedOp
+from penjing.frontends.attention import STRAY_MASK, merge_attention, stray_masks
 from penjing.frontends.coverage import Problem
 from penjing.frontends.exported.arithmetic import CASTS, Constants, canonical, is_carried
-from penjing.frontends.exported.fixed import Fixed, Pool, fold, identity
+from penjing.frontends.exported.fixed import Fixed, Pool, fold, hides, identity
 from penjing.frontends.exported.metadata import (
     BATCH,
     extent_of,
@@ -64,6 +65,8 @@ def read(traced: Trace, name: str) -> Reading:
     """The graph of an exported program, in stage `imported`, not verified yet. Rewrites the program's fx graph."""
     reader = _Reader(traced, name)
     reader.read()
+    if not reader.reading.problems:
+        reader.merge()
     return reader.reading
 
 
@@ -91,6 +94,13 @@ class _Reader:
                 self.held[node] = BLOCKED if node in refusals else self._node(node, live)
         self._outputs()
         self.graph.drop_unused_constants()
+
+    def merge(self) -> None:
+        """Make attention whole; masks that are left over are problems."""
+        for name in merge_attention(self.graph):
+            self.reading.origins.pop(name, None)
+        for node in stray_masks(self.graph):
+            self._problem(self.reading.origins[node.output][0], STRAY_MASK)
 
     def _placeholders(self) -> dict[Any, str]:
         """Inputs become graph inputs, everything else a Fixed; returns the latter with their names in the module."""
@@ -238,8 +248,11 @@ class _Reader:
                 value = node.kwargs[argument.name]
             else:
                 value = argument.default_value
-            is_mask = argument.name == "attn_mask" and isinstance(self.held.get(value), Fixed)
-            arguments[argument.name] = self._mask(value) if is_mask else self._argument(value)
+            held = self.held.get(value) if hasattr(value, "all_input_nodes") else None
+            if isinstance(held, Fixed) and (argument.name == "attn_mask" or hides(held, target_of(node))):
+                arguments[argument.name] = self.pool.mask(held)
+            else:
+                arguments[argument.name] = self._argument(value)
         return arguments
 
     def _argument(self, value: Any) -> object:
@@ -258,11 +271,6 @@ class _Reader:
         if extent is None:
             raise UnsupportedOp(f"takes {value.name}, a number that is computed from the batch or the data")
         return extent
-
-    def _mask(self, value: Any) -> Ref:
-        held = self.held[value]
-        assert isinstance(held, Fixed)
-        return self.pool.mask(held)
 
     def _outputs(self) -> None:
         """The flat outputs of the program; each must be an activation."""
