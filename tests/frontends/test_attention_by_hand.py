@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from penjing.core.errors import UnsupportedOp
+from penjing.core.errors import ParityError, UnsupportedOp
 from penjing.frontends.onnx.capture import capture as capture_onnx
 from penjing.frontends.torch_export import capture
 from penjing.ops.attend import Attend
@@ -159,18 +159,45 @@ LAYER_NORMS = {
 RMS_NORMS = {
     "rsqrt": lambda m, x: m.gamma * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5)),
     "square": lambda m, x: x / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-5) * m.gamma,
+    "cast": lambda m, x: m.gamma * (x.double() * torch.rsqrt(x.double().pow(2).mean(-1, True) + 1e-6)).to(x.dtype),
 }
 
 
+@BOTH
 @pytest.mark.parametrize("name", LAYER_NORMS)
-def test_layer_norm_by_its_formula(name, tmp_path):
-    graph = from_onnx(Norms(LAYER_NORMS[name]), tmp_path)
+def test_layer_norm_by_its_formula(source, name, tmp_path):
+    graph = source(Norms(LAYER_NORMS[name]), tmp_path)
     (node,) = graph.nodes
     assert node.op.name == "layer_norm" and len(node.inputs) == 3
 
 
+@BOTH
 @pytest.mark.parametrize("name", RMS_NORMS)
-def test_rms_norm_by_its_formula(name, tmp_path):
-    graph = from_onnx(Norms(RMS_NORMS[name]), tmp_path)
+def test_rms_norm_by_its_formula(source, name, tmp_path):
+    graph = source(Norms(RMS_NORMS[name]), tmp_path)
     (node,) = graph.nodes
     assert node.op.name == "rms_norm" and len(node.inputs) == 2
+
+
+@BOTH
+def test_a_norm_that_others_read_before_its_factor_keeps_both(source, tmp_path):
+    def both(m, x):
+        y = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5)
+        return y * m.gamma, y
+
+    graph = source(Norms(both), tmp_path)
+    assert [node.op.name for node in graph.nodes] == ["rms_norm", "mul"]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda m, x: x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-5),
+        lambda m, x: x * torch.rsqrt((x + 1).pow(2).mean(-1, keepdim=True) + 1e-5),
+        lambda m, x: m.beta * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5),
+    ],
+)
+def test_what_only_looks_like_a_norm_is_refused(source, formula, tmp_path):
+    with pytest.raises((UnsupportedOp, ParityError)):
+        source(Norms(formula), tmp_path)

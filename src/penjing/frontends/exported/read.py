@@ -20,6 +20,7 @@ from penjing.frontends.exported.metadata import (
     tensors_in,
     wrong_kinds,
 )
+from penjing.frontends.exported.norms import whole_norms
 from penjing.frontends.exported.places import source_of, stem_of, target_of
 from penjing.frontends.exported.trace import FIXED_BATCH_HINT, Trace
 from penjing.frontends.exported.writes import bind_writes, live_nodes, stored_writes
@@ -84,6 +85,7 @@ class _Reader:
 
     def read(self) -> None:
         refused = bind_writes(self.fx)
+        whole_norms(self.fx)
         live = self.live = live_nodes(self.fx)
         stored = self._placeholders()
         for node, reason in refused + stored_writes(self.fx, stored, live):

@@ -14,8 +14,8 @@ _NORMS = ("LayerNormalization", "RMSNormalization")
 
 def norm(node: OnnxNode, view: View) -> OnnxNode | None:
     """The norm whose last node is a division or product."""
-    pairs = [node.inputs] if node.op == "Div" else [node.inputs, node.inputs[::-1]]
-    for x, other in pairs:
+    inputs = [view.uncast(name) for name in node.inputs]
+    for x, other in [inputs] if node.op == "Div" else [inputs, inputs[::-1]]:
         radicand = _root(view, other) if node.op == "Div" else _inverse_root(view, other)
         parts = view.plus(radicand) if radicand is not None else None
         if parts is None or parts[1] < 0:
@@ -41,9 +41,11 @@ def norm_offset(node: OnnxNode, view: View) -> OnnxNode | None:
 
 def _parameter(node: OnnxNode, view: View, place: int) -> OnnxNode | None:
     for value, constant in (node.inputs, node.inputs[::-1]):
-        made = view.maker(value, *_NORMS[: 3 - place])
+        made = view.maker(view.uncast(value), *_NORMS[: 3 - place])
         array = view.model.constants.get(constant)
-        if made is None or array is None or view.users[value] != 1 or len(made.inputs) > place:
+        if made is None or array is None or len(made.inputs) > place:
+            continue
+        if view.users[value] != 1 or view.users[view.uncast(value)] != 1:
             continue
         axis = made.attributes.get("axis", -1)
         if not isinstance(axis, int) or (axis < 0 and array.ndim > -axis) or array.dtype.kind != "f":
@@ -77,9 +79,9 @@ def _mean_of_squares(view: View, name: str, x: str) -> int | None:
     """The first of the last axes over which a value is the mean of x^2."""
     axis = _mean_axis(view, name)
     square = view.maker(view.makers[name].inputs[0], "Pow", "Mul") if axis is not None else None
-    if square is None or square.inputs[0] != x:
+    if square is None or view.uncast(square.inputs[0]) != x:
         return None
-    is_square = square.inputs[1] == x if square.op == "Mul" else view.number(square.inputs[1]) == 2
+    is_square = view.uncast(square.inputs[1]) == x if square.op == "Mul" else view.number(square.inputs[1]) == 2
     return axis if is_square else None
 
 
@@ -88,7 +90,8 @@ def _centred(view: View, name: str, axis: int) -> str | None:
     node = view.maker(name, "Sub")
     if node is None or _mean_axis(view, node.inputs[1]) != axis:
         return None
-    return node.inputs[0] if view.makers[node.inputs[1]].inputs[0] == node.inputs[0] else None
+    x = view.uncast(node.inputs[0])
+    return x if view.uncast(view.makers[node.inputs[1]].inputs[0]) == x else None
 
 
 def _mean_axis(view: View, name: str) -> int | None:

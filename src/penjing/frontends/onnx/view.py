@@ -35,6 +35,12 @@ class View:
         node = self.makers.get(name)
         return node if node is not None and node.op in ops and not node.domain else None
 
+    def uncast(self, name: str) -> str:
+        """The value itself, where a name is that of a cast of it."""
+        while (cast := self.maker(name, "Cast")) is not None:
+            name = cast.inputs[0]
+        return name
+
     def number(self, name: str) -> float | None:
         """A constant that is one number."""
         array = self.model.constants.get(name)
