@@ -9,6 +9,7 @@ from penjing.ops.lstm import QLstm
 from penjing.ops.operator import Sample
 from penjing.ops.recurrent import sigmoid_table, tanh_table
 from penjing.ops.recurrent_samples import gate_sample
+from penjing.ops.rnn import QRnn
 
 _SIZES = ((25, 36, 20), (49, 5, 33), (4, 3, 48), (3, 8, 80))  # steps, features, units
 _TABLES = (sigmoid_table(), tanh_table())
@@ -33,3 +34,14 @@ def gru_samples() -> Iterator[Sample]:
     for i, (steps, features, units) in enumerate(_SIZES):
         parts = gate_sample(rng, 3, 1 + i % 2, steps, features, units, units, 300.0)
         yield Sample(QGru(7 * i, i % 2 == 1, False), (*parts, *_TABLES), constant=tuple(range(1, 9)))
+
+
+def rnn_samples() -> Iterator[Sample]:
+    """The same with one gate, rectified or not."""
+    rng = np.random.default_rng(81)
+    for i, (steps, features, units) in enumerate(_SIZES):
+        rectified = i % 2 == 1
+        parts = gate_sample(rng, 1, 1 + i % 2, steps, features, units, units, 150.0)
+        table = () if rectified else _TABLES[1:]
+        op = QRnn(7 * i, 5 if rectified else 128, i > 1, rectified, False)
+        yield Sample(op, (*parts, *table), constant=tuple(range(1, 7 + len(table))))

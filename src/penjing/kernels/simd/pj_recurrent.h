@@ -76,14 +76,44 @@ PJ_INLINE void pj_gates_read(const struct pj_gates *g, pj_gates_sums *sums_of, f
     }
 }
 
-/* The table's entry for a pre-activation of each of 16 units. */
-PJ_WORD pj_i pj_gate_i(const int16_t *table, pj_f steps)
+/* The order of steps, and where the products of some of them lie. */
+struct pj_reading {
+    int32_t steps, reverse, first;
+    float *read;
+    uint8_t *staged;
+};
+
+/* Memory for products and staged rows begins at `scratch`; *rest is what follows. */
+PJ_INLINE struct pj_reading pj_reading_open(const struct pj_gates *g, int32_t steps, int32_t reverse, void *scratch,
+                                            uint8_t **rest, const int32_t gates)
 {
-    return pj_entry_i(table, pj_round_i(steps));
+    const int32_t most = steps < PJ_STEPS_READ ? steps : PJ_STEPS_READ;
+    struct pj_reading r;
+    r.steps = steps, r.reverse = reverse, r.first = 0, r.read = scratch;
+    r.staged = (uint8_t *)(r.read + (int64_t)16 * gates * g->blocks * most);
+    *rest = r.staged + (g->k == g->wide ? 0 : most * g->wide);
+    return r;
 }
 
-/* The pre-activations of one gate, from sums of a step's last h and products with its x. */
-PJ_WORD pj_f pj_gate_f(const int32_t *sums, const float *multiplier, const float *read)
+PJ_INLINE int32_t pj_reading_time(const struct pj_reading *r, int32_t step)
 {
-    return pj_add_f(pj_load_f(read), pj_scale(sums, multiplier));
+    return r->reverse ? r->steps - 1 - step : step;
+}
+
+/* The products of one step, in the order of steps. */
+PJ_INLINE const float *pj_reading_next(struct pj_reading *r, const struct pj_gates *g, pj_gates_sums *sums_of,
+                                       const uint8_t *x, int32_t step, const int32_t gates)
+{
+    if (step % PJ_STEPS_READ == 0) {
+        const int32_t left = r->steps - step, some = left < PJ_STEPS_READ ? left : PJ_STEPS_READ;
+        r->first = r->reverse ? left - some : step;
+        pj_gates_read(g, sums_of, r->read, r->staged, x + (int64_t)r->first * g->k, some, gates);
+    }
+    return r->read + (int64_t)(pj_reading_time(r, step) - r->first) * 16 * gates * g->blocks;
+}
+
+/* One gate of 16 units, from sums of the last h and products of x. */
+PJ_WORD pj_e pj_gate_e(const int16_t *table, const int32_t *sums, const float *multiplier, const float *read)
+{
+    return pj_entry_f(table, pj_add_f(pj_load_f(read), pj_scale(sums, multiplier)));
 }

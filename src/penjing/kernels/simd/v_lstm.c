@@ -27,16 +27,16 @@ PJ_SHARED void pj_v_lstm_projected(const struct pj_linear_walk *k, const uint8_t
 PJ_WORD void pj_v_lstm_cell(const int32_t *sums, const float *multiplier, const float *read, const int16_t *sigmoids,
                             const int16_t *tanhs, int16_t *c, uint8_t *made)
 {
-    const pj_i input = pj_gate_i(sigmoids, pj_gate_f(sums, multiplier, read));
-    const pj_i forget = pj_gate_i(sigmoids, pj_gate_f(sums + 16, multiplier + 16, read + 16));
-    const pj_i fresh = pj_gate_i(tanhs, pj_gate_f(sums + 32, multiplier + 32, read + 32));
-    const pj_i output = pj_gate_i(sigmoids, pj_gate_f(sums + 48, multiplier + 48, read + 48));
-    const pj_i sum = pj_add_i(pj_mul_i(forget, pj_load_i(c)), pj_shift_i(pj_mul_i(input, fresh), 4));
+    const pj_e input = pj_gate_e(sigmoids, sums, multiplier, read);
+    const pj_e forget = pj_gate_e(sigmoids, sums + 16, multiplier + 16, read + 16);
+    const pj_e fresh = pj_gate_e(tanhs, sums + 32, multiplier + 32, read + 32);
+    const pj_e output = pj_gate_e(sigmoids, sums + 48, multiplier + 48, read + 48);
+    const pj_i sum = pj_add_i(pj_mul_ei(forget, pj_load_i(c)), pj_shift_i(pj_mul_e(input, fresh), 4));
     const pj_i next = pj_shift_i(pj_add_i(sum, pj_set_i(16384)), 15);
     /* a cell that saturates has the tanh of one that does not */
-    const pj_i t = pj_entry_i(tanhs, pj_shift_i(pj_add_i(next, pj_set_i(8)), 4));
+    const pj_e t = pj_entry_i(tanhs, pj_shift_i(pj_add_i(next, pj_set_i(8)), 4));
     pj_store_i(c, next);
-    pj_put_i(made, pj_shift_i(pj_add_i(pj_mul_i(output, t), pj_set_i(4194304)), 23));
+    pj_put_i(made, pj_shift_i(pj_add_i(pj_mul_e(output, t), pj_set_i(4194304)), 23));
 }
 
 /* bias: what takes the sums of codes that all mean 0 to 0. */
@@ -93,19 +93,20 @@ static void pj_v_lstm(const struct pj_v_lstm *p, const void *const *in, void *co
     const struct pj_gates x_gates = pj_gates_open(in + 1, p->features, p->units, 4);
     const struct pj_gates h_gates = pj_gates_open(in + 4, p->width, p->units, 4);
     const int16_t *const tables[2] = {in[7], in[8]};
-    const int32_t block = p->steps < PJ_STEPS_READ ? p->steps : PJ_STEPS_READ, units = 16 * x_gates.blocks;
-    const int32_t states = 9 + 2 * p->projected, width = (p->width + 15) / 16 * 16;
+    const int32_t units = 16 * x_gates.blocks, width = (p->width + 15) / 16 * 16, states = 9 + 2 * p->projected;
     const uint8_t *h0 = p->stateful ? in[states] : 0;
     const int16_t *c0 = p->stateful ? in[states + 1] : 0;
-    float *read = scratch;
-    int32_t *bias = (int32_t *)(read + (int64_t)4 * block * units);
-    int16_t *c = (int16_t *)(bias + (p->projected ? width : 0));
-    uint8_t *h = (uint8_t *)(c + units), *next = h + width, *made = next + width;
-    uint8_t *staged = made + (p->projected ? units : 0);
     struct pj_gates r_gates = x_gates;
     struct pj_codes codes;
-    int32_t n, step, first = 0;
+    uint8_t *h, *next, *made;
+    struct pj_reading r = pj_reading_open(&x_gates, p->steps, p->reverse, scratch, &h, 4);
+    int16_t *c;
+    int32_t *bias;
+    int32_t n, step;
 
+    bias = (int32_t *)(void *)h;
+    c = (int16_t *)(bias + (p->projected ? width : 0));
+    h = (uint8_t *)(c + units), next = h + width, made = next + width;
     codes.zero = p->y_zero, codes.qmin = 0, codes.qmax = 255;
     if (p->projected) {
         r_gates.w = in[9], r_gates.bias = bias, r_gates.multiplier = in[10];
@@ -122,18 +123,12 @@ static void pj_v_lstm(const struct pj_v_lstm *p, const void *const *in, void *co
             memcpy(c, c0 + n * p->c_step, (size_t)(2 * p->units));
         }
         for (step = 0; step < p->steps; step++) {
-            const int32_t t = p->reverse ? p->steps - 1 - step : step;
+            const float *read = pj_reading_next(&r, &x_gates, pj_v_lstm_sums, x, step, 4);
             uint8_t *last = h;
-            if (step % block == 0) {
-                const int32_t some = p->steps - step < block ? p->steps - step : block;
-                first = p->reverse ? p->steps - step - some : step;
-                pj_gates_read(&x_gates, pj_v_lstm_sums, read, staged, x + (int64_t)first * p->features, some, 4);
-            }
-            pj_v_lstm_step(&h_gates, tables, read + (int64_t)(t - first) * 4 * units, h, c,
-                           p->projected ? made : next, step & 1);
+            pj_v_lstm_step(&h_gates, tables, read, h, c, p->projected ? made : next, step & 1);
             if (p->projected)
                 pj_v_lstm_project(&r_gates, bias, made, next, &codes);
-            memcpy(y + (int64_t)t * p->width, next, (size_t)p->width);
+            memcpy(y + (int64_t)pj_reading_time(&r, step) * p->width, next, (size_t)p->width);
             h = next, next = last;
         }
         memcpy((int16_t *)out[1] + (int64_t)n * p->units, c, (size_t)(2 * p->units));

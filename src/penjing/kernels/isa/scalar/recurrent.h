@@ -7,19 +7,11 @@
 typedef struct {
     int32_t at[16];
 } pj_i;
+typedef pj_i pj_e; /* values */
 
 PJ_WORD void pj_store_f(float *to, pj_f v)
 {
     memcpy(to, v.at, sizeof v.at);
-}
-
-PJ_WORD pj_i pj_round_i(pj_f v)
-{
-    pj_i i;
-    int32_t j;
-    for (j = 0; j < 16; j++)
-        i.at[j] = pj_round(v.at[j], -2048.0f, 2048.0f); /* entries end before */
-    return i;
 }
 
 PJ_WORD pj_f pj_float_i(pj_i v)
@@ -72,14 +64,6 @@ PJ_WORD pj_i pj_sub_i(pj_i a, pj_i b)
     return a;
 }
 
-PJ_WORD pj_i pj_mul_i(pj_i a, pj_i b)
-{
-    int32_t j;
-    for (j = 0; j < 16; j++)
-        a.at[j] *= b.at[j];
-    return a;
-}
-
 PJ_WORD pj_i pj_shift_i(pj_i v, const int32_t n)
 {
     int32_t j;
@@ -88,12 +72,45 @@ PJ_WORD pj_i pj_shift_i(pj_i v, const int32_t n)
     return v;
 }
 
-PJ_WORD pj_i pj_entry_i(const int16_t *table, pj_i v)
+PJ_WORD pj_e pj_entry_f(const int16_t *table, pj_f at)
+{
+    pj_e e;
+    int32_t j;
+    for (j = 0; j < 16; j++)
+        e.at[j] = pj_gate(table, at.at[j]);
+    return e;
+}
+
+PJ_WORD pj_e pj_entry_i(const int16_t *table, pj_i at)
+{
+    pj_e e;
+    int32_t j;
+    for (j = 0; j < 16; j++)
+        e.at[j] = table[pj_clamp(at.at[j], -1024, 1023) + 1024];
+    return e;
+}
+
+PJ_WORD pj_i pj_value_e(pj_e e)
+{
+    return e;
+}
+
+PJ_WORD pj_i pj_mul_ei(pj_e a, pj_i b)
 {
     int32_t j;
     for (j = 0; j < 16; j++)
-        v.at[j] = table[pj_clamp(v.at[j], -1024, 1023) + 1024];
-    return v;
+        a.at[j] *= b.at[j];
+    return a;
+}
+
+PJ_WORD pj_i pj_mul_e(pj_e a, pj_e b)
+{
+    return pj_mul_ei(a, b);
+}
+
+PJ_WORD pj_i pj_whole_e(pj_e e)
+{
+    return pj_mul_ei(e, pj_set_i(32768));
 }
 
 PJ_WORD void pj_put_i(uint8_t *to, pj_i v)
