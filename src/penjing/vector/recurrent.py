@@ -26,7 +26,7 @@ MATRICES = (1, 4)  # the positions of w_ih and w_hh, which bias and multiplier f
 
 @dataclass(frozen=True)
 class VRecurrent(VectorOperator):
-    """Base: inputs x u8 (N, T, I), then weights s8, bias s32 and multiplier f32 of x and of h, packed; the rest as is."""
+    """Base: x u8 (N, T, I), then weights s8, bias s32 and multiplier f32 of x and of h, packed; the rest as it is."""
 
     gates: ClassVar[int]
 

@@ -1,4 +1,4 @@
-"""Samples of recurrent layers around the sizes at which SIMD kernels change their way: blocks, pairs, rows of a tile."""
+"""Samples of recurrent layers around the sizes at which SIMD kernels change their way: blocks, pairs, rows."""
 
 from collections.abc import Iterator
 
@@ -29,11 +29,13 @@ def lstm_samples() -> Iterator[Sample]:
 
 
 def gru_samples() -> Iterator[Sample]:
-    """The same for layers that nothing projects."""
+    """The same for layers that nothing projects; tables of any values, of which both ends are met."""
     rng = np.random.default_rng(80)
     for i, (steps, features, units) in enumerate(_SIZES):
-        parts = gate_sample(rng, 3, 1 + i % 2, steps, features, units, units, 300.0)
-        yield Sample(QGru(7 * i, i % 2 == 1, False), (*parts, *_TABLES), constant=tuple(range(1, 9)))
+        parts = gate_sample(rng, 3, 1 + i % 2, steps, features, units, units, 1500.0 if i == 2 else 300.0)
+        tables = tuple(rng.integers(low, 2**15, 2048).astype(np.int16) for low in (0, -(2**15)))
+        op = QGru(7 * i, i % 2 == 1, False)
+        yield Sample(op, (*parts, *(tables if i == 2 else _TABLES)), constant=tuple(range(1, 9)))
 
 
 def rnn_samples() -> Iterator[Sample]:

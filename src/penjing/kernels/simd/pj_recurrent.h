@@ -76,22 +76,22 @@ PJ_INLINE void pj_gates_read(const struct pj_gates *g, pj_gates_sums *sums_of, f
     }
 }
 
-/* The order of steps, and where the products of some of them lie. */
+/* The order of steps, and where the products of some of them lie: those of `first` and of what follows it in time. */
 struct pj_reading {
     int32_t steps, reverse, first;
     float *read;
     uint8_t *staged;
+    void *rest; /* scratch memory that is left */
 };
 
-/* Memory for products and staged rows begins at `scratch`; *rest is what follows. */
 PJ_INLINE struct pj_reading pj_reading_open(const struct pj_gates *g, int32_t steps, int32_t reverse, void *scratch,
-                                            uint8_t **rest, const int32_t gates)
+                                            const int32_t gates)
 {
     const int32_t most = steps < PJ_STEPS_READ ? steps : PJ_STEPS_READ;
     struct pj_reading r;
     r.steps = steps, r.reverse = reverse, r.first = 0, r.read = scratch;
     r.staged = (uint8_t *)(r.read + (int64_t)16 * gates * g->blocks * most);
-    *rest = r.staged + (g->k == g->wide ? 0 : most * g->wide);
+    r.rest = r.staged + (g->k == g->wide ? 0 : most * g->wide);
     return r;
 }
 

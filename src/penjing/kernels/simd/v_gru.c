@@ -59,12 +59,11 @@ static void pj_v_gru(const struct pj_v_gru *p, const void *const *in, void *cons
     const struct pj_gates h_gates = pj_gates_open(in + 4, p->units, p->units, 3);
     const int16_t *const tables[2] = {in[7], in[8]}, *h0 = p->stateful ? in[9] : 0;
     const int32_t units = 16 * x_gates.blocks;
-    uint8_t *codes, *next;
-    struct pj_reading r = pj_reading_open(&x_gates, p->steps, p->reverse, scratch, &codes, 3);
-    int16_t *h = (int16_t *)(void *)codes;
+    struct pj_reading r = pj_reading_open(&x_gates, p->steps, p->reverse, scratch, 3);
+    int16_t *h = r.rest;
+    uint8_t *codes = (uint8_t *)(h + units), *next = codes + units;
     int32_t n, step, j;
 
-    codes = (uint8_t *)(h + units), next = codes + units;
     for (n = 0; n < p->n; n++) {
         const uint8_t *x = (const uint8_t *)in[0] + (int64_t)n * p->steps * p->features;
         uint8_t *y = (uint8_t *)out[0] + (int64_t)n * p->steps * p->units;

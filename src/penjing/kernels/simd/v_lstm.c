@@ -98,15 +98,12 @@ static void pj_v_lstm(const struct pj_v_lstm *p, const void *const *in, void *co
     const int16_t *c0 = p->stateful ? in[states + 1] : 0;
     struct pj_gates r_gates = x_gates;
     struct pj_codes codes;
-    uint8_t *h, *next, *made;
-    struct pj_reading r = pj_reading_open(&x_gates, p->steps, p->reverse, scratch, &h, 4);
-    int16_t *c;
-    int32_t *bias;
+    struct pj_reading r = pj_reading_open(&x_gates, p->steps, p->reverse, scratch, 4);
+    int32_t *bias = r.rest;
+    int16_t *c = (int16_t *)(bias + (p->projected ? width : 0));
+    uint8_t *h = (uint8_t *)(c + units), *next = h + width, *made = next + width;
     int32_t n, step;
 
-    bias = (int32_t *)(void *)h;
-    c = (int16_t *)(bias + (p->projected ? width : 0));
-    h = (uint8_t *)(c + units), next = h + width, made = next + width;
     codes.zero = p->y_zero, codes.qmin = 0, codes.qmax = 255;
     if (p->projected) {
         r_gates.w = in[9], r_gates.bias = bias, r_gates.multiplier = in[10];

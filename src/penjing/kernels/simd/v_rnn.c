@@ -33,11 +33,10 @@ static void pj_v_rnn(const struct pj_v_rnn *p, const void *const *in, void *cons
     const int32_t units = 16 * x_gates.blocks;
     int32_t space[16 * 3], *sums = pj_aligned(space);
     struct pj_codes codes;
-    uint8_t *h, *next;
-    struct pj_reading r = pj_reading_open(&x_gates, p->steps, p->reverse, scratch, &h, 1);
+    struct pj_reading r = pj_reading_open(&x_gates, p->steps, p->reverse, scratch, 1);
+    uint8_t *h = r.rest, *next = h + units;
     int32_t n, step, block, blocks, b;
 
-    next = h + units;
     codes.zero = codes.qmin = p->y_zero, codes.qmax = 255;
     for (n = 0; n < p->n; n++) {
         const uint8_t *x = (const uint8_t *)in[0] + (int64_t)n * p->steps * p->features;
