@@ -18,7 +18,7 @@ from penjing.ops.operator import Cost, IntegerOperator, Param, expect
 from penjing.ops.recurrent import integer_cost
 from penjing.vector.operator import Taken, VectorOperator
 from penjing.vector.packing import LANES, QUAD, round_up, unfolded_bias
-from penjing.vector.recurrent_packing import by_gate, gates_problem, packed_matrix, packed_shapes, unpack_gates
+from penjing.vector.recurrent_packing import Matrix, by_gate, gates_problem, packed_matrix, packed_shapes, unpack_gates
 
 STEPS_READ = 24  # PJ_STEPS_READ of the kernels
 MATRICES = (1, 4)  # the positions of w_ih and w_hh, which bias and multiplier follow
@@ -58,15 +58,15 @@ class VRecurrent(VectorOperator):
     def take(cls, op: Operation, types: Sequence[Type], constants: Sequence[np.ndarray | None]) -> Taken | str:
         if any(constants[i + k] is None for i in MATRICES for k in range(3)):
             return "its weights are not constants of the program"
-        matrices = [cast(Any, tuple(constants[i : i + 3])) for i in MATRICES]
+        matrices = [cast(Matrix, tuple(constants[i : i + 3])) for i in MATRICES]
         problem = gates_problem(*matrices)
         if problem is not None:
             return problem
         (w_ih, _, _), (w_hh, _, _) = matrices
         made = cls.of(op, w_ih.shape[1], len(w_ih) // cls.gates, w_hh.shape[1])
-        packed = {}
+        packed: dict[int, np.ndarray] = {}
         for first, matrix, zero in zip(MATRICES, matrices, (made.x_zero, made.h_zero), strict=True):
-            packed |= dict(enumerate(packed_matrix(*matrix, zero, cls.gates), first))
+            packed |= dict(enumerate(packed_matrix(matrix, zero, cls.gates), first))
         return Taken(made, packed)
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:

@@ -13,6 +13,8 @@ from penjing.vector.packing import LANES, QUAD, blocks, folded_bias, pack_quads,
 
 PAIR = 2
 
+Matrix = tuple[np.ndarray, np.ndarray, np.ndarray]  # weights s8 (G * H, K), bias s32 and multiplier f32 (G * H)
+
 
 def by_block(rows: np.ndarray, gates: int) -> np.ndarray:
     """(G * H, ...), gate by gate -> (blocks * G * 16, ...), block by block."""
@@ -51,8 +53,9 @@ def pack_gate_biases(w: np.ndarray, bias: np.ndarray, zero: int, gates: int) -> 
     return np.stack([by_block(folded_bias(w, bias, centre), gates) for centre in (zero, zero - 128)])
 
 
-def packed_matrix(w: np.ndarray, bias: np.ndarray, m: np.ndarray, zero: int, gates: int) -> tuple[np.ndarray, ...]:
-    """Weights, bias and multiplier as kernels read them."""
+def packed_matrix(matrix: Matrix, zero: int, gates: int) -> Matrix:
+    """A matrix as kernels read it."""
+    w, bias, m = matrix
     return pack_gates(w, gates), pack_gate_biases(w, bias, zero, gates), by_block(m, gates)
 
 
@@ -62,8 +65,8 @@ def packed_shapes(gates: int, units: int, k: int) -> tuple[tuple[int, ...], ...]
     return (lanes // LANES * round_up(k, QUAD) // QUAD, LANES, QUAD), (2, lanes), (lanes,)
 
 
-def gates_problem(*matrices: tuple[np.ndarray, np.ndarray, np.ndarray]) -> str | None:
-    """Why kernels cannot compute with these weights, biases and multipliers exactly; None when they can."""
+def gates_problem(*matrices: Matrix) -> str | None:
+    """Why kernels cannot compute with these matrices exactly; None when they can."""
     problems = (weights_problem(*matrix) for matrix in matrices)
     return next((problem for problem in problems if problem is not None), None)
 
