@@ -7,7 +7,6 @@ them. Whole sequences in, all steps out. Rules, options and the JSON file are th
 import argparse
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ import torch
 from _record import RESULTS, load_average, machine, write_record
 from engines import report
 from engines.forms import ENGINES
-from engines.runs import Results
+from engines.runs import Results, mergeable, merged
 from engines.subjects import CHECKED, Given
 from models import NOTES, measure, names, said, set_up
 
@@ -65,13 +64,14 @@ def main() -> None:
     load = load_average()
     torch.set_num_threads(1)
     entries, engines, rules, held = set_up(options)
+    older = mergeable(options.output, held) if options.merge else {}
     results: Results = {"models": [], "forms": [], "best": []}
     for kind in options.kinds:
         print(f"\n## {kind}\n", flush=True)
         measure(kind, entries, rules, results, given(kind))
     print(f"\n{report.summary(results['best'])}")
-    record: Any = {"held": held, "engines": engines, **results}
-    write_record(options.output, "recurrent", record, RECURRENT_NOTES, load, said(options, rules))
+    final = merged(older, {"held": held, "engines": engines, **results}, tuple(KINDS))
+    write_record(options.output, "recurrent", final, RECURRENT_NOTES, load, said(options, rules))
 
 
 def _options() -> argparse.Namespace:
@@ -85,6 +85,7 @@ def _options() -> argparse.Namespace:
         "--amx", choices=["refused", "allowed", "both"], default="both", help="where the processor has it"
     )
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="that all workers share")
+    parser.add_argument("--merge", action="store_true", help="keep what the output has of the other kind")
     parser.add_argument("--output", type=Path, default=RESULTS / "recurrent.json", help="the JSON file to write")
     return parser.parse_args()
 

@@ -11,7 +11,7 @@ from penjing.ops.recurrent import sigmoid_table, tanh_table
 from penjing.ops.recurrent_samples import gate_sample
 from penjing.ops.rnn import QRnn
 
-_SIZES = ((25, 36, 20), (49, 5, 33), (4, 3, 48), (3, 8, 80))  # steps, features, units
+_SIZES = ((26, 36, 20), (49, 5, 17), (3, 3, 48), (2, 8, 80))  # steps, features, units
 _TABLES = (sigmoid_table(), tanh_table())
 
 
