@@ -30,6 +30,7 @@ from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.quantize.stream_steps import StreamSteps
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
+from penjing.compress.structure.fold_rotary import FoldRotary
 from penjing.core.errors import InvalidInput
 from penjing.core.files import refuse_to_overwrite, write_atomically
 from penjing.core.port import Port
@@ -117,8 +118,8 @@ def trainable(graph: Graph, *, keep_zeros: bool = True) -> "TrainableGraph":
 
 
 def clean(graph: Graph) -> Graph:
-    """The same function in fewer layers: batch norms are folded into the layers before them."""
-    return run_passes(graph, [FoldBatchNorm()])[0]
+    """The same function in fewer layers: batch norms go into the layers before them, a rotary embedding becomes one."""
+    return run_passes(graph, [FoldRotary(), FoldBatchNorm()])[0]
 
 
 def prune(
