@@ -7,6 +7,8 @@ from penjing.emit.c.pool import pool_declarations
 from penjing.emit.c.states import state_header
 from penjing.ir.graph import Graph
 from penjing.program.plan import ALIGNMENT, Plan
+from penjing.program.states import counters
+from penjing.program.symbols import STATUS_FULL
 
 
 def header_text(
@@ -77,7 +79,7 @@ enum {stem}_status {{
     {up}_OK = 0,
     {up}_ERROR_NULL = -1,       /* a pointer is null */
     {up}_ERROR_ALIGNMENT = -2,  /* weights or arena is not {ALIGNMENT}-byte aligned */{_isa_error(up, isas)}
-    {up}_ERROR_ARITHMETIC = -3  /* the self-test failed: this build rounds differently and must not be used */
+{_full_error(up, program)}    {up}_ERROR_ARITHMETIC = -3  /* the self-test failed: this build rounds differently and must not be used */
 }};
 
 /* Runs the network once. Returns 0, or a negative {stem}_status and leaves `out` as it was. */
@@ -86,7 +88,7 @@ enum {stem}_status {{
 /* The same on reals: {up}_INPUT_BYTES and {up}_OUTPUT_BYTES floats, each where its code would be, and an arena of
  * {up}_ARENA_F32_BYTES. Infinities saturate, NaN counts as 0. */
 {up}_API int {stem}_run_f32({weights_argument}const float *in, float *out, void *arena{state_argument});
-{state_header(plan, stem) if states else ""}
+{state_header(program, plan, stem) if states else ""}
 /* Reals to codes for all inputs, and codes to reals for all outputs, as {stem}_run_f32 does it. */
 {up}_API int {stem}_quantize(const float *reals, void *codes);
 {up}_API int {stem}_dequantize(const void *codes, float *reals);
@@ -130,6 +132,12 @@ def _run_part(up: str, stem: str, weights_argument: str, state_argument: str, th
 {up}_API int {stem}_run_part({weights_argument}const void *in, void *out, void *arena{state_argument}, int part,
     int parts, void (*meet)(void *context), void *context);
 {pool_declarations(up, stem, weights_argument, state_argument)}"""
+
+
+def _full_error(up: str, program: Graph) -> str:
+    return f"    {up}_ERROR_FULL = {STATUS_FULL},       /* the session has no room for more steps: reset it */\n" * bool(
+        counters(program)
+    )
 
 
 def _isa_error(up: str, isas: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 
 from penjing.core.reciprocal import two_part_inverse
 from penjing.emit.c.forms import check_lines, form_functions, state_words
+from penjing.emit.c.states import room_lines
 from penjing.ir.graph import Graph
 from penjing.ir.types import Quant
 from penjing.program.plan import Plan
@@ -90,6 +91,7 @@ def run_reals(program: Graph, plan: Plan, stem: str, threads: int, *, standalone
     if threads > 1:
         yield "    const struct pj_team team = {{0, 1}, 0, 0};"
     yield from check_lines(plan, stem, standalone=standalone, arena=True)
+    yield from room_lines(program, plan, stem)
     if not planes:
         yield "    pj_inputs(in, codes);"
     reals, team = "in" if planes else "0", ", &team" if threads > 1 else ""
