@@ -45,6 +45,7 @@ from penjing.program.cost import total_macs
 from penjing.program.interpret import interpret_samples
 from penjing.program.lower import lower
 from penjing.program.plan import plan
+from penjing.program.states import most_calls
 from penjing.program.symbols import ABI
 from penjing.recipe.apply import Applied, apply_recipe
 from penjing.recipe.data import Data, Progress
@@ -418,7 +419,7 @@ def _golden(program: Graph, real_inputs: Sequence[np.ndarray], generated_samples
         parts = [generated((generated_samples, *type_.bounds[1:]), np.dtype(np.uint8))]
         if real_inputs:
             parts.insert(0, to_codes(real_inputs[i], type_.quant.scale, type_.quant.zero_point))
-        columns.append(np.concatenate(parts))
+        columns.append(np.concatenate(parts)[: most_calls(program)])
     return Golden(tuple(columns), interpret_samples(program, *columns))
 
 

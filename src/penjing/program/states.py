@@ -50,6 +50,11 @@ def counters(program: Graph) -> dict[str, QAdvance]:
     }
 
 
+def most_calls(program: Graph) -> int | None:
+    """How many calls a session has room for; None where it has no end."""
+    return min((op.capacity // op.steps for op in counters(program).values()), default=None)
+
+
 def check_room(program: Graph, states: States) -> None:
     """InvalidInput unless there is room for the steps of a call in what keeps all of them."""
     for name, op in counters(program).items():

@@ -6,7 +6,7 @@ import numpy as np
 
 from penjing.ir.graph import Graph
 from penjing.program.plan import ALIGNMENT, Plan
-from penjing.program.states import counters, initial_codes
+from penjing.program.states import counters, initial_codes, most_calls
 
 _C_TYPES = {"u8": "uint8_t", "s8": "int8_t", "s16": "int16_t", "s32": "int32_t"}
 _PER_LINE = 16  # codes in a table
@@ -77,7 +77,7 @@ def room_lines(program: Graph, plan: Plan, stem: str) -> Iterator[str]:
 def state_header(program: Graph, plan: Plan, stem: str) -> str:
     """Their part of the header."""
     up = stem.upper()
-    most = min((op.capacity // op.steps for op in counters(program).values()), default=0)
+    most = most_calls(program)
     room = f"There is room for {most} calls of a\n * session; more return {up}_ERROR_FULL. " if most else ""
     return f"""
 /* Memory of one session, which the caller keeps from call to call, at a {ALIGNMENT}-byte aligned address; what is worth
