@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from penjing.ir.types import Type
+from penjing.ir.types import DType, Type
 from penjing.ops import operators
 from penjing.ops.coupling import FREE, Coupling, Port, Tie
 from penjing.ops.mean import Mean
@@ -91,7 +91,7 @@ def test_what_is_removed_from_the_inputs_is_what_is_missing_in_the_outputs(sampl
                 )
                 small = [None if x is None else without(x, ("input", i), removed) for i, x in enumerate(inputs)]
                 got = op.float_reference(*small)
-                announced = op.infer(*(Type(x.shape) for x in small if x is not None))
+                announced = op.infer(*(Type(x.shape, DType.of(x)) for x in small if x is not None))
                 assert [t.shape for t in announced] == [y.shape for y in got]
                 for i, y in enumerate(want):
                     left = without(y, ("output", i), removed)
