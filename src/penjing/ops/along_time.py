@@ -33,6 +33,7 @@ from penjing.ops.conv1d import Conv1d
 from penjing.ops.conv2d import Conv2d
 from penjing.ops.conv_transpose1d import ConvTranspose1d
 from penjing.ops.conv_transpose2d import ConvTranspose2d
+from penjing.ops.embedding import Embedding
 from penjing.ops.identity import Identity
 from penjing.ops.layer_norm import LayerNorm
 from penjing.ops.linear import Linear
@@ -206,6 +207,11 @@ def _prelu(op: Prelu, r: Reading) -> Streamed:
 def _linear(op: Linear, r: Reading) -> Streamed:
     r.expect_apart((r.x.rank - 1,), "it sums over")
     return _kept(op, r)
+
+
+@_streamed.register
+def _embedding(op: Embedding, r: Reading) -> Streamed:
+    return Streamed(op, (r.tracks[1],))
 
 
 @_streamed.register(LayerNorm)

@@ -58,9 +58,11 @@ class Lowering:
         self._node = node
 
     def add_input(self, value: str) -> None:
-        """Program inputs keep their logical order."""
+        """Program inputs keep their logical order, and ids their type."""
         type_ = self.graph.types[value]
-        name = self.program.add_input(self._names.fresh(value), _codes(type_.shape, self.quant(value)))
+        is_real = value in self.graph.real_inputs
+        codes = _codes(type_.shape, self.quant(value)) if is_real else type_
+        name = self.program.add_input(self._names.fresh(value), codes)
         self.define(value, name, identity(type_.rank))
 
     def add_state(self, value: str) -> None:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from penjing.core.digests import digest_bytes
 from penjing.emit.c.decoder import decoder_texts
 from penjing.emit.c.dispatch import dispatch_lines
-from penjing.emit.c.forms import FormFunction, check_lines, form_functions, state_words
+from penjing.emit.c.forms import FormFunction, check_lines, form_functions, id_lines, state_words
 from penjing.emit.c.header import header_text
 from penjing.emit.c.inner_loops import inner_loop_lines
 from penjing.emit.c.kernels import CLOSING, SIMD_HEADERS, kernel_file, kernel_text
@@ -163,6 +163,7 @@ def _run(program: Graph, plan: Plan, stem: str, threads: int, *, standalone: boo
         yield "    const struct pj_team team = {{0, 1}, 0, 0};"
     yield from check_lines(plan, stem, standalone=standalone, arena=plan.arena_bytes > 0)
     yield from room_lines(program, plan, stem)
+    yield from id_lines(program, plan, stem, "in")
     yield f"    pj_run(weights, in, out, arena{state[1]}, 0{', &team' if threads > 1 else ''});"
     yield "    return 0;"
     yield "}"
@@ -176,6 +177,7 @@ def _run(program: Graph, plan: Plan, stem: str, threads: int, *, standalone: boo
         yield from room_lines(program, plan, stem)
         yield f"    if (part < 0 || part >= parts || parts > {threads} || (parts > 1 && !meet))"
         yield f"        return {stem.upper()}_ERROR_PART;"
+        yield from id_lines(program, plan, stem, "in")
         yield "    team.part.index = part, team.part.count = parts, team.meet = meet, team.context = context;"
         yield f"    pj_run(weights, in, out, arena{state[1]}, 0, &team);"
         yield "    return 0;"
