@@ -150,8 +150,7 @@ def _run_part(up: str, stem: str, weights_argument: str, state_argument: str, th
 
 def _full_error(up: str, program: Graph) -> str:
     told = "the session has no room for more steps: reset it"
-    return f"
-    {up}_ERROR_FULL = {STATUS_FULL},       /* {told} */" if counters(program) else ""
+    return f"\n    {up}_ERROR_FULL = {STATUS_FULL},       /* {told} */" if counters(program) else ""
 
 
 def _isa_error(up: str, isas: Sequence[str]) -> str:
