@@ -44,6 +44,7 @@ from penjing.ops.pad import Pad, PadValue
 from penjing.ops.permute import Permute
 from penjing.ops.pool1d import AvgPool1d, MaxPool1d
 from penjing.ops.pool2d import AvgPool2d, MaxPool2d
+from penjing.ops.position import is_position
 from penjing.ops.prelu import Prelu
 from penjing.ops.recurrent import Recurrent
 from penjing.ops.reshape import Reshape
@@ -167,6 +168,8 @@ def along_time(reading: Reading) -> Streamed:
         "zeros before the first step that no convolution takes",
         hint="pad directly before the convolution",
     )
+    counts = isinstance(reading.node.op, Attend | Matmul | Rotary) and any(map(is_position, reading.inputs[1:]))
+    reading.expect(not counts, "it knows a position already")
     return _streamed(reading.node.op, reading)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
+from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
@@ -44,6 +45,11 @@ class Append(Operator):
             behind = one.narrow(along, int(at) + some.shape[along], int(last - at))
             rows.append(torch.cat([one.narrow(along, 0, int(at)), some, behind], along))
         return torch.stack(rows)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        y = outputs[0]
+        others = ((axis, alone(y.bounds[axis])) for axis in range(1, y.rank) if axis != self.axis)
+        return Coupling(tuple((on_input(0, k, n), on_input(1, k, n), on_output(k, n)) for k, n in others))
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         x, new, position = node.inputs

@@ -12,9 +12,9 @@ from penjing.ir.types import DType, Type
 from penjing.ops.operator import expect
 
 
-def is_position(type_: Type) -> bool:
-    """Whether a value is a position, which needs no quantization: it is an integer anyway."""
-    return type_.dtype is DType.S32
+def is_position(type_: Type | None) -> bool:
+    """Whether an input is a position, which needs no quantization: it is an integer anyway."""
+    return type_ is not None and type_.dtype is DType.S32
 
 
 def check_position(type_: Type) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Shape, Type
+from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering, identity
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
@@ -33,13 +34,18 @@ class TakeSteps(Operator):
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         x, position = inputs
         starts = first_steps(position.numpy(), x.shape[self.axis] - self.steps)
-        return torch.cat([x.narrow(self.axis, int(at), self.steps) for at in starts])
+        return torch.stack([x[0].narrow(self.axis - 1, int(at), self.steps) for at in starts])
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         x, position = node.inputs
         order = identity(len(lowering.shape(x)))
         inputs = (lowering.placed(x, order), lowering.integers(position))
         lowering.finish(epilogue, QTakeSteps(self.axis, self.steps), inputs, order)
+
+    def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
+        x = inputs[0]
+        assert x is not None
+        return Coupling(kept_axes(x, outputs[0], [axis for axis in range(1, x.rank) if axis != self.axis]))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -50,7 +56,7 @@ class TakeSteps(Operator):
 
 
 def _shape(axis: int, steps: int, x: Type, position: Type) -> Shape:
-    expect(1 <= axis < x.rank and x.shape[0] == 1, f"steps along axis {axis} of {x.bounds}")
+    expect(1 <= axis < x.rank and x.bounds[0] == 1, f"steps along axis {axis} of {x.bounds}")
     expect(isinstance(x.shape[axis], int) and 1 <= steps <= x.bounds[axis], f"{steps} steps of {x.shape[axis]}")
     check_position(position)
     return (position.shape[0], *x.shape[1:axis], steps, *x.shape[axis + 1 :])
@@ -58,7 +64,8 @@ def _shape(axis: int, steps: int, x: Type, position: Type) -> Shape:
 
 def _taken(axis: int, steps: int, x: np.ndarray, position: np.ndarray) -> np.ndarray:
     starts = first_steps(position, x.shape[axis] - steps)
-    return np.concatenate([np.take(x, range(at, at + steps), axis=axis) for at in map(int, starts)])
+    every = np.broadcast_to(x, (len(starts), *x.shape[1:]))
+    return np.stack([np.take(one, range(at, at + steps), axis - 1) for one, at in zip(every, starts, strict=True)])
 
 
 @dataclass(frozen=True)

@@ -59,11 +59,10 @@ def check_room(program: Graph, states: States) -> None:
     """InvalidInput unless there is room for the steps of a call in what keeps all of them."""
     for name, op in counters(program).items():
         at = states[name]
-        if ((at < 0) | (at > op.last)).any():
+        outside = (at < 0) | (at > op.last)
+        if outside.any():
             raise InvalidInput(
-                f"{int(at.max())} steps are remembered, and there is no room for {op.steps} more than {op.capacity}"
-                if (at >= 0).all()
-                else f"a session at step {int(at.min())}",
+                f"a session of {op.capacity} steps is at step {at[outside][0]}: there is no room for {op.steps} more",
                 where=program.name,
                 hint="reset the session, or quantize the network over longer sequences",
             )
