@@ -30,6 +30,7 @@ from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.quantize.stream_steps import StreamSteps
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
+from penjing.compress.structure.fold_rotary import FoldRotary
 from penjing.core.errors import InvalidInput
 from penjing.core.files import refuse_to_overwrite, write_atomically
 from penjing.core.port import Port
@@ -40,10 +41,12 @@ from penjing.ir.graph import Graph
 from penjing.ir.passes import run_passes
 from penjing.ir.text import print_graph
 from penjing.ir.types import Type
+from penjing.ops.embedding import id_rows
 from penjing.program.cost import total_macs
 from penjing.program.interpret import interpret_samples
 from penjing.program.lower import lower
 from penjing.program.plan import plan
+from penjing.program.states import most_calls
 from penjing.program.symbols import ABI
 from penjing.recipe.apply import Applied, apply_recipe
 from penjing.recipe.data import Data, Progress
@@ -117,8 +120,8 @@ def trainable(graph: Graph, *, keep_zeros: bool = True) -> "TrainableGraph":
 
 
 def clean(graph: Graph) -> Graph:
-    """The same function in fewer layers: batch norms are folded into the layers before them."""
-    return run_passes(graph, [FoldBatchNorm()])[0]
+    """The same function in fewer layers: batch norms go into the layers before them, a rotary embedding becomes one."""
+    return run_passes(graph, [FoldRotary(), FoldBatchNorm()])[0]
 
 
 def prune(
@@ -410,14 +413,19 @@ def _golden(program: Graph, real_inputs: Sequence[np.ndarray], generated_samples
     """Codes of a few real inputs, and generated codes that reach the corners real data leaves out."""
     from penjing.core.arithmetic import quantize as to_codes
 
-    columns = []
+    columns, rows = [], id_rows(program)
     for i, name in enumerate(program.inputs):
         type_ = program.types[name]
+        if name in rows:
+            some = generated((generated_samples, *type_.bounds[1:]), np.dtype("<u4")) % np.uint32(rows[name])
+            given = [np.asarray(real_inputs[i], np.int32)] if real_inputs else []
+            columns.append(np.concatenate([*given, some.astype(np.int32)]))
+            continue
         assert type_.quant is not None
         parts = [generated((generated_samples, *type_.bounds[1:]), np.dtype(np.uint8))]
         if real_inputs:
             parts.insert(0, to_codes(real_inputs[i], type_.quant.scale, type_.quant.zero_point))
-        columns.append(np.concatenate(parts))
+        columns.append(np.concatenate(parts)[: most_calls(program)])
     return Golden(tuple(columns), interpret_samples(program, *columns))
 
 
@@ -425,22 +433,23 @@ def _input_specs(program: Graph, ports: Sequence[Port]) -> tuple[InputSpec, ...]
     if ports and len(ports) != len(program.inputs):
         raise InvalidInput(f"{len(ports)} ports were described, the program has {len(program.inputs)} inputs")
     filled = ports or [Port()] * len(program.inputs)
-    specs = []
+    specs, rows = [], id_rows(program)
     for name, port in zip(program.inputs, filled, strict=True):
         type_ = program.types[name]
-        scale, zero_point = _codes(type_)
+        is_id = name in rows
+        scale, zero_point = (1.0, 0) if is_id else _codes(type_)
         specs.append(
             InputSpec(
                 name=name,
                 shape=type_.bounds,
-                dtype="f32",
+                dtype="s32" if is_id else "f32",
                 layout="NCHWDE"[: type_.rank] if type_.rank != 3 else "NCL",
                 scale=scale,
                 zero_point=zero_point,
                 code_dtype=str(type_.dtype),
                 mean=port.mean,
                 std=port.std,
-                value_range=port.value_range,
+                value_range=(0.0, rows[name] - 1.0) if is_id else port.value_range,
                 color=port.color,
             )
         )

@@ -5,11 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from penjing.core.arithmetic import dequantize, quantize
+from penjing.core.arithmetic import dequantize
 from penjing.emit.onnx.emit import emit_onnx
 from penjing.ir.graph import Graph
 from penjing.program.interpret import interpret
 from penjing.program.lower import lower
+from penjing.runtime.engines import to_codes
 
 onnx = pytest.importorskip("onnx", reason="ONNX files are read and run by onnx and onnxruntime")
 ort = pytest.importorskip("onnxruntime", reason="ONNX files are read and run by onnx and onnxruntime")
@@ -49,8 +50,8 @@ def steps_apart(run_onnx) -> Callable[..., list[np.ndarray]]:
         graph: Graph, *inputs: np.ndarray, optimized: bool = True, int4: bool = False, tensorrt: bool = False
     ) -> list[np.ndarray]:
         quants = [graph.types[name].quant for name in graph.inputs]
-        codes = [quantize(x, q.scale, q.zero_point) for x, q in zip(inputs, quants, strict=True)]
-        reals = [dequantize(c, q.scale, q.zero_point) for c, q in zip(codes, quants, strict=True)]
+        codes = to_codes(graph, inputs)
+        reals = [c if q is None else dequantize(c, q.scale, q.zero_point) for c, q in zip(codes, quants, strict=True)]
         expected = interpret(lower(graph), *codes)
         found = run_onnx(emit_onnx(graph, int4=int4, tensorrt=tensorrt), *reals, optimized=optimized)
         apart = []

@@ -56,6 +56,7 @@ GRAPHS_IN_CODES = float_graphs([name for name in IN_CODES if name != "batch_norm
 @settings(max_examples=40)
 @given(case=GRAPHS)
 def test_random_networks_compute_the_same_in_floats(run_onnx, case):
+    assume(not any(getattr(node.op, "projected", False) for node in case.graph.nodes))
     found = run_onnx(emit_onnx(case.graph), *case.batch)
     for got, want in zip(found, evaluate(case.graph, *case.batch), strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from penjing.ir.types import Type
+from penjing.ir.types import DType, Type
 from penjing.ops import operators
 from penjing.ops.coupling import FREE, Coupling, Port, Tie
 from penjing.ops.mean import Mean
@@ -38,7 +38,7 @@ def values(sample: Sample) -> dict[Port, np.ndarray]:
 
 def coupling(sample: Sample) -> Coupling:
     assert isinstance(sample.op, Operator)
-    types = tuple(None if x is None else Type(x.shape) for x in sample.inputs)
+    types = tuple(None if x is None else Type(x.shape, DType.of(x)) for x in sample.inputs)
     return sample.op.coupling(types, sample.op.infer(*sample.types))
 
 
@@ -91,7 +91,7 @@ def test_what_is_removed_from_the_inputs_is_what_is_missing_in_the_outputs(sampl
                 )
                 small = [None if x is None else without(x, ("input", i), removed) for i, x in enumerate(inputs)]
                 got = op.float_reference(*small)
-                announced = op.infer(*(Type(x.shape) for x in small if x is not None))
+                announced = op.infer(*(Type(x.shape, DType.of(x)) for x in small if x is not None))
                 assert [t.shape for t in announced] == [y.shape for y in got]
                 for i, y in enumerate(want):
                     left = without(y, ("output", i), removed)
@@ -124,7 +124,7 @@ def test_an_axis_is_in_one_tie_and_has_a_label_for_every_slice(sample: Sample) -
                 assert found[end.port].ndim < found["output", 0].ndim
 
 
-@pytest.mark.parametrize("name", operators())
+@pytest.mark.parametrize("name", sorted(operators().keys() - {"advance"}))  # which has no axis but that of the batch
 def test_every_operator_says_how_some_axis_is_coupled(name: str) -> None:
     assert any(coupling(sample).ties or coupling(sample).choices for sample in operators()[name].samples())
 

@@ -22,6 +22,7 @@ from penjing.ops.pool2d import MaxPool2d
 from penjing.ops.relu import Clamp, Relu
 from penjing.program.interpret import interpret
 from penjing.program.lower import lower
+from penjing.runtime.engines import to_codes
 from penjing.testing.networks import BATCH, Network, batches, edge_cnn
 from penjing.testing.random_graphs import float_graphs
 from penjing.testing.sample_graphs import sample_graph
@@ -227,10 +228,7 @@ def test_a_clamp_behind_any_operator_clamps_its_codes(name, sample):
     alone, behind, inputs = clamped(name, sample, -0.25, 0.5)
     plain, fused = lower(alone), lower(behind)
     quant = alone.types[alone.outputs[0]].quant
-    codes = []
-    for n, x in zip(plain.inputs, inputs, strict=True):
-        given_quant = plain.types[n].quant
-        codes.append(quantize(x, given_quant.scale, given_quant.zero_point))
+    codes = to_codes(plain, inputs)
     (want,), (got,) = interpret(plain, *codes), interpret(fused, *codes)
     if behind.types["clamped"].quant == quant:
         low, high = (code(end, quant) for end in (-0.25, 0.5))

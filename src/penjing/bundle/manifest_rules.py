@@ -18,6 +18,7 @@ CODE_RANGES = {"u8": (0, 255), "s8": (-128, 127), "s16": (-32768, 32767)}
 COLORS = {"rgb": 3, "gray": 1}
 MAX_THREADS = 8
 MAX_ELEMENTS = 1 << 31  # of one sample
+_MAX_ROWS = 1 << 31
 FLOAT32_MAX = (2.0 - 2.0**-23) * 2.0**127
 FLOAT32_TINY = 2.0**-126  # smallest normal: below it, CPUs that flush to zero would disagree
 
@@ -74,11 +75,22 @@ def _check_tensor(spec: InputSpec | OutputSpec, path: str) -> None:
     _require(spec.shape[0] == 1, "the first dimension of one sample is 1", f"{path}.shape")
     _require(min(spec.shape) >= 1, "a dimension is below 1", f"{path}.shape")
     _require(math.prod(spec.shape) <= MAX_ELEMENTS, f"it has more than {MAX_ELEMENTS} elements", f"{path}.shape")
+    if isinstance(spec, InputSpec) and spec.dtype == "s32":
+        _check_ids(spec, path)
+        return
     _require(spec.dtype == "f32", f"{spec.dtype[:20]!a} is not f32", f"{path}.dtype")
     _require(spec.code_dtype in CODE_RANGES, f"{spec.code_dtype[:20]!a} is not a code type", f"{path}.code_dtype")
     low, high = CODE_RANGES[spec.code_dtype]
     _require(low <= spec.zero_point <= high, f"it is outside {low}..{high}", f"{path}.zero_point")
     _require(FLOAT32_TINY <= spec.scale <= FLOAT32_MAX, "it is no positive, normal float32", f"{path}.scale")
+
+
+def _check_ids(spec: InputSpec, path: str) -> None:
+    low, high = spec.value_range
+    fits = (spec.code_dtype, spec.scale, spec.zero_point, low) == ("s32", 1, 0, 0)
+    _require(fits, "ids are s32, their own codes, and count from 0", path)
+    _require(high == int(high) and high < _MAX_ROWS, "ids end at a whole number", f"{path}.value_range")
+    _require(spec.mean is None and spec.std is None and spec.color is None, "ids are not normalised", path)
 
 
 def _check_normalisation(spec: InputSpec, path: str) -> None:

@@ -17,14 +17,14 @@ class InputSpec:
     Attributes:
         name: unique among the inputs.
         shape: of one sample, with a leading 1.
-        dtype: of the real values: f32.
+        dtype: of the real values: f32; or s32 of ids, the numbers of rows in a table, which are their own codes.
         layout: one letter per dimension, N first: NCHW, NCL, NC, ...
         scale: real step of one code, rounded to float32 by the reader.
         zero_point: the code of real zero.
-        code_dtype: of the codes: u8, s8 or s16.
+        code_dtype: of the codes: u8, s8 or s16; s32 of ids.
         mean: per channel, in units of `value_range`; None for 0.
         std: per channel, in units of `value_range`; None for 1.
-        value_range: [low, high] of raw values, such as 0..1 for pixels divided by 255.
+        value_range: [low, high] of raw values, such as 0..1 for pixels divided by 255; of ids, 0 and the last row.
         color: "rgb" or "gray" for pictures, else None.
     """
 

@@ -37,7 +37,10 @@ def bench(
     model = load(tray, engine=engine.value, threads=threads)
     rng = np.random.default_rng(0)
     codes = random_codes(model, 1, rng)
-    reals = [rng.normal(size=spec.shape).astype(np.float32) for spec in model.inputs]
+    reals = [
+        ids if spec.dtype == "s32" else rng.normal(size=spec.shape).astype(np.float32)
+        for spec, ids in zip(model.inputs, codes, strict=True)
+    ]
     calls = {"codes": lambda: model.run_codes(*codes), "float": lambda: model.run(*reals)}
     with phases(quiet=as_json) as shown:
         shown.start(f"timing {rounds} rounds")

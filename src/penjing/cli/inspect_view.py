@@ -71,6 +71,8 @@ def show_self_test(found: SelfTest) -> None:
 
 
 def _input(spec: InputSpec) -> str:
+    if spec.dtype == "s32":
+        return f"{spec.name}: {_shape(spec.shape)} ids of 0 .. {spec.value_range[1]:g}; s32"
     prepared = [f"raw values {spec.value_range[0]:g} .. {spec.value_range[1]:g}"]
     prepared += [f"mean {_numbers(spec.mean)}"] if spec.mean else []
     prepared += [f"deviation {_numbers(spec.std)}"] if spec.std else []

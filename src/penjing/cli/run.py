@@ -93,6 +93,8 @@ def _read(path: Path, spec: InputSpec, *, raw: bool) -> np.ndarray:
     if suffix not in ARRAYS:
         known = ", ".join((*ARRAYS, *IMAGES))
         raise InvalidInput(f"the kind of {path} is not known", where=str(path), hint=f"known are {known}")
+    if spec.dtype == "s32":
+        return read_array(path)  # ids, which `Model.run` checks
     samples = check_samples(read_array(path), shape, str(path))
     if not len(samples):
         raise InvalidInput("there is no sample in it", where=str(path))

@@ -206,7 +206,7 @@ def _from_onnx(path: Path, weights: Path | None, input_shape: str | None) -> Mod
     require_file(path)
     captured = api.capture_onnx(path, shapes=onnx_shapes(path, input_shape))
     graph = captured.graph
-    examples = tuple(np.zeros((1, *graph.types[name].bounds[1:]), np.float32) for name in graph.inputs)
+    examples = _zeros(graph)
     return ModelSource(_plain(path.stem), None, examples, Port(), None, path.name, captured=captured)
 
 
@@ -215,8 +215,13 @@ def _from_graph(path: Path, weights: Path | None) -> ModelSource:
         raise InvalidInput("a graph holds its weights", where="--weights", hint="leave it out")
     saved = load_graph(path)
     graph = saved.graph
-    examples = tuple(np.zeros((1, *graph.types[name].bounds[1:]), np.float32) for name in graph.inputs)
+    examples = _zeros(graph)
     return ModelSource(_plain(graph.name), None, examples, saved.port, saved.labels, saved.origin, True, saved)
+
+
+def _zeros(graph: Graph) -> tuple[np.ndarray, ...]:
+    types = (graph.types[name] for name in graph.inputs)
+    return tuple(np.zeros((1, *type_.bounds[1:]), type_.dtype.numpy) for type_ in types)
 
 
 def _load_weights(module: Any, path: Path) -> None:

@@ -45,9 +45,12 @@ def self_test(
 
 
 def random_codes(model: Model, n: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """For each input, codes (n, ...) over their whole range."""
+    """For each input, codes (n, ...) over their whole range, or ids over all rows."""
     codes = []
     for spec in model.inputs:
+        if spec.dtype == "s32":
+            codes.append(rng.integers(0, int(spec.value_range[1]) + 1, (n, *spec.shape[1:])).astype(np.int32))
+            continue
         dtype = _CODE_DTYPES[spec.code_dtype]
         limits = np.iinfo(dtype)
         codes.append(rng.integers(limits.min, limits.max + 1, size=(n, *spec.shape[1:]), dtype=dtype))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from penjing.ir.types import NOWHERE, Constant, Source, State, Type
+from penjing.ir.types import NOWHERE, Constant, DType, Source, State, Type
 
 
 class Operation:
@@ -121,6 +121,11 @@ class Graph:
     def sinks(self) -> set[str]:
         """Values that leave the graph: outputs and state updates."""
         return {*self.outputs, *(state.update for state in self.states.values())}
+
+    @property
+    def real_inputs(self) -> tuple[str, ...]:
+        """Inputs that hold reals, or their codes; the others hold ids, integers as they are."""
+        return tuple(name for name in self.inputs if self.types[name].dtype is not DType.S32)
 
     def activations(self) -> Iterator[str]:
         """Inputs, states and node outputs, in order of appearance."""

@@ -19,7 +19,7 @@ from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.reshape import Reshape
-from penjing.ops.torch_call import Imported, TorchCall
+from penjing.ops.torch_call import Composed, Imported, TorchCall
 
 TO_THE_END = 2**63 - 1  # what torch writes for an absent end
 
@@ -156,7 +156,7 @@ class Select(Operator):
     """Input of any shape; output with the elements at `index` >= 0 of `axis`, one axis fewer."""
 
     name = "select"
-    torch = ("aten.select.int",)
+    torch = ("aten.select.int", "aten.unbind.int")
     onnx = ("Gather",)
     quant_rule = QuantRule.SAME
 
@@ -164,13 +164,15 @@ class Select(Operator):
     index: int
 
     @classmethod
-    def from_torch(cls, call: TorchCall) -> Imported:
+    def from_torch(cls, call: TorchCall) -> Imported | Composed:
         x = call.ref("self")
-        axis, index = call.axis("dim", x.type.rank), call.integer("index")
+        axis = call.axis("dim", x.type.rank)
         call.require(not _is_batch(x.type, axis), "one element of axis 0, the batch")
         extent = x.type.shape[axis]
         call.require(isinstance(extent, int), f"one element of axis {axis}, whose extent {extent} is symbolic")
-        return Imported(cls(axis, index % x.type.bounds[axis]), (x.name,))
+        if call.target == "aten.unbind.int":
+            return Composed(lambda nodes, read: {i: nodes.add(cls(axis, i), x.name)[0] for i in read})
+        return Imported(cls(axis, call.integer("index") % x.type.bounds[axis]), (x.name,))
 
     @classmethod
     def from_onnx(cls, call: OnnxCall) -> Imported:

@@ -12,7 +12,8 @@ from penjing.core.arithmetic import dequantize, quantize
 from penjing.core.errors import BundleError, InvalidInput
 from penjing.core.targets import Target
 from penjing.ir.graph import Graph
-from penjing.ir.types import Quant
+from penjing.ir.types import DType, Quant
+from penjing.ops.embedding import check_ids, id_rows
 from penjing.program.interpret import interpret, interpret_step, rows_at_a_time
 from penjing.program.plan import Plan
 from penjing.program.states import States
@@ -171,6 +172,9 @@ def _bound(
 def _view(block: np.ndarray, program: Graph, plan: Plan, name: str, dtype: np.dtype[Any] | None) -> np.ndarray:
     """Where the codes of a value lie, or as many elements of another type from the same place on."""
     place, type_ = plan.places[name], program.types[name]
+    if dtype is not None and type_.dtype is DType.S32:  # ids begin where the floats of their input would
+        at = dtype.itemsize * place.offset
+        return block[at : at + type_.nbytes].view(type_.dtype.numpy).reshape(type_.bounds)
     offset = place.offset if place.base in ("in", "out", "state") else 0
     chosen = dtype or np.dtype(type_.dtype.numpy)
     size = chosen.itemsize // type_.dtype.itemsize
@@ -191,9 +195,9 @@ def _each_sample(bound: Bound, n: int, inputs: tuple[np.ndarray, ...]) -> tuple[
 
 
 def to_codes(program: Graph, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Codes of real inputs that have been checked."""
-    quants = [_quant(program, name) for name in program.inputs]
-    return tuple(quantize(x, q.scale, q.zero_point) for x, q in zip(inputs, quants, strict=True))
+    """Codes of real inputs that have been checked; ids are their own."""
+    quants = [_quant(program, name) if name in program.real_inputs else None for name in program.inputs]
+    return tuple(x if q is None else quantize(x, q.scale, q.zero_point) for x, q in zip(inputs, quants, strict=True))
 
 
 def to_reals(program: Graph, outputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -236,12 +240,15 @@ def _samples(program: Graph, inputs: tuple[np.ndarray, ...]) -> int:
     """The number of samples, after every input has been checked against the program."""
     if len(inputs) != len(program.inputs):
         raise InvalidInput(f"{len(inputs)} inputs were given, {program.name} takes {len(program.inputs)}")
+    rows = id_rows(program)
     for name, x in zip(program.inputs, inputs, strict=True):
         type_ = program.types[name]
         if x.dtype != type_.dtype.numpy:
             raise InvalidInput(f"input {name} must hold {type_.dtype} codes, not {x.dtype}")
         if x.ndim != type_.rank or x.shape[1:] != type_.bounds[1:]:
             raise InvalidInput(f"input {name} has shape {x.shape}, expected (n, {str(type_.bounds[1:])[1:]}")
+        if name in rows:
+            check_ids(x, rows[name], name)
     counts = {len(x) for x in inputs}
     if len(counts) != 1 or 0 in counts:
         raise InvalidInput(f"inputs must hold the same number of samples, at least one, not {sorted(counts)}")

@@ -17,7 +17,7 @@ from penjing.core.errors import BundleError, CorruptBundle, InvalidInput, Penjin
 from penjing.core.targets import host_target
 from penjing.ir.graph import Graph
 from penjing.ir.parse import parse_graph
-from penjing.ir.types import Type
+from penjing.ir.types import DType, Type
 from penjing.ops import registry
 from penjing.program.plan import plan
 from penjing.runtime.decoding import pack_decoder
@@ -96,6 +96,8 @@ def read_program(tray: Tray, variant: str, decode: PackDecoder | None = None) ->
 
 def _fits(spec: InputSpec | OutputSpec, type_: Type) -> bool:
     """Whether reals become codes, and codes reals, by the manifest as they do by the program."""
+    if type_.dtype is DType.S32:
+        return (spec.shape, spec.dtype, spec.code_dtype) == (type_.bounds, "s32", "s32")
     if type_.quant is None or type_.quant.axis is not None:
         return False
     stated = (spec.shape, spec.code_dtype, np.float32(spec.scale), spec.zero_point)

@@ -8,6 +8,7 @@ from penjing.bundle.schema import InputSpec, OutputSpec
 from penjing.bundle.tray import Tray
 from penjing.core.errors import BundleError, InvalidInput
 from penjing.core.normalise import normalise
+from penjing.ops.embedding import check_ids
 from penjing.runtime.engines import Bound, Engine, LibraryEngine, to_codes, to_reals
 from penjing.runtime.session import Session
 
@@ -50,13 +51,14 @@ class Model:
         Samples know nothing of each other: each is a first call where the model has states.
 
         Args:
-            inputs: one array (n, ...) per input; a single sample may leave out the first axis.
+            inputs: one array (n, ...) per input; a single sample may leave out the first axis. An input of ids takes
+                integers, of 0 up to the end of its `value_range`.
 
         Returns:
             One float32 array (n, ...) per output; the array itself when there is one output.
 
         Raises:
-            InvalidInput: wrong number, shape or dtype; NaN or infinity.
+            InvalidInput: wrong number, shape or dtype; NaN or infinity; an id that is no row of its table.
         """
         real = self.engine.run_reals(*self._checked_inputs(inputs))
         return real[0] if len(real) == 1 else real
@@ -152,18 +154,32 @@ class Model:
 
 
 def _checked(x: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """float32 (n, ...), finite."""
+    """float32 (n, ...), finite, or int32 ids."""
     array = np.asarray(x)
+    if spec.dtype == "s32":
+        return _checked_ids(_batched(array, spec), spec)
     if array.dtype.kind != "f":
         raise InvalidInput(
             f"input {spec.name} must be float, not {array.dtype}",
             hint="run takes real inputs; prepare() takes raw uint8 pixels, run_codes() takes codes",
         )
+    array = _batched(array, spec)
+    _check_finite(array, spec)
+    return array.astype(np.float32, copy=False)
+
+
+def _batched(array: np.ndarray, spec: InputSpec) -> np.ndarray:
     array = array[None] if array.ndim == len(spec.shape) - 1 else array
     if array.ndim != len(spec.shape) or array.shape[1:] != spec.shape[1:]:
         raise InvalidInput(f"input {spec.name} has shape {array.shape}, expected (n, {str(spec.shape[1:])[1:]}")
-    _check_finite(array, spec)
-    return array.astype(np.float32, copy=False)
+    return array
+
+
+def _checked_ids(array: np.ndarray, spec: InputSpec) -> np.ndarray:
+    if array.dtype.kind not in "iu":
+        raise InvalidInput(f"input {spec.name} must hold ids, which are integers, not {array.dtype}")
+    check_ids(array, int(spec.value_range[1]) + 1, spec.name)
+    return array.astype(np.int32, copy=False)
 
 
 def _is_distribution(scores: np.ndarray) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from penjing.core.errors import BundleError
-from penjing.program.symbols import POOL_BYTES, c_stem
+from penjing.core.errors import BundleError, InvalidInput
+from penjing.program.symbols import POOL_BYTES, STATUS_FULL, c_stem
 from penjing.program.weights import aligned_buffer
 
 Function = Callable[..., int]
@@ -54,7 +54,8 @@ class NativeLibrary:
         interpreter's lock, so that other threads of Python go on.
 
         The call raises:
-            BundleError: the function returns an error.
+            InvalidInput: the session is full.
+            BundleError: the function returns another error.
         """
         memory = arrays if pool is None else (pool.memory, *arrays)
         call = partial(self._find(function), *map(_pointer, memory))
@@ -97,6 +98,12 @@ class Pool:
 
 def _call(call: Callable[[], int], where: str, pool: Pool | None) -> None:
     status = call()
+    if status == STATUS_FULL:
+        raise InvalidInput(
+            "there is no room for more steps in what the session remembers",
+            where=where,
+            hint="reset it, or quantize the network over longer sequences",
+        )
     if status != 0:
         raise BundleError(f"the compiled library returned status {status}", where=where)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from penjing.core.errors import InvalidGraph
 from penjing.ir.graph import Graph
-from penjing.ir.types import MAX_RANK, Constant, Dim, Shape, Type
+from penjing.ir.types import MAX_RANK, Constant, Dim, DType, Shape, Type
 from penjing.ops.operator import Operator
 from penjing.ops.pad import Pad
 from penjing.ops.reshape import Reshape
@@ -60,6 +60,11 @@ class Growth:
         array = _array(rng, kind, shape) / np.sqrt(fan_in)
         array = np.abs(array) if positive else array
         return self.graph.add_constant(f"c{len(self.graph.types)}", Constant(array.astype(np.float32)))
+
+    def ids(self, shape: tuple[int, ...]) -> str:
+        """A new input of ids, (batch, *shape)."""
+        batch = self.type(self.graph.inputs[0]).shape[0]
+        return self.graph.add_input(f"ids{len(self.graph.types)}", Type((batch, *shape), DType.S32))
 
     def add(self, op: Operator, *inputs: str) -> tuple[str, ...]:
         """Append a layer; no outputs, and no change, when its shape rule refuses or a value would be unusual."""

@@ -23,6 +23,7 @@ from penjing.api import library_sources
 from penjing.core.errors import ToolchainError
 from penjing.emit.c.emit import Emitted, emit_c
 from penjing.ir.graph import Graph
+from penjing.ops.embedding import id_rows
 from penjing.program.interpret import interpret_samples, rows_at_a_time
 from penjing.program.plan import Plan
 from penjing.testing.differences import describe_difference
@@ -129,10 +130,12 @@ def planned_arena_bytes(memory: Plan) -> int:
 
 
 def corner_samples(program: Graph, rng: np.random.Generator, count: int) -> list[Sample]:
-    """Inputs for one call each: all codes 0, all 255, and `count` random ones."""
-    shapes = [program.types[name].bounds for name in program.inputs]
-    flat = [tuple(np.full(shape, code, np.uint8) for shape in shapes) for code in (0, 255)]
-    return [*flat, *(tuple(rng.integers(0, 256, shape, np.uint8) for shape in shapes) for _ in range(count))]
+    """Inputs for one call each: all codes or ids 0, all the last, and `count` random ones."""
+    rows = id_rows(program)
+    types = [program.types[name] for name in program.inputs]
+    kinds = [(t.bounds, t.dtype.numpy, rows.get(name, 256)) for name, t in zip(program.inputs, types, strict=True)]
+    flat = [tuple(np.full(shape, last * (n - 1), dtype) for shape, dtype, n in kinds) for last in (0, 1)]
+    return [*flat, *(tuple(rng.integers(0, n, shape, dtype) for shape, dtype, n in kinds) for _ in range(count))]
 
 
 def _main(emitted: Emitted, standalone: bool, choices: int, threads: int, *, states: bool) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from penjing.ir.graph import Graph, Operation
-from penjing.ir.types import Constant, Dim, Shape, Source, Type
+from penjing.ir.types import Constant, Dim, DType, Shape, Source, Type
 from penjing.ir.verify import verify
 from penjing.ops.conv2d import Conv2d
+from penjing.ops.embedding import id_rows
 from penjing.ops.linear import Linear
 from penjing.ops.pool2d import MaxPool2d
 from penjing.ops.relu import Relu
@@ -26,6 +27,10 @@ class Network:
     def input(self, *shape: int, name: str = "x") -> str:
         """A graph input of one sample's `shape`, behind a batch axis."""
         return self.graph.add_input(name, Type((BATCH, *shape)))
+
+    def ids(self, *shape: int, name: str = "ids") -> str:
+        """A graph input of ids."""
+        return self.graph.add_input(name, Type((BATCH, *shape), DType.S32))
 
     def constant(self, name: str, array: np.ndarray) -> str:
         """A float32 constant."""
@@ -83,9 +88,13 @@ def edge_cnn(seed: int = 0) -> Graph:
 
 
 def batches(graph: Graph, samples: int, count: int = 1, seed: int = 1) -> Iterator[tuple[np.ndarray, ...]]:
-    """`count` batches of normal float32 inputs for `graph`, `samples` each."""
-    rng = np.random.default_rng(seed)
+    """`count` batches of normal float32 inputs, or random ids, for `graph`, `samples` each."""
+    rng, rows = np.random.default_rng(seed), id_rows(graph)
+    shapes = {name: (samples, *graph.types[name].bounds[1:]) for name in graph.inputs}
     for _ in range(count):
         yield tuple(
-            rng.normal(size=(samples, *graph.types[name].bounds[1:])).astype(np.float32) for name in graph.inputs
+            rng.integers(0, rows[name], shape).astype(np.int32)
+            if name in rows
+            else rng.normal(size=shape).astype(np.float32)
+            for name, shape in shapes.items()
         )

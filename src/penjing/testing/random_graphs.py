@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from penjing.ir.graph import Graph
 from penjing.ir.text import print_graph
-from penjing.ir.types import Extent, Type
+from penjing.ir.types import DType, Extent, Type
 from penjing.ops import operators
+from penjing.ops.embedding import id_rows
 from penjing.ops.operator import Operator
 from penjing.testing.growth import BATCH, Growth
 from penjing.testing.random_layers import batch_norm_of, flattened, grow, linear_of
@@ -113,10 +114,14 @@ def _choose_outputs(growth: Growth) -> None:
 def _batch(growth: Growth) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(growth.number(0, 2**16))
     spread, offset = growth.choose(((1.0, 0.0), (1.0, 3.0), (100.0, 0.0), (1e-3, 0.0), (0.0, 0.0), (0.0, 5.0)))
-    arrays = []
+    arrays, rows = [], id_rows(growth.graph)
     for name in growth.graph.inputs:
         shape = growth.type(name).shape
         samples = shape[0] if isinstance(shape[0], int) else 3
+        if growth.type(name).dtype is DType.S32:
+            ids = rng.integers(0, rows[name], (samples, *growth.type(name).bounds[1:]))
+            arrays.append(ids.astype(np.int32))
+            continue
         made = rng.normal(size=(samples, *growth.type(name).bounds[1:])) * spread + offset
         arrays.append(made.astype(np.float32))
     return tuple(arrays)

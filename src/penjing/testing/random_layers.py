@@ -6,6 +6,8 @@ operator is drawn as soon as its file exists.
 
 from collections.abc import Callable
 
+import numpy as np
+
 from penjing.ir.types import Constant
 from penjing.ops import operators
 from penjing.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool
@@ -56,6 +58,8 @@ def _from_sample(growth: Growth, operator: type[Operator]) -> tuple[str, ...]:
     for position, array in enumerate(sample.inputs):
         if array is None:
             inputs.append("")
+        elif array.dtype == np.int32:
+            inputs.append(growth.ids(array.shape[1:]))
         elif position in sample.constant:
             inputs.append(growth.graph.add_constant(f"c{len(growth.graph.types)}", Constant(array)))
         else:

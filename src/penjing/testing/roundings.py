@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from penjing.core.arithmetic import dequantize, quantize
+from penjing.core.arithmetic import dequantize
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Names
 from penjing.ops.fusion import between_roundings
 from penjing.program.interpret import interpret
 from penjing.program.lower import lower
+from penjing.runtime.engines import to_codes
 
 
 def cut_at_roundings(graph: Graph) -> tuple[Graph, dict[str, str]]:
@@ -49,8 +50,6 @@ def reals_at_roundings(
     """Inputs of the cut network: those of `graph`, and what its program has at each rounding, as reals."""
     whole = graph.copy()
     whole.outputs = cut.outputs
-    quants = [graph.types[name].quant for name in graph.inputs]
-    codes = [quantize(x, q.scale, q.zero_point) for x, q in zip(inputs, quants, strict=True) if q is not None]
-    found = dict(zip(whole.outputs, interpret(lower(whole), *codes), strict=True))
+    found = dict(zip(whole.outputs, interpret(lower(whole), *to_codes(graph, inputs)), strict=True))
     inner = [(found[name], graph.types[name].quant) for name in stands_for.values()]
     return [*inputs, *(dequantize(c, q.scale, q.zero_point) for c, q in inner if q is not None)]

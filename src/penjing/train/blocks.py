@@ -69,7 +69,7 @@ def computed_codes(graph: Graph) -> set[str]:
     passed = between_roundings(graph)
     operators = [(node, node.op) for node in graph.nodes if isinstance(node.op, Operator)]
     made = ((op.quant_rule_of(i), name) for node, op in operators for i, name in enumerate(node.outputs))
-    return {*graph.inputs, *(name for rule, name in made if rule is QuantRule.OWN and name not in passed)}
+    return {*graph.real_inputs, *(name for rule, name in made if rule is QuantRule.OWN and name not in passed)}
 
 
 def run_nodes(

@@ -29,7 +29,7 @@ class RoundedValues:
 def rounded_values(graph: Graph) -> RoundedValues:
     """Those of a float graph once it is quantized and lowered."""
     passed = between_roundings(graph)
-    learned = {name: name for name in graph.inputs}
+    learned = {name: name for name in graph.real_inputs}
     fixed: dict[str, tuple[float, float]] = {}
     source = {name: name for name in (*graph.inputs, *graph.constants)}
     for node in graph.nodes:

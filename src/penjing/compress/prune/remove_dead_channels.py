@@ -149,7 +149,8 @@ class _Layers:
 def _values(graph: Graph) -> dict[str, np.ndarray]:
     """Every value for one sample of zeros: constant channels have theirs for any."""
     values: dict[str, np.ndarray] = {}
-    inputs = [np.zeros((1, *graph.types[name].bounds[1:]), np.float32) for name in graph.inputs]
+    types = [graph.types[name] for name in graph.inputs]
+    inputs = [np.zeros((1, *type_.bounds[1:]), type_.dtype.numpy) for type_ in types]
     evaluate(graph, *inputs, watch=lambda name, array: values.update({name: array}))
     return values
 

@@ -62,7 +62,7 @@ def symmetric(ranges: Ranges) -> Ranges:
 
 def observed_values(graph: Graph) -> list[str]:
     """Names of the activations whose range does not follow from their operator."""
-    names = list(graph.inputs)
+    names = list(graph.real_inputs)
     for node in graph.nodes:
         if isinstance(node.op, Operator):
             names += [name for i, name in enumerate(node.outputs) if node.op.quant_rule_of(i) is QuantRule.OWN]

@@ -115,8 +115,8 @@ def _after_clean(
 
 
 def _of_inputs(graph: Graph, inputs: Mapping[str, tuple[float, float]]) -> dict[str, Spread | None]:
-    if set(inputs) != set(graph.inputs):
-        raise InvalidInput(f"ranges for inputs {sorted(inputs)}, but the graph has {sorted(graph.inputs)}")
+    if set(inputs) != set(graph.real_inputs):
+        raise InvalidInput(f"ranges for inputs {sorted(inputs)}, but the graph has {sorted(graph.real_inputs)}")
     found: dict[str, Spread | None] = {}
     for name, (low, high) in inputs.items():
         if not (np.isfinite(low) and np.isfinite(high) and low < high):

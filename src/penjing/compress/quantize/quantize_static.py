@@ -47,7 +47,7 @@ class QuantizeStatic(Pass):
         return PassResult(graph, tuple(changed))
 
     def _activations(self, graph: Graph) -> dict[str, Quant]:
-        quants = {name: self._observed(name) for name in graph.inputs}
+        quants = {name: self._observed(name) for name in graph.real_inputs}
         for node in graph.nodes:
             assert isinstance(node.op, Operator)
             for i, output in enumerate(node.outputs):

@@ -25,13 +25,13 @@ from dataclasses import dataclass
 from penjing.core.digests import digest_bytes
 from penjing.emit.c.decoder import decoder_texts
 from penjing.emit.c.dispatch import dispatch_lines
-from penjing.emit.c.forms import FormFunction, check_lines, form_functions, state_words
+from penjing.emit.c.forms import FormFunction, check_lines, form_functions, id_lines, state_words
 from penjing.emit.c.header import header_text
 from penjing.emit.c.inner_loops import inner_loop_lines
 from penjing.emit.c.kernels import CLOSING, SIMD_HEADERS, kernel_file, kernel_text
 from penjing.emit.c.pool import pool_text
 from penjing.emit.c.reals import real_lines, run_reals
-from penjing.emit.c.states import reset_lines
+from penjing.emit.c.states import reset_lines, room_lines
 from penjing.emit.c.steps import Steps
 from penjing.ir.graph import Graph
 from penjing.program.plan import Plan
@@ -87,7 +87,7 @@ def emit_c(
     ending = [
         "",
         *(reset_lines(program, plan, stem) if program.states else ()),
-        *_run(plan, stem, threads, standalone=standalone),
+        *_run(program, plan, stem, threads, standalone=standalone),
         "",
         *run_reals(program, plan, stem, threads, standalone=standalone),
         "",
@@ -154,7 +154,7 @@ def _weights_line(plan: Plan, stem: str, standalone: bool) -> list[str]:
     return [f"extern const uint8_t {stem}_weights[{max(plan.weights_bytes, 1)}];", ""] if standalone else []
 
 
-def _run(plan: Plan, stem: str, threads: int, *, standalone: bool) -> Iterator[str]:
+def _run(program: Graph, plan: Plan, stem: str, threads: int, *, standalone: bool) -> Iterator[str]:
     given = "" if standalone else "const void *weights, "
     state = state_words(plan)
     yield f"int {stem}_run({given}const void *in, void *out, void *arena{state[0]})"
@@ -162,6 +162,8 @@ def _run(plan: Plan, stem: str, threads: int, *, standalone: bool) -> Iterator[s
     if threads > 1:
         yield "    const struct pj_team team = {{0, 1}, 0, 0};"
     yield from check_lines(plan, stem, standalone=standalone, arena=plan.arena_bytes > 0)
+    yield from room_lines(program, plan, stem)
+    yield from id_lines(program, plan, stem, "in")
     yield f"    pj_run(weights, in, out, arena{state[1]}, 0{', &team' if threads > 1 else ''});"
     yield "    return 0;"
     yield "}"
@@ -172,8 +174,10 @@ def _run(plan: Plan, stem: str, threads: int, *, standalone: bool) -> Iterator[s
         yield "{"
         yield "    struct pj_team team;"
         yield from check_lines(plan, stem, standalone=standalone, arena=plan.arena_bytes > 0)
+        yield from room_lines(program, plan, stem)
         yield f"    if (part < 0 || part >= parts || parts > {threads} || (parts > 1 && !meet))"
         yield f"        return {stem.upper()}_ERROR_PART;"
+        yield from id_lines(program, plan, stem, "in")
         yield "    team.part.index = part, team.part.count = parts, team.meet = meet, team.context = context;"
         yield f"    pj_run(weights, in, out, arena{state[1]}, 0, &team);"
         yield "    return 0;"

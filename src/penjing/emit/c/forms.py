@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from penjing.ir.graph import Graph
+from penjing.ops.embedding import id_rows
 from penjing.program.plan import ALIGNMENT, Plan
 
 
@@ -36,6 +38,14 @@ def form_functions(threads: int, states: bool = False) -> tuple[FormFunction, ..
 def state_words(plan: Plan) -> tuple[str, str]:
     """The memory of a session in a function's parameters and in its calls, behind the arena; '' without states."""
     return (", void *state", ", state") if plan.states_bytes else ("", "")
+
+
+def id_lines(program: Graph, plan: Plan, stem: str, memory: str) -> Iterator[str]:
+    """An error for ids that name no row of their table; `memory` points to the codes of all inputs."""
+    for name, rows in id_rows(program).items():
+        at, n = plan.places[name].offset, program.types[name].elements
+        yield f"    if (pj_wrong_ids((const uint8_t *){memory} + {at}, {n}, {rows}))"
+        yield f"        return {stem.upper()}_ERROR_ID;"
 
 
 def check_lines(plan: Plan, stem: str, *, standalone: bool, arena: bool) -> Iterator[str]:

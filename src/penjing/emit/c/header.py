@@ -1,12 +1,15 @@
 """The documented header of a generated library."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from penjing.emit.c.forms import state_words
 from penjing.emit.c.pool import pool_declarations
 from penjing.emit.c.states import state_header
 from penjing.ir.graph import Graph
+from penjing.ops.embedding import id_rows
 from penjing.program.plan import ALIGNMENT, Plan
+from penjing.program.states import counters
+from penjing.program.symbols import STATUS_FULL
 
 
 def header_text(
@@ -29,7 +32,8 @@ def header_text(
         else f"{up}_WEIGHTS_BYTES bytes at a {ALIGNMENT}-byte aligned address (SHA-256 {digest})"
     )
     keeps = "keeps nothing but its choice of an instruction set" if isas else "keeps nothing"
-    states = bool(program.states)
+    states, rows = bool(program.states), id_rows(program)
+    more_errors = _isa_error(up, isas) + _id_error(up, rows) + _full_error(up, program)
     state_argument, _ = state_words(plan)
     state_rule = (
         f"\n *   state    {up}_STATE_BYTES bytes of a session: {stem}_reset begins it, each call goes on" * states
@@ -76,7 +80,7 @@ extern "C" {{
 enum {stem}_status {{
     {up}_OK = 0,
     {up}_ERROR_NULL = -1,       /* a pointer is null */
-    {up}_ERROR_ALIGNMENT = -2,  /* weights or arena is not {ALIGNMENT}-byte aligned */{_isa_error(up, isas)}
+    {up}_ERROR_ALIGNMENT = -2,  /* weights or arena is not {ALIGNMENT}-byte aligned */{more_errors}
     {up}_ERROR_ARITHMETIC = -3  /* the self-test failed: this build rounds differently and must not be used */
 }};
 
@@ -84,9 +88,9 @@ enum {stem}_status {{
 {up}_API int {stem}_run({weights_argument}const void *in, void *out, void *arena{state_argument});
 
 /* The same on reals: {up}_INPUT_BYTES and {up}_OUTPUT_BYTES floats, each where its code would be, and an arena of
- * {up}_ARENA_F32_BYTES. Infinities saturate, NaN counts as 0. */
+ * {up}_ARENA_F32_BYTES. Infinities saturate, NaN counts as 0.{_id_reals(rows)} */
 {up}_API int {stem}_run_f32({weights_argument}const float *in, float *out, void *arena{state_argument});
-{state_header(plan, stem) if states else ""}
+{state_header(program, plan, stem) if states else ""}
 /* Reals to codes for all inputs, and codes to reals for all outputs, as {stem}_run_f32 does it. */
 {up}_API int {stem}_quantize(const float *reals, void *codes);
 {up}_API int {stem}_dequantize(const void *codes, float *reals);
@@ -102,8 +106,18 @@ enum {stem}_status {{
 """
 
 
+def _id_error(up: str, rows: Mapping[str, int]) -> str:
+    return f"\n    {up}_ERROR_ID = -7,         /* an id that names no row of its table */" if rows else ""
+
+
+def _id_reals(rows: Mapping[str, int]) -> str:
+    return (
+        " Ids stay int32: they begin\n * where the first float of their input would, one after another." if rows else ""
+    )
+
+
 def _ports(program: Graph, plan: Plan, up: str, kind: str, names: tuple[str, ...]) -> str:
-    blocks = []
+    blocks, rows = [], id_rows(program)
     for i, name in enumerate(names):
         type_, place = program.types[name], plan.places[name]
         shape = " x ".join(str(extent) for extent in type_.bounds)
@@ -111,6 +125,8 @@ def _ports(program: Graph, plan: Plan, up: str, kind: str, names: tuple[str, ...
             f"/* {kind.lower()} {i}: {comment_text(name)}, {type_.dtype} {shape} */",
             f"#define {up}_{kind}_{i}_OFFSET {place.offset}",
         ]
+        if name in rows:
+            lines.append(f"#define {up}_{kind}_{i}_ROWS {rows[name]} /* ids are 0..{rows[name] - 1} */")
         if type_.quant is not None:
             lines.append(f"#define {up}_{kind}_{i}_SCALE {float(type_.quant.scale).hex()}f")
             lines.append(f"#define {up}_{kind}_{i}_ZERO_POINT {type_.quant.zero_point}")
@@ -130,6 +146,11 @@ def _run_part(up: str, stem: str, weights_argument: str, state_argument: str, th
 {up}_API int {stem}_run_part({weights_argument}const void *in, void *out, void *arena{state_argument}, int part,
     int parts, void (*meet)(void *context), void *context);
 {pool_declarations(up, stem, weights_argument, state_argument)}"""
+
+
+def _full_error(up: str, program: Graph) -> str:
+    told = "the session has no room for more steps: reset it"
+    return f"\n    {up}_ERROR_FULL = {STATUS_FULL},       /* {told} */" if counters(program) else ""
 
 
 def _isa_error(up: str, isas: Sequence[str]) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from penjing.core.reciprocal import two_part_inverse
-from penjing.emit.c.forms import check_lines, form_functions, state_words
+from penjing.emit.c.forms import check_lines, form_functions, id_lines, state_words
+from penjing.emit.c.states import room_lines
 from penjing.ir.graph import Graph
 from penjing.ir.types import Quant
 from penjing.program.plan import Plan
@@ -25,7 +26,7 @@ def inputs_in_planes(program: Graph) -> dict[int, str]:
         last = (0, *range(2, len(shape)), 1)
         if len(reading) != 1 or name in program.sinks() or shape[:2] != (1, _PLANES):
             return {}
-        if program.types[name].quant is None or getattr(reading[0].op, "perm", None) != last:
+        if name not in program.real_inputs or getattr(reading[0].op, "perm", None) != last:
             return {}
         found[nodes[id(reading[0])]] = name
     return found
@@ -45,9 +46,11 @@ def real_lines(program: Graph, plan: Plan, *, simd: bool) -> Iterator[str]:
         yield f"static void pj_{function.name}({function.parameters})"
         yield "{"
         for i, value, quant in quantized:
+            at, n = plan.places[value].offset, program.types[value].elements
             if quant is not None:
-                at, n = plan.places[value].offset, program.types[value].elements
                 yield f"    {call.format(at, n, f'pj_real_{kind}_{i}')};"
+            else:
+                yield f"    memcpy(codes + {at}, reals + {at}, {program.types[value].nbytes}); /* ids */"
         yield "}"
         yield ""
 
@@ -90,8 +93,10 @@ def run_reals(program: Graph, plan: Plan, stem: str, threads: int, *, standalone
     if threads > 1:
         yield "    const struct pj_team team = {{0, 1}, 0, 0};"
     yield from check_lines(plan, stem, standalone=standalone, arena=True)
+    yield from room_lines(program, plan, stem)
     if not planes:
         yield "    pj_inputs(in, codes);"
+    yield from id_lines(program, plan, stem, "codes")
     reals, team = "in" if planes else "0", ", &team" if threads > 1 else ""
     yield f"    pj_run(weights, codes, codes + {plan.codes_bytes[0]}, arena{state[1]}, {reals}{team});"
     yield f"    pj_outputs(codes + {plan.codes_bytes[0]}, out);"

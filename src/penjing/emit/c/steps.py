@@ -72,7 +72,7 @@ class Steps:
         yield f"static void pj_run({run.parameters})"
         yield "{"
         yield "    const uintptr_t memory[] = {"
-        states = f", (uintptr_t)state, (uintptr_t)state + {self.plan.session_bytes // 2}" if self.program.states else ""
+        states = f", (uintptr_t)state, (uintptr_t)state + {self.plan.saved_bytes}" if self.program.states else ""
         yield f"        (uintptr_t)weights, (uintptr_t)in, (uintptr_t)out, (uintptr_t)arena, 0{states}}};"
         if not self.nodes:
             yield "    PJ_UNUSED(memory);"

@@ -82,7 +82,7 @@ class _Writer:
         self._graph = graph
         self._options = options
         self._is_quantized = graph.stage == "compressed"
-        self._unrounded = between_roundings(graph) if self._is_quantized else set()
+        self._unrounded = between_roundings(graph) | (set(graph.inputs) - set(graph.real_inputs))
         if options.tensorrt:
             self._unrounded |= _known_ranges(graph)
         self._reals: dict[str, str] = {}

@@ -10,7 +10,7 @@ from penjing.core.version import VERSION
 from penjing.emit.onnx.body import Written, write_body
 from penjing.emit.onnx.options import IR_VERSIONS, OnnxOptions, onnx_options
 from penjing.ir.graph import Graph
-from penjing.ir.types import Dim, Type
+from penjing.ir.types import Dim, DType, Type
 from penjing.ops.onnx_nodes import Initializer
 
 MOST_BYTES = 2**31 - 2**20  # protobuf ends at 2 GiB; the nodes need a little of it
@@ -72,7 +72,8 @@ def _model_bytes(graph: Graph, written: Written, options: OnnxOptions) -> bytes:
 def _value(name: str, type_: Type) -> Any:
     onnx = import_onnx()
     shape = [extent.name if isinstance(extent, Dim) else extent for extent in type_.shape]
-    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+    kind = onnx.TensorProto.INT32 if type_.dtype is DType.S32 else onnx.TensorProto.FLOAT
+    return onnx.helper.make_tensor_value_info(name, kind, shape)
 
 
 def _tensor(name: str, made: Initializer) -> Any:

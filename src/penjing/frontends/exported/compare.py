@@ -1,5 +1,6 @@
 """The parity check of an exported module: inputs like the example, and the first node that departs."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from penjing.frontends.exported.places import user_frame
 from penjing.frontends.exported.read import Reading
 from penjing.frontends.exported.trace import FIXED_BATCH_HINT, Trace, import_torch, run_module
 from penjing.frontends.parity import TOLERANCE, Arrays, Case, check_parity, departure
+from penjing.ops.embedding import id_rows
 from penjing.ops.evaluate import evaluate
 
 _BATCHES = (1, 3)
@@ -24,21 +26,29 @@ def check_module(module: Any, traced: Trace, reading: Reading) -> None:
     module, which also proves that the graph keeps samples apart.
     """
     torch = import_torch()
-    tolerance = max(TOLERANCE, _STEPS * torch.finfo(traced.inputs[0].dtype).eps)
+    steps = [torch.finfo(x.dtype).eps for x in traced.inputs if x.is_floating_point()]
+    tolerance = max([TOLERANCE, *(_STEPS * step for step in steps)])
     rng = np.random.default_rng(knobs.SEED.integer())
+    rows = id_rows(reading.graph)
+    tops = [rows.get(name, 0) for name in reading.graph.inputs]
     if traced.batch is not None:
-        inputs = [tuple(_like(rng, x, n) for x in traced.inputs) for n in _BATCHES]
+        inputs = [tuple(map(partial(_like, rng, n), traced.inputs, tops)) for n in _BATCHES]
         cases = [Case(i, _source(module, traced, i), f"a batch of {i[0].shape[0]}") for i in inputs]
     else:
-        pair = tuple(_like(rng, x, 2) for x in traced.inputs)
+        pair = tuple(map(partial(_like, rng, 2), traced.inputs, tops))
         alone = [_source(module, traced, tuple(x[i : i + 1] for x in pair)) for i in range(2)]
         together = tuple(np.concatenate(parts) for parts in zip(*alone, strict=True))
         cases = [Case(pair, together, "two samples together, against each alone", FIXED_BATCH_HINT)]
     check_parity(reading.graph, cases, tolerance, lambda case: _first_departure(traced, reading, case, tolerance))
 
 
-def _like(rng: np.random.Generator, example: Any, batch: int) -> np.ndarray:
-    """Random numbers of the example's mean, deviation and range, so that a logarithm, say, keeps to its domain."""
+def _like(rng: np.random.Generator, batch: int, example: Any, rows: int) -> np.ndarray:
+    """Random numbers of the example's mean, deviation and range, so that a logarithm, say, keeps to its domain.
+
+    For ids, `rows` is the number of those that there are.
+    """
+    if not example.is_floating_point():
+        return rng.integers(0, rows, (batch, *example.shape[1:])).astype(np.int32)
     x = example.detach().float().cpu().numpy()
     shape = (batch, *x.shape[1:])
     spread = float(x.std())

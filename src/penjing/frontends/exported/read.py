@@ -25,13 +25,15 @@ from penjing.frontends.exported.places import source_of, stem_of, target_of
 from penjing.frontends.exported.trace import FIXED_BATCH_HINT, Trace
 from penjing.frontends.exported.writes import bind_writes, live_nodes, stored_writes
 from penjing.ir.graph import Graph, Operation
-from penjing.ir.types import Names, Shape, Type, bounds
+from penjing.ir.types import DType, Names, Shape, Type, bounds
 from penjing.ops import operators
+from penjing.ops.embedding import Embedding
 from penjing.ops.operator import Operator
 from penjing.ops.recurrent import Recurrent
 from penjing.ops.torch_call import Composed, Ref, TorchCall
 
 UNKNOWN = "no operator of penjing has this name"
+ID_KINDS = ("int64", "int32")
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ class _Reader:
         return stored
 
     def _input(self, node: Any, shape: Shape) -> Ref:
-        name = self.graph.add_input(self.names.fresh(node.name), Type((BATCH, *shape[1:])))
+        dtype = DType.F32 if node.meta["val"].is_floating_point() else DType.S32
+        name = self.graph.add_input(self.names.fresh(node.name), Type((BATCH, *shape[1:]), dtype))
         self.reading.origins[name] = (node, None)
         return Ref(name, self.graph.types[name])
 
@@ -164,6 +167,8 @@ class _Reader:
             hint = f"keep the batch an axis of its own: {FIXED_BATCH_HINT.partition(': ')[2]}"
             return self._refused(node, "mixes the batch with another axis", hint)
         try:
+            if target_of(node) in CASTS and wrong_kinds(node, live) in ID_KINDS and self._is_of_ids(held[0]):
+                return held[0]
             kinds = wrong_kinds(node, live)
             if kinds:
                 raise UnsupportedOp(f"makes {kinds}, and activations are floats")
@@ -174,6 +179,9 @@ class _Reader:
         self.reading.carried.append(target_of(node))
         return held_now
 
+    def _is_of_ids(self, value: object) -> bool:
+        return isinstance(value, Ref) and value.type.dtype is DType.S32
+
     def _makes_states(self, node: Any) -> bool:
         """Whether only recurrent layers read a constant of the batch's size: one row will do for all samples."""
         readers = [self.table.get(target_of(user)) for user in node.users]
@@ -182,6 +190,8 @@ class _Reader:
     def _carried(self, node: Any, shapes: tuple[Shape, ...]) -> Held | tuple[Held, ...]:
         """Append the operator for a call; the values it makes."""
         call = TorchCall(target_of(node), self._arguments(node), shapes)
+        if call.target not in Embedding.torch and any(map(self._is_of_ids, call.arguments.values())):
+            raise UnsupportedOp("computes with ids: only an embedding reads an input of integers")
         if call.target in CASTS:
             return call.ref("self" if "self" in call.arguments else "input")
         constants = Constants(self.pool.value, lambda array: self.pool.constant(f"{stem_of(node)}.constant", array))

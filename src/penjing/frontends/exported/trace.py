@@ -86,10 +86,11 @@ def run_module(module: Any, inputs: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def example_tensors(module: Any, example: object) -> tuple[Any, ...]:
-    """The example as tensors of the module's dtype and device.
+    """The example as tensors on the module's device: floats of the module's dtype, and ids as they are.
 
     Raises:
-        InvalidInput: not a module; not floats; a scalar; no elements; NaN or infinity; different leading extents.
+        InvalidInput: not a module; neither floats nor ids; a scalar; no elements; NaN or infinity; different leading
+            extents.
     """
     torch = import_torch()
     if not isinstance(module, torch.nn.Module):
@@ -98,7 +99,8 @@ def example_tensors(module: Any, example: object) -> tuple[Any, ...]:
     if not items:
         raise InvalidInput("the example holds no input", hint="give one array of the shape the model takes")
     dtype, device = _floating_kind(torch, module)
-    tensors = tuple(_example_tensor(torch, i, item).to(device=device, dtype=dtype) for i, item in enumerate(items))
+    tensors = tuple(_example_tensor(torch, i, item).to(device=device) for i, item in enumerate(items))
+    tensors = tuple(x.to(dtype=dtype) if x.is_floating_point() else x for x in tensors)
     batches = {int(x.shape[0]) for x in tensors}
     if len(batches) > 1:
         raise InvalidInput(f"the inputs of the example have different batch sizes: {sorted(batches)}")
@@ -123,9 +125,13 @@ def _example_tensor(torch: Any, position: int, item: object) -> Any:
     if not isinstance(item, torch.Tensor):
         raise InvalidInput(f"a tensor or numpy array is needed, not {type(item).__name__}", where=where)
     tensor: Any = item.detach()
-    if not tensor.is_floating_point():
+    if not tensor.is_floating_point() and tensor.dtype not in (torch.int64, torch.int32):
         kind = str(tensor.dtype).removeprefix("torch.")
-        raise InvalidInput(f"{kind} inputs are not supported, only floats", where=where, hint="convert with x.float()")
+        raise InvalidInput(
+            f"{kind} inputs are not supported, only floats, and int64 or int32 for ids that an embedding looks up",
+            where=where,
+            hint="convert with x.float()",
+        )
     if tensor.dim() == 0:
         raise InvalidInput("a scalar has no batch axis", where=where, hint="axis 0 of every input is the batch")
     if tensor.numel() == 0:
@@ -154,7 +160,7 @@ def trace(module: Any, inputs: tuple[Any, ...]) -> Trace:
         raise InvalidInput(
             f"{title} cannot run on the example of shape {shapes}: {_first_line(error)}",
             where=user_frame(error),
-            hint="the first axis of every input is the batch: (n, channels, height, width) for images",
+            hint=_hint(inputs),
         ) from error
     try:
         return _dynamic(module, inputs)
@@ -168,6 +174,12 @@ def trace(module: Any, inputs: tuple[Any, ...]) -> Trace:
             where=user_frame(error),
             hint="a decision in Python must not depend on the numbers in a tensor: use torch.where, or move it out",
         ) from error
+
+
+def _hint(inputs: tuple[Any, ...]) -> str:
+    if not all(x.is_floating_point() for x in inputs):
+        return "integers are passed on as they are, as ids that an embedding looks up: convert others with x.float()"
+    return "the first axis of every input is the batch: (n, channels, height, width) for images"
 
 
 def _dynamic(module: Any, inputs: tuple[Any, ...]) -> Trace:

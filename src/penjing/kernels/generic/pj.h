@@ -81,6 +81,23 @@ PJ_INLINE void pj_share_image(struct pj_part part, int32_t oh, int32_t ow, int32
         pj_share(part, oh, &rows[0], &rows[1]);
 }
 
+/* One of the s32 ids that a caller gave, at any address. */
+PJ_INLINE int32_t pj_id(const uint8_t *ids, int32_t i)
+{
+    int32_t id;
+    memcpy(&id, ids + (size_t)i * sizeof id, sizeof id);
+    return id;
+}
+
+/* Whether one of n ids is not 0..rows - 1. */
+PJ_INLINE int pj_wrong_ids(const uint8_t *ids, int32_t n, int32_t rows)
+{
+    int32_t i, wrong = 0;
+    for (i = 0; i < n; i++)
+        wrong |= pj_id(ids, i) < 0 || pj_id(ids, i) >= rows;
+    return wrong;
+}
+
 /* A few bytes, for the ends of rows: compilers make much more of a memcpy whose length they do not know. */
 PJ_SHARED void pj_copy(uint8_t *to, const uint8_t *from, int32_t n)
 {
@@ -215,6 +232,12 @@ PJ_INLINE int32_t pj_shift(int32_t x, int32_t n)
 PJ_INLINE int32_t pj_clamp(int32_t x, int32_t low, int32_t high)
 {
     return x < low ? low : x > high ? high : x;
+}
+
+/* Where the steps of a call begin among all that there is room for: at a position, held between 0 and `last`. */
+PJ_INLINE int32_t pj_first_step(const void *position, int32_t last)
+{
+    return pj_clamp(*(const int32_t *)position, 0, last);
 }
 
 /* Steps of a sequence whose inputs are multiplied at once: what follows step by step keeps their products meanwhile. */
