@@ -32,6 +32,7 @@ from penjing.compress.quantize.stream_steps import StreamSteps
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
 from penjing.core.errors import InvalidInput
 from penjing.core.files import refuse_to_overwrite, write_atomically
+from penjing.core.length import Length
 from penjing.core.port import Port
 from penjing.core.targets import HOST, find_target
 from penjing.emit.c.emit import Emitted, emit_c
@@ -69,6 +70,7 @@ __all__ = [
     "Applied",
     "BuildOptions",
     "Data",
+    "Length",
     "Port",
     "Recipe",
     "SavedGraph",
@@ -93,11 +95,11 @@ __all__ = [
 ]
 
 
-def capture(module: "torch.nn.Module", example: Any, *, name: str | None = None) -> Graph:
+def capture(module: "torch.nn.Module", example: Any, *, name: str | None = None, length: Length | None = None) -> Graph:
     """Import a torch module. See `penjing.frontends.torch_export.capture`."""
     from penjing.frontends.torch_export import capture as capture_torch
 
-    return capture_torch(module, example, name=name)
+    return capture_torch(module, example, name=name, length=length)
 
 
 def capture_onnx(

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from penjing.ir.graph import Graph
+from penjing.ir.lengths import length_bound
 from penjing.program.plan import ALIGNMENT, Plan
 
 
@@ -15,8 +17,10 @@ class FormFunction:
     arguments: str
 
 
-def form_functions(threads: int, states: bool = False) -> tuple[FormFunction, ...]:
-    """All of them, in the order in which they are written; `states`: whether calls get memory for states.
+def form_functions(threads: int, states: bool = False, *, length: bool = False) -> tuple[FormFunction, ...]:
+    """All of them, in the order in which they are written.
+
+    `states`: whether calls get memory for states; `length`: whether they get the length of a sequence.
 
     `reals` is null, or what the first nodes quantize and transpose in one go instead of moving codes.
     """
@@ -24,11 +28,12 @@ def form_functions(threads: int, states: bool = False) -> tuple[FormFunction, ..
     if states:
         memory, call = f"{memory}, uint8_t *state", f"{call}, state"
     team = (", const struct pj_team *team", ", team") if threads > 1 else ("", "")
+    steps = (", int32_t length", ", length") if length else ("", "")
     memory, call = f"{memory}, const float *reals", f"{call}, reals"
     return (
-        FormFunction("run", memory + team[0], call + team[1]),
-        FormFunction("inputs", "const float *reals, uint8_t *codes", "reals, codes"),
-        FormFunction("outputs", "const uint8_t *codes, float *reals", "codes, reals"),
+        FormFunction("run", memory + steps[0] + team[0], call + steps[1] + team[1]),
+        FormFunction("inputs", "const float *reals, uint8_t *codes" + steps[0], "reals, codes" + steps[1]),
+        FormFunction("outputs", "const uint8_t *codes, float *reals" + steps[0], "codes, reals" + steps[1]),
         FormFunction("check", "int *wrong", "wrong"),
     )
 
@@ -36,6 +41,19 @@ def form_functions(threads: int, states: bool = False) -> tuple[FormFunction, ..
 def state_words(plan: Plan) -> tuple[str, str]:
     """The memory of a session in a function's parameters and in its calls, behind the arena; '' without states."""
     return (", void *state", ", state") if plan.states_bytes else ("", "")
+
+
+def length_words(program: Graph) -> tuple[str, str]:
+    """The length of a sequence as the last parameter of a function, and in its calls; '' where lengths are fixed."""
+    return (", int32_t length", ", length") if length_bound(program) else ("", "")
+
+
+def length_check(program: Graph, stem: str) -> Iterator[str]:
+    """An error for a sequence of no steps or of more than there is memory for."""
+    longest = length_bound(program)
+    if longest is not None:
+        yield f"    if (length < 1 || length > {longest})"
+        yield f"        return {stem.upper()}_ERROR_LENGTH;"
 
 
 def check_lines(plan: Plan, stem: str, *, standalone: bool, arena: bool) -> Iterator[str]:

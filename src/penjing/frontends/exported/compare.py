@@ -1,5 +1,6 @@
 """The parity check of an exported module: inputs like the example, and the first node that departs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,27 +21,45 @@ _STEPS = 8
 def check_module(module: Any, traced: Trace, reading: Reading) -> None:
     """Raise ParityError unless the graph computes what the module does.
 
-    With a symbolic batch: at a batch of 1 and of 3. Otherwise two samples together in the graph, each alone in the
+    With a symbolic batch: at a batch of 1 and of 3, and of sequences, at the shortest and two longer ones. Otherwise two samples together in the graph, each alone in the
     module, which also proves that the graph keeps samples apart.
     """
     torch = import_torch()
     tolerance = max(TOLERANCE, _STEPS * torch.finfo(traced.inputs[0].dtype).eps)
     rng = np.random.default_rng(knobs.SEED.integer())
-    if traced.batch is not None:
-        inputs = [tuple(_like(rng, x, n) for x in traced.inputs) for n in _BATCHES]
+    if traced.length is not None:
+        longest = traced.length.max
+        sizes = ((1, longest), (3, longest // 2 + 1), (2, 1))
+        rows = [_sequences(rng, traced, *size) for size in sizes]
+        titles = [f"a batch of {n} sequences of {steps}" for n, steps in sizes]
+        cases = [Case(i, _source(module, traced, i), title) for i, title in zip(rows, titles, strict=True)]
+    elif traced.batch is not None:
+        inputs = [tuple(_like(rng, x, x.shape, n) for x in traced.inputs) for n in _BATCHES]
         cases = [Case(i, _source(module, traced, i), f"a batch of {i[0].shape[0]}") for i in inputs]
     else:
-        pair = tuple(_like(rng, x, 2) for x in traced.inputs)
+        pair = tuple(_like(rng, x, x.shape, 2) for x in traced.inputs)
         alone = [_source(module, traced, tuple(x[i : i + 1] for x in pair)) for i in range(2)]
         together = tuple(np.concatenate(parts) for parts in zip(*alone, strict=True))
         cases = [Case(pair, together, "two samples together, against each alone", FIXED_BATCH_HINT)]
     check_parity(reading.graph, cases, tolerance, lambda case: _first_departure(traced, reading, case, tolerance))
 
 
-def _like(rng: np.random.Generator, example: Any, batch: int) -> np.ndarray:
+def _sequences(rng: np.random.Generator, traced: Trace, batch: int, steps: int) -> Arrays:
+    """Inputs like the example, of so many sequences of so many steps."""
+    assert traced.length is not None
+    made = []
+    for x, axis in zip(traced.inputs, traced.length.axes, strict=True):
+        shape = list(x.shape)
+        if axis is not None:
+            shape[axis] = steps
+        made.append(_like(rng, x, shape, batch))
+    return tuple(made)
+
+
+def _like(rng: np.random.Generator, example: Any, like: Sequence[int], batch: int) -> np.ndarray:
     """Random numbers of the example's mean, deviation and range, so that a logarithm, say, keeps to its domain."""
     x = example.detach().float().cpu().numpy()
-    shape = (batch, *x.shape[1:])
+    shape = (batch, *like[1:])
     spread = float(x.std())
     if spread == 0:
         return rng.normal(float(x.mean()), 1.0, shape).astype(np.float32)
@@ -52,9 +71,9 @@ def _source(module: Any, traced: Trace, inputs: Arrays) -> Arrays:
         outputs = run_module(module, _tensors(traced, inputs))
     except RuntimeError as error:
         raise ParityError(
-            f"the source model cannot run on a batch of {inputs[0].shape[0]}: {str(error).splitlines()[0]}",
+            f"the source model cannot run on inputs of {inputs[0].shape}: {str(error).splitlines()[0]}",
             where=user_frame(error),
-            hint="it must take any batch, one included",
+            hint="it must take any batch, and any length where one was asked for, one included",
         ) from error
     return tuple(output.float().cpu().numpy() for output in outputs)
 
