@@ -38,8 +38,8 @@ def capture(
             None.
 
     Returns:
-        A verified graph. Inputs have shape (batch<=1, ...), one of their axes `length<=max` where asked for; constants are float32 and named as in the state dict;
-        values are named after the modules that make them.
+        A verified graph. Inputs have shape (batch<=1, ...), with `length<=max` where that was asked for; constants are
+        float32 and named as in the state dict; values are named after the modules that make them.
 
     Raises:
         InvalidInput: the example or a parameter does not fit: type, dtype, NaN, size.

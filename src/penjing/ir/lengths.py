@@ -23,6 +23,11 @@ def length_bound(graph: Graph) -> int | None:
     return found.pop() if found else None
 
 
+def length_axes(type_: Type) -> tuple[int, ...]:
+    """The axes that are the length of a sequence."""
+    return tuple(axis for axis, extent in enumerate(type_.shape) if is_length(extent))
+
+
 def lengths_to_check(bound: int) -> list[int]:
     """Lengths 1 to `bound` at which a rule is checked: all short ones, those around powers of two, and the longest."""
     around = {2**k + d for k in range(5, bound.bit_length() + 1) for d in (-1, 0, 1)}

@@ -79,6 +79,8 @@ class Attend(Operator):
 
     def to_onnx(self, form: OnnxForm) -> None:
         x = form.input(0)
+        if self.causal and form.type(0).follows_length:
+            raise UnsupportedOp("a causal mask of any length cannot be written as ONNX", where=str(form.source))
         if self.causal or form.has(2):
             kept = _kept(form.type(0).bounds, form.parameter(2) if form.has(2) else None, self.causal)
             x = form.node("Add", x, form.floats("mask", np.where(kept, 0, _HIDDEN)))

@@ -35,7 +35,7 @@ def _length(x: Type, like: Type, axis: int, like_axis: int) -> Extent:
 
 @dataclass(frozen=True)
 class Prefix(Operator):
-    """A constant of any shape, and x; output: the constant's first elements along `axis`, as many as x has in `like`."""
+    """A constant and x; output: the constant's first elements along `axis`, as many as x has along `like`."""
 
     name = "prefix"
     quant_rule = QuantRule.SAME
@@ -91,7 +91,7 @@ class Prefix(Operator):
 
 @dataclass(frozen=True)
 class QPrefix(IntegerOperator):
-    """table u8 of any shape, x of any; output: the table's first elements along `axis`, as many as x has in `like`.
+    """table u8 and x of any shape; output: the table's first elements along `axis`, as many as x has along `like`.
 
     No axis before `axis` is longer than 1, so that these are its first bytes.
     """

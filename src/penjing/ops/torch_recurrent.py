@@ -113,7 +113,10 @@ class _Stack:
 
 
 class _End(NamedTuple):
-    """What a layer made: y, the index of the step that it computed last (-1 in any length), and the finer state that it carries or ''."""
+    """What a layer made: y, the index of the step that it computed last, and the finer state that it carries or ''.
+
+    The index is -1 in sequences of any length.
+    """
 
     y: str
     last: int

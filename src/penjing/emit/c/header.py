@@ -39,6 +39,8 @@ def header_text(
     steps, _ = length_words(program)
     more = state_argument + steps
     longest = length_bound(program)
+    errors = _isa_error(up, isas) + _length_error(up, longest)
+    rules = state_rule + _length_rule(up, longest)
     sessions = "arenas and states" if states else "arenas"
     return f"""\
 /* {stem}.h: made by penjing from a trained network; do not edit.
@@ -49,7 +51,7 @@ def header_text(
  *   weights  {weights_rule}
  *   in       {up}_INPUT_BYTES bytes, row-major in the layout of the original network
  *   out      {up}_OUTPUT_BYTES bytes
- *   arena    {up}_ARENA_BYTES bytes of working memory at a {ALIGNMENT}-byte aligned address, in any state{state_rule}{_length_rule(up, longest)}
+ *   arena    {up}_ARENA_BYTES bytes of working memory at a {ALIGNMENT}-byte aligned address, in any state{rules}
  */
 #ifndef {up}_H
 #define {up}_H
@@ -81,7 +83,7 @@ extern "C" {{
 enum {stem}_status {{
     {up}_OK = 0,
     {up}_ERROR_NULL = -1,       /* a pointer is null */
-    {up}_ERROR_ALIGNMENT = -2,  /* weights or arena is not {ALIGNMENT}-byte aligned */{_isa_error(up, isas)}{_length_error(up, longest)}
+    {up}_ERROR_ALIGNMENT = -2,  /* weights or arena is not {ALIGNMENT}-byte aligned */{errors}
     {up}_ERROR_ARITHMETIC = -3  /* the self-test failed: this build rounds differently and must not be used */
 }};
 

@@ -21,8 +21,8 @@ _STEPS = 8
 def check_module(module: Any, traced: Trace, reading: Reading) -> None:
     """Raise ParityError unless the graph computes what the module does.
 
-    With a symbolic batch: at a batch of 1 and of 3, and of sequences, at the shortest and two longer ones. Otherwise two samples together in the graph, each alone in the
-    module, which also proves that the graph keeps samples apart.
+    With a symbolic batch: at a batch of 1 and of 3, and of sequences, at the shortest and two longer ones. Otherwise
+    two samples together in the graph, each alone in the module, which also proves that the graph keeps samples apart.
     """
     torch = import_torch()
     tolerance = max(TOLERANCE, _STEPS * torch.finfo(traced.inputs[0].dtype).eps)
