@@ -42,5 +42,7 @@ for i in range(len(tokens) + given.count):
     if i + 1 == len(tokens):
         tokens.append(choose(logits[0, 0], rng, given.temperature, given.top))
 print(text_of(np.array(tokens)))
-print(f"\nlibrary {(i + 1) / spent:.0f} characters a second, {1e6 * spent / (i + 1):.0f} us a character", file=sys.stderr)
+print(
+    f"\nlibrary {(i + 1) / spent:.0f} characters a second, {1e6 * spent / (i + 1):.0f} us a character", file=sys.stderr
+)
 assert "torch" not in sys.modules

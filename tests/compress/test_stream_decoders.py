@@ -129,7 +129,9 @@ def test_layers_that_read_the_same_keys_share_a_cache():
     streamed = api.stream(graph)
     assert len(streamed.states) == 3
     x = np.random.default_rng(0).integers(0, 256, (1, STEPS, 4), np.uint8)
-    for got, want in zip(interpret_samples(api.lower(streamed), pieces(x, 1)), interpret(api.lower(graph), x), strict=True):
+    for got, want in zip(
+        interpret_samples(api.lower(streamed), pieces(x, 1)), interpret(api.lower(graph), x), strict=True
+    ):
         np.testing.assert_array_equal(got.reshape(want.shape), want)
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from penjing.core.arithmetic import INT32_MAX, U8_MAX, ratio, round_clamped
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node
-from penjing.ir.types import MAX_RANK, DType, Quant, Type, bounds
+from penjing.ir.types import MAX_RANK, DType, Quant, Type, bounds, is_batch
 from penjing.ops.coupling import Axis, Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, identity
@@ -82,6 +82,8 @@ class Attend(Operator):
 
     def to_onnx(self, form: OnnxForm) -> None:
         x = form.input(0)
+        if self.causal and form.type(0).follows_length:
+            raise UnsupportedOp("a causal mask of any length cannot be written as ONNX", where=str(form.source))
         if self.causal or form.has(2):
             kept = _kept(form.type(0).bounds, form.parameter(2) if form.has(2) else None, self.causal)
             x = form.node("Add", x, form.floats("mask", np.where(kept, 0, _HIDDEN)))
@@ -180,11 +182,11 @@ def _masks(inputs: Sequence[Type], x: Type, causal: bool) -> Sequence[Type]:
 def _check_operands(x: Type, v: Type, keys: tuple[object, ...], causal: bool) -> None:
     expect(3 <= x.rank == v.rank <= MAX_RANK, f"attention with scores of rank {x.rank} and values of rank {v.rank}")
     expect(x.shape[-1:] == keys, f"attention with {x.shape[-1]} scores for {keys[0]} values")
-    expect(isinstance(x.shape[-1], int), "attention along a symbolic axis has no fixed length")
+    expect(not is_batch(x.shape[-1]), "attention along the batch")
     expect(1 <= x.bounds[-1] <= MAX_LENGTH, f"attention to {x.bounds[-1]} elements; at most {MAX_LENGTH} fit")
     leading = all(m in (1, n) for m, n in zip(v.shape[:-2], x.shape[:-2], strict=True))
     expect(leading, f"attention with scores of {x.bounds} and values of {v.bounds}")
-    expect(not causal or isinstance(x.shape[-2], int), "a causal mask needs rows of a fixed count")
+    expect(not causal or not is_batch(x.shape[-2]), "a causal mask along the batch")
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ class QAttend(IntegerOperator):
         expect(table.bounds == (256,), f"q_attend with a table of shape {table.bounds}")
         _check_operands(x, v, v.shape[-1:], self.causal)
         for mask in masks:
-            fits = 1 <= mask.rank <= x.rank and mask.bounds == x.bounds[x.rank - mask.rank :]
+            fits = 1 <= mask.rank <= x.rank and mask.shape == x.shape[x.rank - mask.rank :]
             expect(fits, f"q_attend to {x.bounds} with a mask of shape {mask.bounds}")
         return (Type((*x.shape[:-1], v.shape[-2]), DType.U8),)
 
@@ -227,7 +229,7 @@ class QAttend(IntegerOperator):
 
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
         x, v = inputs[0].bounds, inputs[1].bounds
-        leading = leading_params(outputs[0].bounds, {"v": v})
+        leading = leading_params(outputs[0], {"v": inputs[1]})
         counted = any(map(is_position, inputs[3:]))
         return {
             **leading,

@@ -20,8 +20,8 @@ import numpy as np
 
 from penjing.core.arithmetic import INT32_MAX, U8_MAX, factors, round_clamped
 from penjing.ir.graph import Node
-from penjing.ir.types import MAX_RANK, DType, Extent, Shape, Type
-from penjing.ops.add import broadcast
+from penjing.ir.types import MAX_RANK, DType, Extent, Shape, Type, is_batch
+from penjing.ops.add import broadcast, repeats
 from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, float32
 from penjing.ops.linear import Linear
@@ -143,12 +143,12 @@ class Matmul(Operator):
         fixed, x = (rng.normal(size=s).astype(np.float32) for s in ((3, 4), (2, 4, 5)))
         yield Sample(cls(), (fixed, x), constant=(0,))
         for rows, at in ((1, 3), (2, 0), (3, 4)):
-            a, b = (rng.normal(size=s).astype(np.float32) for s in ((1, 2, rows, 5), (1, 2, 5, 7)))
-            yield Sample(cls(0.5), (a, b, np.array([[at]], np.int32)), constant=(2,))
+            q, k = (rng.normal(size=s).astype(np.float32) for s in ((1, 2, rows, 5), (1, 2, 5, 7)))
+            yield Sample(cls(0.5), (q, k, np.array([[at]], np.int32)), constant=(2,))
 
 
 def _check_k(a: Type) -> None:
-    expect(isinstance(a.shape[-1], int), "matmul along a symbolic axis has no fixed count")
+    expect(not is_batch(a.shape[-1]), "matmul along the batch")
     expect(1 <= a.bounds[-1] <= MAX_K, f"matmul along {a.bounds[-1]} elements; int32 holds at most {MAX_K} products")
 
 
@@ -173,13 +173,13 @@ def transposed_last(rank: int) -> Order:
     return (*range(rank - 2), rank - 1, rank - 2)
 
 
-def leading_params(y: tuple[int, ...], operands: dict[str, tuple[int, ...]]) -> dict[str, Param]:
+def leading_params(y: Type, operands: dict[str, Type]) -> dict[str, Param]:
     """Extents of all but the last two axes of `y`, and strides of operands along them, 0 where they repeat."""
-    lead = (1,) * (MAX_RANK - len(y))
-    params: dict[str, Param] = {"extent": lead + y[:-2]}
-    for name, shape in operands.items():
-        strides = [int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(y) - 2)]
-        kept = (0 if n == 1 else stride for n, stride in zip(shape, strides, strict=False))
+    lead = (1,) * (MAX_RANK - y.rank)
+    params: dict[str, Param] = {"extent": lead + y.bounds[:-2]}
+    for name, operand in operands.items():
+        strides = [int(np.prod(operand.bounds[axis + 1 :], dtype=np.int64)) for axis in range(y.rank - 2)]
+        kept = (0 if repeats(n) else stride for n, stride in zip(operand.shape, strides, strict=False))
         params[f"stride_{name}"] = (0,) * len(lead) + tuple(kept)
     return params
 
@@ -216,9 +216,9 @@ class QMatmul(IntegerOperator):
         return (round_clamped(acc * np.float32(self.multiplier), self.y_zero, self.qmin, self.qmax),)
 
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
-        a, b, y = inputs[0].bounds, inputs[1].bounds, outputs[0].bounds
+        a, y = inputs[0].bounds, outputs[0].bounds
         return {
-            **leading_params(y, {"a": a, "b": b}),
+            **leading_params(outputs[0], {"a": inputs[0], "b": inputs[1]}),
             **{"m": y[-2], "n": y[-1], "k": a[-1], "counted": int(len(inputs) > 2)},
             **{"multiplier": self.multiplier, "a_zero": self.a_zero, "b_zero": self.b_zero, "y_zero": self.y_zero},
             **{"low": float(self.qmin - self.y_zero), "high": float(self.qmax - self.y_zero)},
@@ -254,9 +254,9 @@ class QMatmul(IntegerOperator):
             yield Sample(op, (codes(rng, (*a, 3, 20)), codes(rng, (*b, 5, 20))))
         yield Sample(op, (codes(rng, (3, 20)), codes(rng, (5, 20))))
         for i, at in enumerate((0, 1, 5, 6, 7, 1000, -1)):
-            a, b = codes(rng, (1, 2, 1 + i % 3, 9)), codes(rng, (1, 2, 9, 9))
+            q, keys = codes(rng, (1, 2, 1 + i % 3, 9)), codes(rng, (1, 2, 9, 9))
             clamped = cls(float32(0.02), 100, 140, *[(120, 0, 255), (3, 20, 240)][i % 2])
-            yield Sample(clamped, (a, b, np.array([[at]], np.int32)))
+            yield Sample(clamped, (q, keys, np.array([[at]], np.int32)))
         # the longest sums: one that just fits into int32, of either sign, and one that float32 rounds
         ends = np.zeros((2, MAX_K), np.uint8)
         ends[1] = 255

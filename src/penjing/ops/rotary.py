@@ -196,7 +196,9 @@ class QRotary(IntegerOperator):
             yield made(i, 1, (1 + i % 2, 3, 2 * n))
             yield made(i, 2, (1, 2, 3, 2 * (1 + i % 5)))
             yield made(i, 1, (1, 3, 1 + i % 3, 2 * n))
-        for i, at in enumerate((0, 1, 4, 7, 8, 9, 1000, -1)):  # those behind the last and before the first are held there
+        for i, at in enumerate(
+            (0, 1, 4, 7, 8, 9, 1000, -1)
+        ):  # those behind the last and before the first are held there
             yield made(i, 1 + i % 2, (1, 2, 2, 2, 4), rows=9, at=at)
         # every code by 1/2 and -1/2: exact halves; the largest sums; saturation at both ends
         every = np.stack([np.arange(256), np.arange(256)[::-1]], axis=-1).astype(np.uint8).reshape(1, 1, 256, 2)

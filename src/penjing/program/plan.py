@@ -134,8 +134,8 @@ def moved_inputs(program: Graph, memory: Plan, node: Node) -> tuple[int, ...]:
     assert isinstance(node.op, IntegerOperator)
     target = memory.places[node.outputs[0]]
     if node.op.alias:
-        there = [(target.base, target.offset) == (memory.places[x].base, memory.places[x].offset) for x in node.inputs]
-        return tuple(k for k, is_there in enumerate(there) if not is_there)
+        source = memory.places[node.inputs[0]]
+        return () if (target.base, target.offset) == (source.base, source.offset) else (0,)
     types = program.input_types(node), program.output_types(node)
     lies = {k: _part_place(part, target, types[0][k].nbytes) for k, part in enumerate(node.op.parts(*types))}
     return tuple(k for k, name in enumerate(node.inputs) if lies.get(k) != memory.places[name])

@@ -47,8 +47,12 @@ class NativeLibrary:
         """What a function of integers returns."""
         return int(self._find(function)(*map(ctypes.c_int, numbers)))
 
-    def bound(self, function: str, *arrays: np.ndarray, pool: "Pool | None" = None) -> Callable[[], None]:
+    def bound(
+        self, function: str, *arrays: np.ndarray, pool: "Pool | None" = None, length: int | None = None
+    ) -> Callable[[], None]:
         """A call of `function` on these arrays, after those of `pool` where a pool makes it; it keeps them alive.
+
+        `length` follows them where a library runs sequences of any length.
 
         Pointers are made here, once: to make them anew would double what a call costs in Python. It releases the
         interpreter's lock, so that other threads of Python go on.
@@ -58,7 +62,8 @@ class NativeLibrary:
             BundleError: the function returns another error.
         """
         memory = arrays if pool is None else (pool.memory, *arrays)
-        call = partial(self._find(function), *map(_pointer, memory))
+        last = [] if length is None else [ctypes.c_int32(length)]
+        call = partial(self._find(function), *map(_pointer, memory), *last)
         return partial(_call, call, self.name, pool)
 
     def start_pool(self, threads: int) -> "Pool":

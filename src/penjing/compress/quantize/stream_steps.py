@@ -18,6 +18,7 @@ import numpy as np
 
 from penjing.core.errors import InvalidGraph, InvalidInput, UnsupportedOp
 from penjing.ir.graph import Graph, Node
+from penjing.ir.lengths import length_bound
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import DType, Names, Quant, State, Type, bound
 from penjing.ops.advance import Advance
@@ -71,6 +72,9 @@ def _whole(graph: Graph, axes: Mapping[str, int]) -> int:
     if graph.stage != "compressed":
         what = f"only a compressed graph can be streamed, not {graph.stage}"
         raise InvalidGraph(what, where=where, hint="quantize it first")
+    if length_bound(graph) is not None:
+        what = "a network for sequences of any length cannot be streamed"
+        raise InvalidInput(what, where=where, hint="capture it without a length, for sequences of one")
     if graph.states:
         raise InvalidGraph(f"it streams already: {', '.join(graph.states)} go from call to call", where=where)
     found = set()

@@ -7,22 +7,26 @@ from typing import Any
 import numpy as np
 
 from penjing.core.errors import InvalidInput, UnsupportedOp
-from penjing.frontends.exported.metadata import is_plain_number
+from penjing.frontends.exported.metadata import is_plain_number, longest, shape_of, tensors_in
 from penjing.frontends.exported.places import source_of, stem_of
 from penjing.frontends.exported.trace import import_torch
 from penjing.ir.graph import Graph
-from penjing.ir.types import Constant, Names
+from penjing.ir.types import Constant, Dim, Names, Shape, is_length
 from penjing.ops.attention_mask import HIDDEN
 from penjing.ops.torch_call import Ref
 
 
 @dataclass(eq=False)
 class Fixed:
-    """A known tensor, the name of the constant it would become, and the place that computes it, if any does."""
+    """A known tensor, the name of the constant it would become, and the place that computes it, if any does.
+
+    Along `axes` it is what the longest sequence needs, and shorter ones take its first elements.
+    """
 
     tensor: Any
     stem: str
     where: str = ""
+    axes: tuple[int, ...] = ()
 
 
 def identity(tensor: Any) -> tuple[object, ...]:
@@ -30,23 +34,32 @@ def identity(tensor: Any) -> tuple[object, ...]:
     return (tensor.data_ptr() or id(tensor), tuple(tensor.shape), tuple(tensor.stride()), str(tensor.dtype))
 
 
-def fold(node: Any, held: Mapping[Any, object]) -> Fixed | tuple[Fixed, ...]:
-    """Evaluate a call whose inputs are all known, for a batch of one; on clones, because it may write into them."""
+def fold(node: Any, held: Mapping[Any, object], dims: Mapping[str, Dim]) -> Fixed | tuple[Fixed, ...]:
+    """Evaluate a call whose inputs are all known, for a batch of one and the longest sequence.
+
+    On clones, because it may write into them.
+    """
     torch = import_torch()
 
     def now(n: Any) -> Any:
         known = held[n]
         if isinstance(known, Fixed):
             return known.tensor.clone()
-        return n.meta["val"] if is_plain_number(n.meta["val"]) else 1
+        return n.meta["val"] if is_plain_number(n.meta["val"]) else longest(n.meta["val"], dims) or 1
 
     args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), now)
     with torch.no_grad():
         result = node.target(*args, **kwargs)
     where = str(source_of(node))
+    axes = [_steps(shape_of(val, dims)) for val in tensors_in(node.meta["val"])]
     if isinstance(result, torch.Tensor):
-        return Fixed(result, stem_of(node), where)
-    return tuple(Fixed(part, f"{stem_of(node)}.{i}", where) for i, part in enumerate(result))
+        return Fixed(result, stem_of(node), where, axes[0])
+    return tuple(Fixed(part, f"{stem_of(node)}.{i}", where, axes[i]) for i, part in enumerate(result))
+
+
+def _steps(shape: Shape | None) -> tuple[int, ...]:
+    """The axes that are as long as the sequence."""
+    return tuple(axis for axis, extent in enumerate(shape or ()) if is_length(extent))
 
 
 def hides(fixed: Fixed, target: str) -> bool:
