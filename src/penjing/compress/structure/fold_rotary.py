@@ -175,7 +175,7 @@ def _as_rotation(sums: _Sum, x: str) -> _Rotation | None:
         if any(o.any() for o in others):
             continue
         axis = _axis_of_steps(np.stack([cos, sin]))
-        if axis is None or not np.any(sin):
+        if axis is None or not (np.any(cos) and np.any(sin)):  # halves that change places are only moved
             return None
         rows = tuple(slice(None) if k in (axis, len(shape) - 1) else 0 for k in range(len(shape)))
         return _Rotation(Rotary(axis, interleaved), x, np.asarray(cos)[rows], np.asarray(sin)[rows])
