@@ -10,10 +10,10 @@ struct pj_v_linear {
 };
 
 #define PJ_LINEAR_TILE(R, V, C)                                                                                       \
-    PJ_SHARED void pj_v_linear_##R##x##V(const struct pj_linear_walk *k, const uint8_t *x, const int8_t *w,      \
+    PJ_SHARED void pj_v_linear_##R##x##V(const struct pj_linear_walk *k, const uint8_t *x, const int8_t *w,        \
                                          const int32_t *bias, int32_t *sums)                                         \
     {                                                                                                                \
-        pj_linear_tile(k, x, w, bias, sums, R, V, C);                                                              \
+        pj_linear_tile(k, x, w, bias, sums, R, V, C);                                                                \
     }
 /* A library may say which groups of blocks it has, for one row and for several: bit N for groups of N. Each is cut into tiles
  * of its size, or of the widest that there is, and tiles that none takes are left out. */
