@@ -68,7 +68,8 @@ def golden_fault(golden: Golden, inputs: Sequence[InputSpec], outputs: Sequence[
         bounds = {spec.shape[axis] for spec in inputs for axis in spec.length_axes}
         if length is not None and not 1 <= length < max(bounds, default=0):
             return f"golden vectors of length {length}, which the model does not take"
-        fault = _group_fault(group, [_at_length(spec, length) for spec in (*inputs, *outputs)], len(inputs))
+        ports = [*(_at_length(spec, length) for spec in inputs), *(_at_length(spec, length) for spec in outputs)]
+        fault = _group_fault(group, ports, len(inputs))
         if fault is not None:
             return fault
     return None
