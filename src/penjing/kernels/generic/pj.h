@@ -215,6 +215,19 @@ PJ_INLINE uint8_t pj_requantize(int32_t acc, float multiplier, int32_t zero, flo
     return (uint8_t)(pj_round((float)acc * multiplier, low, high) + zero);
 }
 
+/* The code at a place among codes of 8 bits or of 16. */
+PJ_INLINE int32_t pj_code(const void *codes, int64_t at, int32_t wide)
+{
+    return wide ? ((const int16_t *)codes)[at] : ((const uint8_t *)codes)[at];
+}
+
+/* A real in steps, as a code of 16 bits. Code of callers may lie at any address. */
+PJ_INLINE void pj_put_wide(uint8_t *y, int64_t at, float value)
+{
+    const int16_t code = (int16_t)pj_round(value, -32768.0f, 32767.0f);
+    memcpy(y + at * (int64_t)sizeof code, &code, sizeof code);
+}
+
 /* acc * multiplier + d * scale, in this order; a contracted build differs in the last bit (see the self-test). */
 PJ_INLINE float pj_scaled_sum(int32_t acc, float multiplier, int32_t d, float scale)
 {
