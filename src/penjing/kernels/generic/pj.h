@@ -221,11 +221,10 @@ PJ_INLINE int32_t pj_code(const void *codes, int64_t at, int32_t wide)
     return wide ? ((const int16_t *)codes)[at] : ((const uint8_t *)codes)[at];
 }
 
-/* A real in steps, as a code of 16 bits. Code of callers may lie at any address. */
-PJ_INLINE void pj_put_wide(uint8_t *y, int64_t at, float value)
+/* A real in steps, as a code of 16 bits. */
+PJ_INLINE int16_t pj_wide(float value)
 {
-    const int16_t code = (int16_t)pj_round(value, -32768.0f, 32767.0f);
-    memcpy(y + at * (int64_t)sizeof code, &code, sizeof code);
+    return (int16_t)pj_round(value, -32768.0f, 32767.0f);
 }
 
 /* acc * multiplier + d * scale, in this order; a contracted build differs in the last bit (see the self-test). */

@@ -1,4 +1,5 @@
-/* q_add_wide: a, b u8 or s16 broadcast to `extent`; a step of 0 repeats. y s16 = round(a_scale * (a - a_zero) + b_scale * (b - b_zero)). */
+/* q_add_wide: a, b u8 or s16 broadcast to `extent`; a step of 0 repeats.
+ * y s16 = round(a_scale * (a - a_zero) + b_scale * (b - b_zero)). */
 struct pj_q_add_wide {
     int32_t extent[6], stride_a[6], stride_b[6];
     float a_scale, b_scale;
@@ -8,8 +9,7 @@ struct pj_q_add_wide {
 static void pj_q_add_wide(const struct pj_q_add_wide *p, const void *const *in, void *const *out, void *scratch)
 {
     const int32_t *e = p->extent, *sa = p->stride_a, *sb = p->stride_b;
-    uint8_t *y = out[0];
-    int64_t at = 0;
+    int16_t *y = out[0];
     int32_t i0, i1, i2, i3, i4, j;
     PJ_UNUSED(scratch);
 
@@ -23,8 +23,8 @@ static void pj_q_add_wide(const struct pj_q_add_wide *p, const void *const *in, 
                         const int64_t b = (int64_t)i0 * sb[0] + (int64_t)i1 * sb[1] + (int64_t)i2 * sb[2] +
                                           (int64_t)i3 * sb[3] + (int64_t)i4 * sb[4];
                         for (j = 0; j < e[5]; j++)
-                            pj_put_wide(y, at++,
-                                        pj_scaled_sum(pj_code(in[0], a + j * sa[5], p->a_wide) - p->a_zero, p->a_scale,
-                                                      pj_code(in[1], b + j * sb[5], p->b_wide) - p->b_zero, p->b_scale));
+                            *y++ = pj_wide(
+                                pj_scaled_sum(pj_code(in[0], a + j * sa[5], p->a_wide) - p->a_zero, p->a_scale,
+                                              pj_code(in[1], b + j * sb[5], p->b_wide) - p->b_zero, p->b_scale));
                     }
 }

@@ -1,4 +1,5 @@
-/* q_linear_wide: x u8 (rows, k), w s8 (oc, k), bias s32 (oc), multiplier f32 (oc); y s16. Two rows of differences lie in scratch. */
+/* q_linear_wide: x u8 (rows, k), w s8 (oc, k), bias s32 (oc), multiplier f32 (oc); y s16 (rows, oc). Two rows of
+ * differences lie in scratch. */
 struct pj_q_linear_wide {
     int32_t rows, k, oc;
     int32_t x_zero;
@@ -10,7 +11,7 @@ static void pj_q_linear_wide(const struct pj_q_linear_wide *p, const void *const
     const int8_t *w = in[1];
     const int32_t *bias = in[2];
     const float *multiplier = in[3];
-    uint8_t *y = out[0];
+    int16_t *y = out[0];
     int16_t *centred = scratch;
     int32_t row, o, r, j;
 
@@ -23,7 +24,8 @@ static void pj_q_linear_wide(const struct pj_q_linear_wide *p, const void *const
             pj_dots(acc, centred, w + (int64_t)o * p->k, p->k, rows, lanes);
             for (r = 0; r < rows; r++)
                 for (j = 0; j < lanes; j++)
-                    pj_put_wide(y, (int64_t)(row + r) * p->oc + o + j, (float)(acc[r][j] + bias[o + j]) * multiplier[o + j]);
+                    y[(int64_t)(row + r) * p->oc + o + j] =
+                        pj_wide((float)(acc[r][j] + bias[o + j]) * multiplier[o + j]);
         }
     }
 }

@@ -25,8 +25,9 @@ static void pj_q_rms_norm(const struct pj_q_rms_norm *p, const void *const *in, 
             squares += c * c;
         }
         r = pj_inverse_norm((uint64_t)squares, p->shift, p->eps_high, p->eps_low);
-        for (i = 0; i < p->length; i++)
-            y[i] = (uint8_t)(pj_round((float)(pj_code(x, at + i, p->wide) - p->x_zero) * r * a[i], p->low, p->high) +
-                             p->y_zero);
+        for (i = 0; i < p->length; i++) {
+            const float t = (float)(pj_code(x, at + i, p->wide) - p->x_zero) * r * a[i];
+            y[i] = (uint8_t)(pj_round(t, p->low, p->high) + p->y_zero);
+        }
     }
 }
