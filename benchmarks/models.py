@@ -49,7 +49,7 @@ from engines.cpu_mask import avx2_mask
 from engines.environments import SetupFailed, installed_bytes, installed_version, run_python
 from engines.forms import ENGINES, EngineEntry
 from engines.runs import Results, Unfinished, mergeable, merged
-from engines.subjects import CHECKED, MODELS, Prepared, prepare
+from engines.subjects import CHECKED, MODELS, Given, Prepared, prepare
 
 NOTES = (
     "batch 1, one thread, all workers pinned to one core, taking turns; medians over rounds of at least 10 ms",
@@ -70,7 +70,7 @@ def main() -> None:
     options = _options()
     load = load_average()
     torch.set_num_threads(1)
-    entries, engines, rules, held = _set_up(options)
+    entries, engines, rules, held = set_up(options)
     older = mergeable(options.output, held) if options.merge else {}
     settings = {"isa": options.isa, "amx": rules.amx, "rounds": options.rounds, "held": held, "revision": revision()}
     unfinished = Unfinished({**settings, "engines": [entry.folder for entry in entries]})
@@ -86,20 +86,20 @@ def main() -> None:
         spent = (time.monotonic() - start) / 60
         more = f", about {spent / number * (len(left) - number):.0f} left" if number else ""
         print(f"\n## {name}: {number + 1} of {len(left)}, {spent:.1f} minutes so far{more}\n", flush=True)
-        _measure(name, entries, rules, results)
+        measure(name, entries, rules, results)
         unfinished.write(results)
     chosen = {key: [item for item in results[key] if item["model"] in options.models] for key in results}
     print(f"\n{report.summary(chosen['best'])}")
     final = merged(older, {"held": held, "engines": engines, **chosen}, MODELS)
-    write_record(options.output, "models", final, NOTES, load, _said(options, rules))
+    write_record(options.output, "models", final, NOTES, load, said(options, rules))
     unfinished.forget()
 
 
-def _measure(name: str, entries: list[EngineEntry], rules: Rules, results: Results) -> None:
+def measure(name: str, entries: list[EngineEntry], rules: Rules, results: Results, given: Given | None = None) -> None:
     """One network, screened, judged and raced, added to the results."""
     folders = [entry.folder for entry in entries if entry.folder != "ours"]
     makers = {*folders, *(["onnxruntime"] if "openvino" in folders else [])}
-    prepared = prepare(name, sorted(makers))
+    prepared = prepare(name, sorted(makers), given)
     rows = screened(prepared, entries, rules)
     chosen = finalists(rows)
     print(f"  racing {len(chosen)} of {len(rows)}", flush=True)
@@ -111,7 +111,7 @@ def _measure(name: str, entries: list[EngineEntry], rules: Rules, results: Resul
     print(f"\n{report.model_table(rows)}\n\n{report.left_out(rows)}", flush=True)
 
 
-def _set_up(options: Any) -> tuple[list[EngineEntry], list[dict[str, Any]], Rules, str]:
+def set_up(options: Any) -> tuple[list[EngineEntry], list[dict[str, Any]], Rules, str]:
     """The engines that can take part, a record of each that was asked for, how to measure them, how they are held."""
     mask = avx2_mask() if options.isa else None
     if mask and mask.reason:
@@ -168,7 +168,7 @@ def _model_record(prepared: Prepared, limit: float, rounds: int) -> dict[str, An
     }
 
 
-def _said(options: Any, rules: Rules) -> str:
+def said(options: Any, rules: Rules) -> str:
     """The options that decided what was measured, as one would type them."""
     words = [f"--isa {options.isa}"] if options.isa else []
     if len(rules.amx) == 1 and rules.amx != ("none",):
@@ -179,8 +179,8 @@ def _said(options: Any, rules: Rules) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     folders = [entry.folder for entry in ENGINES if entry.folder != "ours"]
-    parser.add_argument("--models", type=_names(MODELS), default=list(MODELS), help=f"some of {','.join(MODELS)}")
-    parser.add_argument("--engines", type=_names(folders), default=folders, help=f"some of {','.join(folders)}")
+    parser.add_argument("--models", type=names(MODELS), default=list(MODELS), help=f"some of {','.join(MODELS)}")
+    parser.add_argument("--engines", type=names(folders), default=folders, help=f"some of {','.join(folders)}")
     parser.add_argument("--rounds", type=int, default=60, help="of the race, at most")
     parser.add_argument("--isa", choices=["avx2"], help="hold all engines to this instruction set")
     parser.add_argument(
@@ -193,7 +193,9 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _names(known: Any) -> Any:
+def names(known: Any) -> Any:
+    """What reads a list of some of these names from the command line."""
+
     def parsed(text: str) -> list[str]:
         names = text.split(",")
         if unknown := [name for name in names if name not in known]:

@@ -88,6 +88,25 @@ def engines(record: dict[str, Any]) -> Iterator[str]:
         yield from ("", "Not offered:", "", *(f"* {engine}, {form}: {_reason(why)}" for engine, form, why in missing))
 
 
+def by_engine(record: dict[str, Any]) -> Iterator[str]:
+    """Each network: the fastest form of every engine whose outputs pass, or why there is none."""
+    yield "| Network | Engine | Fastest form | Median | Time over penjing's | Outputs |"
+    yield "|---|---|---|---:|---:|---:|"
+    for m in record["results"]["models"]:
+        forms = [f for f in record["results"]["forms"] if (f["model"], f["ends"]) == (m["model"], "floats")]
+        for engine in dict.fromkeys(f["engine"] for f in forms):
+            mine = [f for f in forms if f["engine"] == engine]
+            timed = [f for f in mine if f["stage"] == "final" and f["passes"]]
+            if timed:
+                f = min(timed, key=lambda f: f["time_over_ours"] or 0)
+                over = "" if f["time_over_ours"] is None else f"{f['time_over_ours']:.2f}"
+                amx = ", AMX" if f["amx"] == "allowed" else ""
+                cells = f"{f['form']}{amx} | {time_text(f['median_us'])} | {over} | {f['snr_db']:.0f} dB"
+            else:
+                cells = f"none: {_reason(mine[0]['reason'])} | | | "
+            yield f"| {m['title']} | {_ours_bold(engine)} | {cells} |"
+
+
 def every_form(record: dict[str, Any]) -> Iterator[str]:
     """Each network: what was raced, what was screened out, what failed."""
     for m in record["results"]["models"]:

@@ -66,6 +66,8 @@ FIGURES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "ranking-avx2": ("models-avx2", tables.ranking),
     "behind-avx2": ("models-avx2", tables.behind),
     "engines-avx2": ("models-avx2", tables.engines),
+    "recurrent": ("recurrent", tables.ranking),
+    "recurrent-engines": ("recurrent", tables.by_engine),
     "kernels": ("kernels", tables.kernels),
     "sparse": ("sparse", sparse_tables.sparse),
     "sparse-peers": ("sparse", sparse_tables.sparse_peers),

@@ -39,12 +39,14 @@ class Given:
         calibration: inputs for every quantizer.
         checked: inputs whose outputs are checked.
         origin: where the weights come from.
+        title: for tables; "": as the catalogue has it.
     """
 
     module: torch.nn.Module
     calibration: np.ndarray
     checked: np.ndarray
     origin: str
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,14 @@ def prepare(name: str, engines: Iterable[str], given: Given | None = None) -> Pr
     """Make the folder of one network, converted for the given engines; conversions are kept in the cache.
 
     Args:
-        name: in the catalogue.
+        name: in the catalogue, unless the network is given with its title.
         engines: whose converters are to run.
         given: the network with its inputs; None: as the zoo has it.
 
     Returns:
         What was made.
     """
-    model, given = catalog.find(name), given or zoo_network(name)
+    given = given or zoo_network(name)
     exported = to_onnx(given.module, given.checked[:1])
     digest = hashlib.sha256(exported + given.calibration.tobytes() + given.checked.tobytes())
     folder = engines_folder() / "models" / f"{name}-{digest.hexdigest()[:12]}"
@@ -120,7 +122,8 @@ def prepare(name: str, engines: Iterable[str], given: Given | None = None) -> Pr
     ((target, _),) = opened.manifest.targets.items()
     library = opened.library(target, "default")
     macs = opened.variant("default").macs
-    return Prepared(name, model.title, given.origin, folder, made, macs, len(tray), len(library or b""), failed)
+    title = given.title or catalog.find(name).title
+    return Prepared(name, title, given.origin, folder, made, macs, len(tray), len(library or b""), failed)
 
 
 def zoo_network(name: str) -> Given:
@@ -156,7 +159,7 @@ def to_onnx(module: torch.nn.Module, example: np.ndarray) -> bytes:
 
 
 def _tray(name: str, given: Given) -> bytes:
-    graph = api.capture(given.module, catalog.find(name).random_inputs(2), name=name)
+    graph = api.capture(given.module, given.calibration[:2], name=name)
     batches = (given.calibration[i : i + BATCH] for i in range(0, len(given.calibration), BATCH))
     return api.build(api.lower(api.quantize(graph, batches)), api.BuildOptions(with_source=False))
 

@@ -15,6 +15,7 @@ from penjing.core import version
 if TYPE_CHECKING:
     from penjing.api import (
         BuildOptions,
+        Length,
         Port,
         apply,
         build,
@@ -43,6 +44,7 @@ __all__ = [
     "BuildOptions",
     "Data",
     "Graph",
+    "Length",
     "Model",
     "PenjingError",
     "Port",

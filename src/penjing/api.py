@@ -30,13 +30,16 @@ from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.quantize.stream_steps import StreamSteps
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
+from penjing.compress.structure.fold_rotary import FoldRotary
 from penjing.core.errors import InvalidInput
 from penjing.core.files import refuse_to_overwrite, write_atomically
+from penjing.core.length import Length
 from penjing.core.port import Port
 from penjing.core.targets import HOST, find_target
 from penjing.emit.c.emit import Emitted, emit_c
 from penjing.emit.onnx.emit import emit_onnx
 from penjing.ir.graph import Graph
+from penjing.ir.lengths import length_axes, length_bound
 from penjing.ir.passes import run_passes
 from penjing.ir.text import print_graph
 from penjing.ir.types import Type
@@ -45,12 +48,14 @@ from penjing.program.cost import total_macs
 from penjing.program.interpret import interpret_samples
 from penjing.program.lower import lower
 from penjing.program.plan import plan
+from penjing.program.states import most_calls
 from penjing.program.symbols import ABI
 from penjing.recipe.apply import Applied, apply_recipe
 from penjing.recipe.data import Data, Progress
 from penjing.recipe.graph_file import SavedGraph, load_graph, save_graph
 from penjing.recipe.recipe import Recipe
 from penjing.recipe.record import Record, dump_record
+from penjing.runtime.engines import length_of
 from penjing.runtime.loading import load
 from penjing.toolchain.build import compile_library
 from penjing.toolchain.compilers import find_compiler
@@ -70,6 +75,7 @@ __all__ = [
     "Applied",
     "BuildOptions",
     "Data",
+    "Length",
     "Port",
     "Recipe",
     "SavedGraph",
@@ -94,11 +100,11 @@ __all__ = [
 ]
 
 
-def capture(module: "torch.nn.Module", example: Any, *, name: str | None = None) -> Graph:
+def capture(module: "torch.nn.Module", example: Any, *, name: str | None = None, length: Length | None = None) -> Graph:
     """Import a torch module. See `penjing.frontends.torch_export.capture`."""
     from penjing.frontends.torch_export import capture as capture_torch
 
-    return capture_torch(module, example, name=name)
+    return capture_torch(module, example, name=name, length=length)
 
 
 def capture_onnx(
@@ -118,8 +124,8 @@ def trainable(graph: Graph, *, keep_zeros: bool = True) -> "TrainableGraph":
 
 
 def clean(graph: Graph) -> Graph:
-    """The same function in fewer layers: batch norms are folded into the layers before them."""
-    return run_passes(graph, [FoldBatchNorm()])[0]
+    """The same function in fewer layers: batch norms go into the layers before them, a rotary embedding becomes one."""
+    return run_passes(graph, [FoldRotary(), FoldBatchNorm()])[0]
 
 
 def prune(
@@ -277,12 +283,17 @@ def assemble(
         progress: called with one line before each step.
 
     Raises:
-        InvalidInput: an unknown target, or ports or tiles that do not fit the program.
+        InvalidInput: an unknown target, ports or tiles that do not fit the program, or several threads for sequences of
+            any length.
+        InvalidGraph: a kernel cannot run on sequences of any length.
         MissingCompiler: no compiler for a target.
     """
     options = options or BuildOptions()
     say = progress or (lambda _: None)
     targets = [find_target(name) for name in options.targets]
+    if options.threads > 1 and length_bound(program) is not None:
+        what = f"{options.threads} threads for sequences of any length"
+        raise InvalidInput(what, hint="build for one thread, or capture the network for one length")
     memory = plan(program)
     libraries: dict[str, dict[str, LibraryParts]] = {}
     sources: dict[str, bytes] = {}
@@ -407,13 +418,28 @@ def _library(emitted: Emitted, prepared: Prepared, standalone: bool, tiles: Tile
     )
 
 
-def _golden(program: Graph, real_inputs: Sequence[np.ndarray], generated_samples: int = 2) -> Golden:
-    """Codes of a few real inputs, and generated codes that reach the corners real data leaves out."""
+def _golden(program: Graph, real_inputs: Sequence[np.ndarray]) -> Golden:
+    """Codes of a few real inputs, and generated codes that reach the corners real data leaves out.
+
+    Of sequences, the longest, those of one step, and some between.
+    """
+    longest = length_bound(program)
+    if longest is None:
+        return _golden_at(program, None, real_inputs)
+    given = length_of(program, real_inputs) if real_inputs else None
+    lengths = sorted({1, longest // 2, given or longest} - {longest})
+    found = {n: _golden_at(program, n, real_inputs if n == given else ()) for n in lengths}
+    return replace(_golden_at(program, longest, real_inputs if given == longest else ()), shorter=found)
+
+
+def _golden_at(
+    program: Graph, length: int | None, real_inputs: Sequence[np.ndarray], generated_samples: int = 2
+) -> Golden:
     from penjing.core.arithmetic import quantize as to_codes
 
     columns, rows = [], id_rows(program)
     for i, name in enumerate(program.inputs):
-        type_ = program.types[name]
+        type_ = program.types[name] if length is None else program.types[name].at_length(length)
         if name in rows:
             some = generated((generated_samples, *type_.bounds[1:]), np.dtype("<u4")) % np.uint32(rows[name])
             given = [np.asarray(real_inputs[i], np.int32)] if real_inputs else []
@@ -423,7 +449,7 @@ def _golden(program: Graph, real_inputs: Sequence[np.ndarray], generated_samples
         parts = [generated((generated_samples, *type_.bounds[1:]), np.dtype(np.uint8))]
         if real_inputs:
             parts.insert(0, to_codes(real_inputs[i], type_.quant.scale, type_.quant.zero_point))
-        columns.append(np.concatenate(parts))
+        columns.append(np.concatenate(parts)[: most_calls(program)])
     return Golden(tuple(columns), interpret_samples(program, *columns))
 
 
@@ -449,6 +475,7 @@ def _input_specs(program: Graph, ports: Sequence[Port]) -> tuple[InputSpec, ...]
                 std=port.std,
                 value_range=(0.0, rows[name] - 1.0) if is_id else port.value_range,
                 color=port.color,
+                length_axes=length_axes(type_),
             )
         )
     return tuple(specs)
@@ -460,7 +487,8 @@ def _output_specs(program: Graph, labels: Sequence[str] | None) -> tuple[OutputS
         type_ = program.types[name]
         scale, zero_point = _codes(type_)
         names = tuple(labels) if labels and i == 0 else None
-        specs.append(OutputSpec(name, type_.bounds, "f32", scale, zero_point, str(type_.dtype), names))
+        axes = length_axes(type_)
+        specs.append(OutputSpec(name, type_.bounds, "f32", scale, zero_point, str(type_.dtype), names, axes))
     return tuple(specs)
 
 

@@ -92,6 +92,13 @@ def test_the_stream_of_the_howto_gives_the_whole_sequence(run_page):
     assert sum(state.type.nbytes for state in names["frames"].states.values()) == 4 * 8 * 4 + 16 * 2
 
 
+@pytest.mark.slow
+def test_the_encoder_of_the_howto_takes_any_length(run_page):
+    names = run_page("docs/howto/sequences.md").names
+    with pytest.raises(InvalidInput, match="1 to 32"):
+        names["model"].run(names["np"].zeros((1, 33, 24), "float32"))
+
+
 def test_the_pass_of_the_howto_changes_what_the_page_shows(run_page):
     names = run_page("docs/howto/adding-a-pass.md").names
     clip, graph = names["ClipOutliers"], names["graph"]

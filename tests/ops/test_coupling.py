@@ -38,7 +38,7 @@ def values(sample: Sample) -> dict[Port, np.ndarray]:
 
 def coupling(sample: Sample) -> Coupling:
     assert isinstance(sample.op, Operator)
-    types = tuple(None if x is None else Type(x.shape) for x in sample.inputs)
+    types = tuple(None if x is None else Type(x.shape, DType.of(x)) for x in sample.inputs)
     return sample.op.coupling(types, sample.op.infer(*sample.types))
 
 
@@ -124,7 +124,7 @@ def test_an_axis_is_in_one_tie_and_has_a_label_for_every_slice(sample: Sample) -
                 assert found[end.port].ndim < found["output", 0].ndim
 
 
-@pytest.mark.parametrize("name", operators())
+@pytest.mark.parametrize("name", sorted(operators().keys() - {"advance"}))  # which has no axis but that of the batch
 def test_every_operator_says_how_some_axis_is_coupled(name: str) -> None:
     assert any(coupling(sample).ties or coupling(sample).choices for sample in operators()[name].samples())
 

@@ -7,6 +7,7 @@ import pytest
 
 from penjing.ir.types import DType
 from penjing.ops import operators
+from penjing.ops.advance import Advance
 from penjing.ops.operator import Operator, QuantRule, Sample
 
 torch = pytest.importorskip("torch")
@@ -45,7 +46,8 @@ def test_the_shape_rule_announces_the_outputs(sample: Sample) -> None:
     outputs = float_outputs(sample)
     announced = sample.op.infer(*sample.types)
     assert [t.shape for t in announced] == [y.shape for y in outputs]
-    assert {t.dtype for t in announced} == {DType.F32} == {DType.of(y) for y in outputs}
+    assert {t.dtype for t in announced} == {DType.of(y) for y in outputs}
+    assert {t.dtype for t in announced} == {DType.F32} or isinstance(sample.op, Advance)
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
@@ -56,7 +58,7 @@ def test_a_float_reference_leaves_its_inputs_alone(sample: Sample) -> None:
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("sample", SAMPLES)
+@pytest.mark.parametrize("sample", [p for p in SAMPLES if not isinstance(p.values[0].op, Advance)])
 def test_the_torch_form_is_differentiable(sample: Sample) -> None:
     assert isinstance(sample.op, Operator)
     x = torch.from_numpy(np.array(sample.inputs[0])).requires_grad_()

@@ -100,7 +100,7 @@ def test_cost_and_scratch_are_numbers_of_bytes(sample: Sample) -> None:
     assert sample.op.scratch_bytes(sample.types, outputs) >= 0
 
 
-@pytest.mark.parametrize("name", integer_operators())
+@pytest.mark.parametrize("name", sorted(integer_operators().keys() - {"q_advance"}))  # which counts, without codes
 def test_samples_hold_every_code(name: str) -> None:
     samples = list(integer_operators()[name].samples())
     assert set(np.unique(np.concatenate([np.ravel(sample.inputs[0]) for sample in samples]))) >= set(range(256))

@@ -8,6 +8,7 @@ import pytest
 from penjing import api
 from penjing.bundle.tray import read_tray
 from penjing.core.errors import InvalidInput
+from penjing.ops.embedding import id_rows
 from penjing.program.interpret import interpret, interpret_step
 from penjing.program.states import initial_states
 from penjing.runtime.loading import from_tray
@@ -38,9 +39,11 @@ def frames():
 def test_steps_are_those_of_the_program(name, engine):
     program, tray = built(name)
     session = from_tray(tray, engine=engine).session()
-    states, rng = initial_states(program), np.random.default_rng(2)
+    states, rng, rows = initial_states(program), np.random.default_rng(2), id_rows(program)
+    kinds = [(rows[x], np.int32) if x in rows else (256, np.uint8) for x in program.inputs]
+    shapes = [(1, *program.types[x].bounds[1:]) for x in program.inputs]
     for _ in range(8):
-        codes = [rng.integers(0, 256, (1, *program.types[x].bounds[1:]), np.uint8) for x in program.inputs]
+        codes = [rng.integers(0, n, shape, kind) for (n, kind), shape in zip(kinds, shapes, strict=True)]
         wanted, states = interpret_step(program, states, *codes)
         for got, want in zip(session.step_codes(*codes), wanted, strict=True):
             assert np.array_equal(got, want)
@@ -189,6 +192,52 @@ def test_a_session_takes_one_sample_at_a_time(models, engine):
         models[engine].session().step(np.full((1, 8), np.nan, np.float32))
     with pytest.raises(InvalidInput):
         models[engine].session().step_codes(np.zeros((1, 8), np.int8))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_session_that_is_full_says_so_stays_as_it_was_and_can_begin_anew(engine):
+    model = from_tray(built("decoder")[1], engine=engine)
+    session, ids = model.session(), np.arange(41, dtype=np.int32).reshape(41, 1, 1) % 9
+    first = session.step(ids[0])
+    for one in ids[1:38]:
+        session.step(one)
+    near = session.save()
+    answers = [session.step(one) for one in ids[38:40]]
+    full = session.save()
+    with pytest.raises(InvalidInput, match="40 steps is at step 40: there is no room") as caught:
+        session.step(ids[40])
+    assert "reset the session" in caught.value.hint and session.save() == full and session.steps == 40
+    session.restore(near)
+    assert all(np.array_equal(session.step(one), answer) for one, answer in zip(ids[38:40], answers, strict=True))
+    session.reset()
+    assert np.array_equal(session.step(ids[0]), first)
+
+
+def test_the_librarys_own_memory_is_full_too():
+    model = from_tray(built("decoder")[1], engine="library")
+    for bound in (model.bind(), model.bind(reals=True)):
+        bound.reset()
+        bound.inputs[0][...] = 3
+        for _ in range(40):
+            bound.run()
+        last = bound.outputs[0].copy()
+        with pytest.raises(InvalidInput, match="no room for more steps"):
+            bound.run()
+        assert np.array_equal(bound.outputs[0], last)
+        bound.reset()
+        bound.run()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("position", (40, 2**31 - 1, -1, -(2**31)))
+def test_a_forged_position_reads_and_writes_nothing(engine, position):
+    program, tray = built("decoder")
+    session = from_tray(tray, engine=engine).session()
+    assert next(iter(program.states)) == "position"
+    saved = session.save()
+    session.restore(saved[:32] + np.int32(position).tobytes() + saved[36:])
+    with pytest.raises(InvalidInput, match=f"at step {position}: there is no room"):
+        session.step(np.zeros((1, 1), np.int32))
 
 
 def test_the_manifest_says_what_a_session_needs(models):

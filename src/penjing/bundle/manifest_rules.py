@@ -59,6 +59,7 @@ def _check_specs(manifest: Manifest) -> None:
         _require(len(set(names)) == len(names), "two have the same name", group)
         for i, spec in enumerate(specs):
             _check_tensor(spec, f"{group}[{i}]")
+    _check_length(manifest)
     for i, input_spec in enumerate(manifest.inputs):
         _check_normalisation(input_spec, f"inputs[{i}]")
     for i, output in enumerate(manifest.outputs):
@@ -74,6 +75,9 @@ def _check_tensor(spec: InputSpec | OutputSpec, path: str) -> None:
     _require(1 <= len(spec.shape) <= MAX_DIMS, f"it has not 1 to {MAX_DIMS} dimensions", f"{path}.shape")
     _require(spec.shape[0] == 1, "the first dimension of one sample is 1", f"{path}.shape")
     _require(min(spec.shape) >= 1, "a dimension is below 1", f"{path}.shape")
+    axes = list(spec.length_axes)
+    known = axes == sorted(set(axes)) and all(1 <= axis < len(spec.shape) for axis in axes)
+    _require(known, "they are not dimensions of a sample in ascending order", f"{path}.length_axes")
     _require(math.prod(spec.shape) <= MAX_ELEMENTS, f"it has more than {MAX_ELEMENTS} elements", f"{path}.shape")
     if isinstance(spec, InputSpec) and spec.dtype == "s32":
         _check_ids(spec, path)
@@ -91,6 +95,15 @@ def _check_ids(spec: InputSpec, path: str) -> None:
     _require(fits, "ids are s32, their own codes, and count from 0", path)
     _require(high == int(high) and high < _MAX_ROWS, "ids end at a whole number", f"{path}.value_range")
     _require(spec.mean is None and spec.std is None and spec.color is None, "ids are not normalised", path)
+
+
+def _check_length(manifest: Manifest) -> None:
+    """One length for all, which can be read from an input."""
+    specs: list[InputSpec | OutputSpec] = [*manifest.inputs, *manifest.outputs]
+    bounds = {spec.shape[axis] for spec in specs for axis in spec.length_axes}
+    _require(len(bounds) <= 1, f"sequences have different bounds: {sorted(bounds)}", "inputs")
+    told = not bounds or any(spec.length_axes for spec in manifest.inputs)
+    _require(told, "it follows a length that no input has", "outputs")
 
 
 def _check_normalisation(spec: InputSpec, path: str) -> None:

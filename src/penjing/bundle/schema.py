@@ -26,6 +26,7 @@ class InputSpec:
         std: per channel, in units of `value_range`; None for 1.
         value_range: [low, high] of raw values, such as 0..1 for pixels divided by 255; of ids, 0 and the last row.
         color: "rgb" or "gray" for pictures, else None.
+        length_axes: dimensions that are the length of a sequence, which may be anything from 1 to what `shape` says.
     """
 
     name: str
@@ -39,11 +40,15 @@ class InputSpec:
     std: tuple[float, ...] | None
     value_range: tuple[float, float]
     color: str | None
+    length_axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """One output of the model: real = scale * (code - zero_point); `labels` name the entries of one dimension."""
+    """One output of the model: real = scale * (code - zero_point).
+
+    `labels` name the entries of one dimension; `length_axes` as of an input.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -52,6 +57,7 @@ class OutputSpec:
     zero_point: int
     code_dtype: str
     labels: tuple[str, ...] | None
+    length_axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -72,16 +72,16 @@ def show_self_test(found: SelfTest) -> None:
 
 def _input(spec: InputSpec) -> str:
     if spec.dtype == "s32":
-        return f"{spec.name}: {_shape(spec.shape)} ids of 0 .. {spec.value_range[1]:g}; s32"
+        return f"{spec.name}: {_shape(spec)} ids of 0 .. {spec.value_range[1]:g}; s32"
     prepared = [f"raw values {spec.value_range[0]:g} .. {spec.value_range[1]:g}"]
     prepared += [f"mean {_numbers(spec.mean)}"] if spec.mean else []
     prepared += [f"deviation {_numbers(spec.std)}"] if spec.std else []
     kind = f" {spec.color}" if spec.color else ""
-    return f"{spec.name}: {_shape(spec.shape)}{kind}; {', '.join(prepared)}; {_codes(spec)}"
+    return f"{spec.name}: {_shape(spec)}{kind}; {', '.join(prepared)}; {_codes(spec)}"
 
 
 def _output(spec: OutputSpec) -> str:
-    text = f"{spec.name}: {_shape(spec.shape)}; {_codes(spec)}"
+    text = f"{spec.name}: {_shape(spec)}; {_codes(spec)}"
     if not spec.labels:
         return text
     more = ", ..." if len(spec.labels) > _MAX_LABELS else ""
@@ -110,5 +110,6 @@ def _numbers(values: tuple[float, ...]) -> str:
     return " ".join(f"{value:g}" for value in values)
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+def _shape(spec: InputSpec | OutputSpec) -> str:
+    """1x1..128x384: a range is the length of a sequence."""
+    return "x".join(f"1..{n}" if axis in spec.length_axes else str(n) for axis, n in enumerate(spec.shape))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from penjing.bundle.tray import Tray
+from penjing.ir.lengths import length_bound
 from penjing.runtime.loading import from_tray
 from penjing.runtime.model import Model
 
@@ -35,17 +36,22 @@ def self_test(
     model, oracle = from_tray(tray), from_tray(tray, engine="interpreter")
     rng = np.random.default_rng(seed)
     differing = model.self_test()
-    for start in range(0, samples, _CHUNK):
-        codes = random_codes(model, min(_CHUNK, samples - start), rng)
+    longest = length_bound(model.engine.program)
+    chunk = _CHUNK if longest is None else 1
+    for start in range(0, samples, chunk):
+        length = None if longest is None else int(rng.integers(1, longest + 1))
+        codes = random_codes(model, min(chunk, samples - start), rng, length)
         pairs = zip(model.run_codes(*codes), oracle.run_codes(*codes), strict=True)
         differing += sum(int((got.view(np.uint8) != want.view(np.uint8)).sum()) for got, want in pairs)
         if progress is not None:
-            progress(min(start + _CHUNK, samples), samples)
+            progress(min(start + chunk, samples), samples)
     return SelfTest(model.engine.name, tray.golden(model.variant).n_samples, samples, differing)
 
 
-def random_codes(model: Model, n: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """For each input, codes (n, ...) over their whole range, or ids over all rows."""
+def random_codes(model: Model, n: int, rng: np.random.Generator, length: int | None = None) -> list[np.ndarray]:
+    """For each input, codes (n, ...) over their whole range, or ids over all rows; of sequences of `length` steps, or
+    the longest.
+    """
     codes = []
     for spec in model.inputs:
         if spec.dtype == "s32":
@@ -53,5 +59,7 @@ def random_codes(model: Model, n: int, rng: np.random.Generator) -> list[np.ndar
             continue
         dtype = _CODE_DTYPES[spec.code_dtype]
         limits = np.iinfo(dtype)
-        codes.append(rng.integers(limits.min, limits.max + 1, size=(n, *spec.shape[1:]), dtype=dtype))
+        steps = {} if length is None else dict.fromkeys(spec.length_axes, length)
+        shape = [steps.get(axis, extent) for axis, extent in enumerate(spec.shape)]
+        codes.append(rng.integers(limits.min, limits.max + 1, size=(n, *shape[1:]), dtype=dtype))
     return codes

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from penjing.core.errors import InvalidInput
+from penjing.core.length import Length
 from penjing.frontends.coverage import Coverage, coverage_of, refuse
 from penjing.frontends.exported.compare import check_module
 from penjing.frontends.exported.read import Reading, read
@@ -20,7 +21,9 @@ from penjing.ir.verify import verify
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
-def capture(module: Any, example: Any, *, name: str | None = None, check: bool = True) -> Graph:
+def capture(
+    module: Any, example: Any, *, name: str | None = None, check: bool = True, length: Length | None = None
+) -> Graph:
     """The graph of a torch module, in stage `imported`.
 
     Args:
@@ -29,11 +32,14 @@ def capture(module: Any, example: Any, *, name: str | None = None, check: bool =
             size. Its mean, deviation and range shape the random inputs of the parity check.
         name: of the graph; the class name in lower case when None.
         check: compare the graph with the module on random inputs. The check always runs when the module fixes its batch
-            at one, because only it can tell whether samples stay apart.
+            at one, because only it can tell whether samples stay apart, and with `length`, as only it can tell whether
+            constants that follow the length do so by their first elements.
+        length: which axis of the inputs is the length of a sequence, and how long it may get. All shapes are fixed when
+            None.
 
     Returns:
-        A verified graph. Inputs have shape (batch<=1, ...); constants are float32 and named as in the state dict;
-        values are named after the modules that make them.
+        A verified graph. Inputs have shape (batch<=1, ...), with `length<=max` where that was asked for; constants are
+        float32 and named as in the state dict; values are named after the modules that make them.
 
     Raises:
         InvalidInput: the example or a parameter does not fit: type, dtype, NaN, size.
@@ -46,12 +52,12 @@ def capture(module: Any, example: Any, *, name: str | None = None, check: bool =
     if _NAME.fullmatch(title) is None:
         raise InvalidInput(f"{title!r} cannot name a graph", hint="use up to 64 letters, digits, _ and -")
     with evaluation(module):
-        traced, reading = _read(module, tensors, title)
+        traced, reading = _read(module, tensors, title, length)
         refuse(type(module).__name__, reading.problems)
         if reading.faults:
             raise reading.faults[0]
         verify(reading.graph)
-        if check or traced.batch is None:
+        if check or traced.batch is None or traced.length is not None:
             check_module(module, traced, reading)
     dump(reading.graph, "imported")
     return reading.graph
@@ -73,6 +79,6 @@ def coverage(module: Any, example: Any) -> Coverage:
     return coverage_of(reading.carried, reading.problems)
 
 
-def _read(module: Any, tensors: tuple[Any, ...], name: str) -> tuple[Trace, Reading]:
-    traced = trace(module, tensors)
+def _read(module: Any, tensors: tuple[Any, ...], name: str, length: Length | None = None) -> tuple[Trace, Reading]:
+    traced = trace(module, tensors, length)
     return traced, read(traced, name)

@@ -4,7 +4,7 @@ import numpy as np
 
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph
-from penjing.ir.types import Dim
+from penjing.ir.types import Dim, Extent, is_length
 
 
 def named_inputs(graph: Graph, inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
@@ -21,9 +21,15 @@ def named_inputs(graph: Graph, inputs: tuple[np.ndarray, ...]) -> dict[str, np.n
         if array.dtype != type_.dtype.numpy:
             raise InvalidInput(f"input %{name} must be {type_.dtype}, not {array.dtype}")
         if not type_.matches(array.shape):
-            expected = ", ".join(e.name if isinstance(e, Dim) else str(e) for e in type_.shape)
+            expected = ", ".join(_said(extent) for extent in type_.shape)
             raise InvalidInput(f"input %{name} has shape {array.shape}, expected ({expected})")
         for extent, n in zip(type_.shape, array.shape, strict=True):
             if isinstance(extent, Dim) and extents.setdefault(extent.name, n) != n:
                 raise InvalidInput(f"input %{name} has {extent.name} = {n}, another input {extents[extent.name]}")
     return dict(zip(graph.inputs, inputs, strict=True))
+
+
+def _said(extent: Extent) -> str:
+    if isinstance(extent, int):
+        return str(extent)
+    return f"1 to {extent.max}" if is_length(extent) else extent.name

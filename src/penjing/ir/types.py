@@ -60,6 +60,18 @@ class Dim:
 Extent = int | Dim
 Shape = tuple[Extent, ...]
 
+LENGTH = "length"  # the name of a Dim for the steps of a sequence, of which every sample may have others
+
+
+def is_length(extent: Extent) -> bool:
+    """Whether an extent is the length of a sequence."""
+    return isinstance(extent, Dim) and extent.name == LENGTH
+
+
+def is_batch(extent: Extent) -> bool:
+    """Whether an extent counts samples: those that are symbolic and no length do."""
+    return isinstance(extent, Dim) and extent.name != LENGTH
+
 
 def bound(extent: Extent) -> int:
     """The extent that code is generated for."""
@@ -130,11 +142,26 @@ class Type:
         """The same type with another quantization."""
         return Type(self.shape, self.dtype, quant)
 
+    @property
+    def follows_length(self) -> bool:
+        """Whether an extent is the length of a sequence."""
+        return any(map(is_length, self.shape))
+
+    def at_length(self, n: int) -> "Type":
+        """The same type for sequences of at most `n` steps."""
+        if not self.follows_length:
+            return self
+        return self.with_shape(tuple(Dim(LENGTH, n) if is_length(extent) else extent for extent in self.shape))
+
     def matches(self, shape: tuple[int, ...]) -> bool:
-        """Whether a concrete array shape fits: symbolic extents accept 1 or more."""
-        if len(shape) != self.rank:
-            return False
-        return all(n >= 1 if isinstance(e, Dim) else n == e for e, n in zip(self.shape, shape, strict=True))
+        """Whether a concrete array shape fits: a batch may be 1 or more, a length up to its bound."""
+        return len(shape) == self.rank and all(map(_fits, self.shape, shape))
+
+
+def _fits(extent: Extent, n: int) -> bool:
+    if isinstance(extent, int):
+        return n == extent
+    return n >= 1 and (is_batch(extent) or n <= extent.max)
 
 
 class Encoding(StrEnum):

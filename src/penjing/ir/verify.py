@@ -7,7 +7,8 @@ import numpy as np
 
 from penjing.core.errors import InvalidGraph, PenjingError
 from penjing.ir.graph import Graph, Node
-from penjing.ir.types import MAX_RANK, Dim, DType, State, Type, bound
+from penjing.ir.lengths import check_any_length, length_bound
+from penjing.ir.types import MAX_RANK, Dim, DType, State, Type, bound, is_length
 
 STAGES = ("imported", "cleaned", "compressed", "lowered", "planned")
 INTEGER_STAGES = ("lowered", "planned")
@@ -24,7 +25,7 @@ def verify(graph: Graph) -> None:
     rules say; ranks at most 6 and extents at least 1; scales positive and finite, one per slice of their axis, zero
     points among the codes; constants finite; outputs and state updates exist. In the integer stages moreover: no float
     activations, only operators that have an integer meaning, and outputs and updates that are distinct values made by
-    nodes.
+    nodes. With a length of sequences: one bound, no states, and shape rules that hold at shorter ones too.
     """
     if graph.stage not in STAGES:
         raise InvalidGraph(f"unknown stage {graph.stage!r}", where=_place(graph))
@@ -33,6 +34,7 @@ def verify(graph: Graph) -> None:
         _check_node(graph, node, defined)
         defined.update(node.outputs)
     _check_ends(graph, defined)
+    _check_length(graph)
     extra = set(graph.types) - defined
     if extra:
         raise InvalidGraph(f"types recorded for values that do not exist: {sorted(extra)}", where=_place(graph))
@@ -93,6 +95,23 @@ def _inferred(graph: Graph, node: Node) -> tuple[Type, ...]:
             f"%{name} {graph.types[name].dtype}{graph.types[name].bounds}" for name in node.inputs if name
         )
         raise InvalidGraph(f"{node.op.name} cannot take ({taken}): {error}", where=str(node)) from error
+
+
+def _check_length(graph: Graph) -> None:
+    """Shape rules hold at every length, not only at the bound, which some may take for a fixed extent."""
+    longest = length_bound(graph)
+    if longest is None:
+        return
+    if graph.states:
+        raise InvalidGraph("it has states, and sequences of any length", where=_place(graph))
+    for name in graph.inputs:
+        if is_length(graph.types[name].shape[0]):
+            raise InvalidGraph(f"the length of input %{name} is its axis 0, that of the batch", where=_place(graph))
+    for node in graph.nodes:
+        try:
+            check_any_length(node.op, graph.input_types(node), graph.output_types(node))
+        except InvalidGraph as error:
+            raise InvalidGraph(f"{node.op.name} {error.what}", where=str(node)) from error
 
 
 def _check_activation(graph: Graph, name: str, where: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from penjing.core.arithmetic import ratio, round_clamped
 from penjing.ir.graph import Node
-from penjing.ir.types import MAX_RANK, DType, Extent, Shape, Type
+from penjing.ir.types import MAX_RANK, DType, Extent, Shape, Type, bound, bounds, is_length
 from penjing.ops.coupling import Coupling, broadcast_axes
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, identity
@@ -40,10 +40,15 @@ def broadcast_params(inputs: tuple[Type, ...], output: Type) -> dict[str, Param]
     lead = MAX_RANK - output.rank
     params: dict[str, Param] = {"extent": (1,) * lead + output.bounds}
     for name, type_ in zip("ab", inputs, strict=True):
-        shape = (1,) * (MAX_RANK - type_.rank) + type_.bounds
-        strides = [int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(MAX_RANK)]
-        params[f"stride_{name}"] = tuple(0 if n == 1 else s for n, s in zip(shape, strides, strict=True))
+        shape: Shape = (1,) * (MAX_RANK - type_.rank) + type_.shape
+        strides = [int(np.prod(bounds(shape[axis + 1 :]), dtype=np.int64)) for axis in range(MAX_RANK)]
+        params[f"stride_{name}"] = tuple(0 if repeats(n) else s for n, s in zip(shape, strides, strict=True))
     return params
+
+
+def repeats(extent: Extent) -> bool:
+    """Whether an operand is the same all along an axis; a length of 1 is not fixed, and has the stride of others."""
+    return bound(extent) == 1 and not is_length(extent)
 
 
 class Binary(Operator):

@@ -5,14 +5,18 @@ belongs to the newest step, as what is left at the end of a sequence; `ALWAYS`, 
 operator that reads steps says by which operator it is replaced, and what its outputs are. It may read steps before its
 own, which the reader then has to remember, but none after: those of a stream are not known.
 
+Scores of attention have a row for each step and a column for each step up to it, wherever that began. So the columns of
+a causal attention are a cache of all steps, to which those of a piece are appended, and their number is the position
+of the piece. What differs from step to step but not with the input, as positions do, is read from there on.
+
 Step t of a value stands at index before + t of its axis. `before` zeros precede the first step of a sequence, as a
 padding makes them, and `after` slices follow its last: what depends on the end of the sequence, and is cut off later.
 
     y[t] = sum over k of w[k] * x[t + k*dilation - before]     is causal for before = (kernel - 1)*dilation, the reach
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import singledispatch
 from math import prod
@@ -22,23 +26,30 @@ from penjing.ir.graph import Node, Operation
 from penjing.ir.types import Shape, Type, bounds
 from penjing.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool
 from penjing.ops.add import Binary
+from penjing.ops.attend import Attend
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.concat import Concat
 from penjing.ops.conv1d import Conv1d
 from penjing.ops.conv2d import Conv2d
 from penjing.ops.conv_transpose1d import ConvTranspose1d
 from penjing.ops.conv_transpose2d import ConvTranspose2d
+from penjing.ops.embedding import Embedding
 from penjing.ops.identity import Identity
+from penjing.ops.layer_norm import LayerNorm
 from penjing.ops.linear import Linear
+from penjing.ops.matmul import Matmul
 from penjing.ops.mean import Mean
 from penjing.ops.operator import Operator
 from penjing.ops.pad import Pad, PadValue
 from penjing.ops.permute import Permute
 from penjing.ops.pool1d import AvgPool1d, MaxPool1d
 from penjing.ops.pool2d import AvgPool2d, MaxPool2d
+from penjing.ops.position import is_position
 from penjing.ops.prelu import Prelu
 from penjing.ops.recurrent import Recurrent
 from penjing.ops.reshape import Reshape
+from penjing.ops.rms_norm import RmsNorm
+from penjing.ops.rotary import Rotary
 from penjing.ops.slice import Select, Slice
 from penjing.ops.softmax import Softmax
 from penjing.ops.split import Split
@@ -55,6 +66,13 @@ class Steps:
     after: int = 0
 
 
+@dataclass(frozen=True)
+class Scores:
+    """A row of `axis` for each step; along the last axis, all steps up to that one."""
+
+    axis: int
+
+
 class Moment(Enum):
     """How values without an axis of time hang on it."""
 
@@ -62,7 +80,7 @@ class Moment(Enum):
     ALWAYS = "every step alike"
 
 
-Track = Steps | Moment
+Track = Steps | Scores | Moment
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,7 @@ class Reading:
         node: as it is in the network.
         inputs, outputs: types there, over the whole sequence; None for an absent input.
         tracks: of the inputs.
+        known: which inputs are constants.
         whole: steps of the sequence.
         steps: steps of a piece.
     """
@@ -81,6 +100,7 @@ class Reading:
     inputs: tuple[Type | None, ...]
     outputs: tuple[Type, ...]
     tracks: tuple[Track, ...]
+    known: tuple[bool, ...]
     whole: int
     steps: int
 
@@ -95,6 +115,7 @@ class Reading:
     def at(self) -> Steps:
         """Where its steps are."""
         track = self.tracks[0]
+        self.expect(not isinstance(track, Scores), "it mixes scores of steps with all those before them")
         self.expect(isinstance(track, Steps), "its first input has no steps, another one has")
         assert isinstance(track, Steps)
         return track
@@ -111,11 +132,28 @@ class Reading:
 
 @dataclass(frozen=True)
 class Streamed:
-    """What takes the place of an operator: one of `steps` steps, whose first input has `reach` steps more before."""
+    """What takes the place of an operator, for `steps` steps.
+
+    Attributes:
+        op: the operator.
+        tracks: of its outputs.
+        reach: so many steps more before them has its first input.
+        caches: input -> its axis of time, along which it is given all steps so far.
+        tables: constant -> its axis of time, along which it is given the steps that there are.
+        counted: whether it is given the position, behind its inputs.
+    """
 
     op: Operator
     tracks: tuple[Track, ...]
     reach: int = 0
+    caches: Mapping[int, int] = field(default_factory=dict)
+    tables: Mapping[int, int] = field(default_factory=dict)
+    counted: bool = False
+
+    @property
+    def has_end(self) -> bool:
+        """Whether it knows no more steps than the sequence has."""
+        return bool(self.caches or self.tables or self.counted)
 
 
 def along_time(reading: Reading) -> Streamed:
@@ -130,6 +168,8 @@ def along_time(reading: Reading) -> Streamed:
         "zeros before the first step that no convolution takes",
         hint="pad directly before the convolution",
     )
+    counts = isinstance(reading.node.op, Attend | Matmul | Rotary) and any(map(is_position, reading.inputs[1:]))
+    reading.expect(not counts, "it knows a position already")
     return _streamed(reading.node.op, reading)
 
 
@@ -147,6 +187,8 @@ def _streamed(op: Operation, r: Reading) -> Streamed:
 @_streamed.register(Identity)
 def _kept(op: Operator, r: Reading) -> Streamed:
     """Each step by itself, on the same axis of every output."""
+    if isinstance(r.tracks[0], Scores) and isinstance(op, Elementwise | Identity):
+        return Streamed(op, (r.tracks[0],))
     return Streamed(op, (r.at,) * len(r.outputs))
 
 
@@ -168,6 +210,71 @@ def _prelu(op: Prelu, r: Reading) -> Streamed:
 def _linear(op: Linear, r: Reading) -> Streamed:
     r.expect_apart((r.x.rank - 1,), "it sums over")
     return _kept(op, r)
+
+
+@_streamed.register
+def _embedding(op: Embedding, r: Reading) -> Streamed:
+    return Streamed(op, (r.tracks[1],))
+
+
+@_streamed.register(LayerNorm)
+@_streamed.register(RmsNorm)
+def _norm(op: LayerNorm | RmsNorm, r: Reading) -> Streamed:
+    r.expect_apart(range(r.x.rank - op.axes, r.x.rank), "it is a norm over")
+    return _kept(op, r)
+
+
+@_streamed.register
+def _rotary(op: Rotary, r: Reading) -> Streamed:
+    r.expect_apart((r.x.rank - 1,), "it turns pairs of")
+    return replace(_kept(op, r), counted=op.axis == r.at.axis)
+
+
+@_streamed.register
+def _matmul(op: Matmul, r: Reading) -> Streamed:
+    rank, b = r.outputs[0].rank, _in_output(r, 1)
+    if b is None:
+        r.expect_apart((r.x.rank - 1,), "it sums over")
+        return Streamed(op, (_in_output(r, 0) or r.at,))
+    if b.axis == rank - 1:
+        rows = _in_output(r, 0)
+        r.expect(rows is not None and rows.axis == rank - 2, "its columns are steps, and its rows are not")
+        r.expect(rows == replace(b, axis=rank - 2, after=0), "it reads steps that depend on the end of the sequence")
+        return Streamed(op, (Scores(rank - 2),), caches={1: b.axis - rank + _rank(r, 1)}, counted=True)
+    r.expect(b.axis != rank - 2, "it sums over all steps", hint="a causal attention is streamed as a whole")
+    return Streamed(op, (_side_by_side(r),))
+
+
+@_streamed.register
+def _attend(op: Attend, r: Reading) -> Streamed:
+    rank, masks = r.x.rank, r.inputs[2:]
+    scores, v = r.tracks[0], _in_output(r, 1)
+    if isinstance(scores, Scores):
+        hint = "with is_causal=True, or a causal mask"
+        r.expect(op.causal and not masks, "each step attends to others than those up to it", hint=hint)
+        r.expect(v == Steps(rank - 2), "its values are not those of the steps that its scores are of")
+        return Streamed(op, (Steps(rank - 2),), caches={1: rank - 2}, counted=True)
+    r.expect(not op.causal, "its rows are steps, and what they attend to is not", hint="without a causal mask")
+    r.expect_apart((rank - 1,), "it sums over")
+    at = r.at.axis - rank
+    for mask in masks:
+        repeats = mask is None or mask.rank < -at or mask.bounds[at] == 1
+        r.expect(repeats, "its mask differs from step to step")
+    return Streamed(op, (r.at if v is None else _side_by_side(replace(r, tracks=r.tracks[:2], inputs=r.inputs[:2])),))
+
+
+def _rank(r: Reading, i: int) -> int:
+    type_ = r.inputs[i]
+    assert type_ is not None
+    return type_.rank
+
+
+def _in_output(r: Reading, i: int) -> Steps | None:
+    """Where the steps of an input are in the output, which has as many axes or more."""
+    track = r.tracks[i]
+    r.expect(track is not Moment.LAST, "every step would read the last one")
+    r.expect(not isinstance(track, Scores), "it mixes scores of steps with all those before them")
+    return replace(track, axis=track.axis + r.outputs[0].rank - _rank(r, i)) if isinstance(track, Steps) else None
 
 
 @_streamed.register
@@ -207,36 +314,46 @@ def _reshape(op: Reshape, r: Reading) -> Streamed:
 @_streamed.register
 def _binary(op: Binary, r: Reading) -> Streamed:
     track = _side_by_side(r)
-    for name, type_, other in zip(r.node.inputs, r.inputs, r.tracks, strict=True):
+    tables = {}
+    for i, (name, type_, other) in enumerate(zip(r.node.inputs, r.inputs, r.tracks, strict=True)):
         assert type_ is not None
         axis = track.axis - (r.outputs[0].rank - type_.rank)
-        repeats = axis < 0 or type_.bounds[axis] == 1
-        r.expect(isinstance(other, Steps) or repeats, f"%{name} has another value for each step")
-    return Streamed(op, (track,))
+        if isinstance(other, Moment) and axis >= 0 and type_.bounds[axis] != 1:
+            r.expect(r.known[i], f"%{name} has another value for each step")
+            r.expect(track == type(track)(track.axis), "it reads steps that depend on the end of the sequence")
+            tables[i] = axis
+    return Streamed(op, (track,), tables=tables)
 
 
 @_streamed.register
 def _concat(op: Concat, r: Reading) -> Streamed:
     track = _side_by_side(r)
+    r.expect(isinstance(track, Steps), "it joins scores of steps with all those before them")
     r.expect(track.axis != op.axis, f"it joins along axis {op.axis}, which is time")
     alike = all(isinstance(other, Steps) for other in r.tracks)
     r.expect(alike, "it joins values that have steps with others that have none")
     return Streamed(op, (track,))
 
 
-def _side_by_side(r: Reading) -> Steps:
+def _side_by_side(r: Reading) -> Steps | Scores:
     """Where in the output the steps of all inputs are, which broadcast to its rank."""
     r.expect(Moment.LAST not in r.tracks, "every step would read the last one")
-    found: set[Steps] = set()
+    found: set[Steps | Scores] = set()
     for type_, track in zip(r.inputs, r.tracks, strict=True):
-        if isinstance(track, Steps) and type_ is not None:
+        if isinstance(track, Steps | Scores) and type_ is not None:
             found.add(replace(track, axis=track.axis + r.outputs[0].rank - type_.rank))
     r.expect(len(found) == 1, f"the steps of its inputs do not stand side by side: {_places(found)}")
     return found.pop()
 
 
-def _places(tracks: set[Steps]) -> str:
-    return ", ".join(sorted(f"axis {t.axis} with {t.before} before and {t.after} after" for t in tracks))
+def _places(tracks: set[Steps | Scores]) -> str:
+    return ", ".join(sorted(_place(track) for track in tracks))
+
+
+def _place(track: Steps | Scores) -> str:
+    if isinstance(track, Scores):
+        return f"axis {track.axis} with all steps before"
+    return f"axis {track.axis} with {track.before} before and {track.after} after"
 
 
 @_streamed.register

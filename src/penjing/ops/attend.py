@@ -13,10 +13,11 @@ one * 255 * S fits into int32, so that e has 16 bits.
 
 A mask is never added. Minus infinity has no code, and the codes of a sum with a large negative number would leave none
 to the scores. What is hidden takes no part, so that its weight is 0 exactly. `causal` keeps elements 0 .. i of row i;
-it needs no constant, which for rows of 512 would be a quarter of a megabyte.
+it needs no constant, which for rows of 512 would be a quarter of a megabyte. With a position, row i is that of step
+position + i, and keeps as many elements more: what lies behind is a memory that is not filled yet.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +26,14 @@ import numpy as np
 from penjing.core.arithmetic import INT32_MAX, U8_MAX, ratio, round_clamped
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node
-from penjing.ir.types import MAX_RANK, DType, Quant, Type, bounds
+from penjing.ir.types import MAX_RANK, DType, Quant, Type, bounds, is_batch
 from penjing.ops.coupling import Axis, Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, identity
 from penjing.ops.matmul import leading_params, transposed_last
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
+from penjing.ops.position import check_position, first_steps, is_position
 from penjing.ops.torch_attention import attention
 from penjing.ops.torch_call import Composed, TorchCall
 
@@ -42,7 +44,8 @@ _HIDDEN = -1e30  # what ONNX adds to a hidden score: its exponential is 0
 
 @dataclass(frozen=True)
 class Attend(Operator):
-    """Scores x (..., L, S), values v (..., S, D), [a constant mask of x's last axes, 0 hides]; output (..., L, D)."""
+    """Scores x (..., L, S), values v (..., S, D), [a constant mask of x's last axes, 0 hides, or, where causal, a
+    position (N, 1)]; output (..., L, D)."""
 
     name = "attend"
     torch = ("aten.scaled_dot_product_attention.default",)
@@ -57,7 +60,7 @@ class Attend(Operator):
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, v, *masks = inputs
         _check_operands(x, v, v.shape[-2:-1], self.causal)
-        for mask in masks:
+        for mask in _masks(masks, x, self.causal):
             expect(mask.rank <= x.rank, f"a mask of rank {mask.rank} for scores of rank {x.rank}")
             last = x.shape[x.rank - mask.rank :]
             fits = all(m in (1, n) for m, n in zip(mask.shape, last, strict=True))
@@ -79,6 +82,8 @@ class Attend(Operator):
 
     def to_onnx(self, form: OnnxForm) -> None:
         x = form.input(0)
+        if self.causal and form.type(0).follows_length:
+            raise UnsupportedOp("a causal mask of any length cannot be written as ONNX", where=str(form.source))
         if self.causal or form.has(2):
             kept = _kept(form.type(0).bounds, form.parameter(2) if form.has(2) else None, self.causal)
             x = form.node("Add", x, form.floats("mask", np.where(kept, 0, _HIDDEN)))
@@ -111,6 +116,9 @@ class Attend(Operator):
             lowering.constant(f"{node.output}.exp", exp_table(lowering.quant(x), shape[-1])),
         ]
         for name in masks:
+            if is_position(lowering.graph.types[name]):
+                inputs.append(lowering.integers(name))
+                continue
             if name not in lowering.graph.constants:
                 raise UnsupportedOp("a mask that is computed", where=str(node), hint="make it a constant")
             rows = _rows(lowering.graph.constants[name].array != 0, shape)
@@ -132,6 +140,8 @@ class Attend(Operator):
             mask[..., 0] = 1
             yield Sample(cls(), (x, v, mask), constant=(2,))
         yield Sample(cls(True), (x[:, 0], v[:, 0], mask[0, 0]), constant=(2,))
+        for rows, at in ((1, 3), (2, 0), (3, 2)):
+            yield Sample(cls(True), (x[:1, :, :rows], v[:1], np.array([[at]], np.int32)), constant=(2,))
 
 
 def exp_table(source: Quant, length: int) -> np.ndarray:
@@ -144,7 +154,11 @@ def exp_table(source: Quant, length: int) -> np.ndarray:
 
 
 def _kept(shape: tuple[int, ...], mask: np.ndarray | None, causal: bool) -> np.ndarray:
-    """bool, of the last axes of scores or fewer."""
+    """bool, of the last axes of scores or fewer; `mask` may be a position."""
+    if mask is not None and mask.dtype == np.int32:
+        ends = first_steps(mask, shape[-1] - shape[-2])[:, None] + np.arange(shape[-2])
+        rows: np.ndarray = np.arange(shape[-1]) <= ends[..., None]
+        return rows.reshape(-1, *[1] * (len(shape) - 3), *rows.shape[-2:])
     kept = np.ones(shape[-1:], bool) if mask is None else np.asarray(mask) != 0
     return kept & (np.tri(shape[-2], shape[-1]) > 0) if causal else kept
 
@@ -156,19 +170,29 @@ def _rows(kept: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(kept, shape[len(shape) - kept.ndim :]).astype(np.uint8)
 
 
+def _masks(inputs: Sequence[Type], x: Type, causal: bool) -> Sequence[Type]:
+    """Without a position, which is checked."""
+    for position in filter(is_position, inputs):
+        check_position(position)
+        fits = causal and isinstance(x.shape[-2], int) and x.bounds[-2] <= x.bounds[-1]
+        expect(fits and len(inputs) == 1, f"a position of {x.bounds[-2]} rows that keep {x.bounds[-1]} elements")
+    return [type_ for type_ in inputs if not is_position(type_)]
+
+
 def _check_operands(x: Type, v: Type, keys: tuple[object, ...], causal: bool) -> None:
     expect(3 <= x.rank == v.rank <= MAX_RANK, f"attention with scores of rank {x.rank} and values of rank {v.rank}")
     expect(x.shape[-1:] == keys, f"attention with {x.shape[-1]} scores for {keys[0]} values")
-    expect(isinstance(x.shape[-1], int), "attention along a symbolic axis has no fixed length")
+    expect(not is_batch(x.shape[-1]), "attention along the batch")
     expect(1 <= x.bounds[-1] <= MAX_LENGTH, f"attention to {x.bounds[-1]} elements; at most {MAX_LENGTH} fit")
     leading = all(m in (1, n) for m, n in zip(v.shape[:-2], x.shape[:-2], strict=True))
     expect(leading, f"attention with scores of {x.bounds} and values of {v.bounds}")
-    expect(not causal or isinstance(x.shape[-2], int), "a causal mask needs rows of a fixed count")
+    expect(not causal or not is_batch(x.shape[-2]), "a causal mask along the batch")
 
 
 @dataclass(frozen=True)
 class QAttend(IntegerOperator):
-    """x u8 (..., L, S), v u8 (..., D, S), table s32 (256), [mask u8 of x's last axes, 0 hides]; u8 (..., L, D)."""
+    """x u8 (..., L, S), v u8 (..., D, S), table s32 (256), [mask u8 of x's last axes, 0 hides, or position s32];
+    u8 (..., L, D)."""
 
     name = "q_attend"
 
@@ -181,12 +205,13 @@ class QAttend(IntegerOperator):
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, v, table, *masks = inputs
+        masks = [*_masks(masks, x, self.causal)]
         types = (x.dtype, v.dtype, table.dtype, *(mask.dtype for mask in masks))
         expect(types == (DType.U8, DType.U8, DType.S32, DType.U8)[: len(types)], f"q_attend of {types}")
         expect(table.bounds == (256,), f"q_attend with a table of shape {table.bounds}")
         _check_operands(x, v, v.shape[-1:], self.causal)
         for mask in masks:
-            fits = 1 <= mask.rank <= x.rank and mask.bounds == x.bounds[x.rank - mask.rank :]
+            fits = 1 <= mask.rank <= x.rank and mask.shape == x.shape[x.rank - mask.rank :]
             expect(fits, f"q_attend to {x.bounds} with a mask of shape {mask.bounds}")
         return (Type((*x.shape[:-1], v.shape[-2]), DType.U8),)
 
@@ -204,11 +229,13 @@ class QAttend(IntegerOperator):
 
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
         x, v = inputs[0].bounds, inputs[1].bounds
-        leading = leading_params(outputs[0].bounds, {"v": v})
+        leading = leading_params(outputs[0], {"v": inputs[1]})
+        counted = any(map(is_position, inputs[3:]))
         return {
             **leading,
             **{"rows": x[-2], "length": x[-1], "features": v[-2], "causal": int(self.causal)},
-            "mask_rows": inputs[3].elements // x[-1] if len(inputs) > 3 else 0,
+            "mask_rows": inputs[3].elements // x[-1] if len(inputs) > 3 and not counted else 0,
+            "counted": int(counted),
             **{"v_zero": self.v_zero, "ratio": self.ratio, "y_zero": self.y_zero},
             **{"low": float(self.qmin - self.y_zero), "high": float(self.qmax - self.y_zero)},
         }
@@ -240,6 +267,9 @@ class QAttend(IntegerOperator):
             for rank in (1, 2, 3):
                 mask = (rng.random(size=shape[-rank:]) < 0.6).astype(np.uint8)
                 yield made(rank, rank == 2, x, v[:, :1] if rank == 3 else v, mask)
+        for i, at in enumerate((0, 1, 5, 6, 7, 1000, -1)):
+            x, v = codes(rng, (1, 2, 1 + i % 3, 9)), codes(rng, (1, 1 + i % 2, 4, 9))
+            yield made(i, True, x, v, np.array([[at]], np.int32))
         six: tuple[tuple[int, ...], ...] = ((2, 1, 3, 1), (1, 2, 1, 2), (2, 2, 3, 2))
         for i, leading in enumerate(six):
             yield made(i, False, codes(rng, (2, 2, 3, 2, 3, 8)), codes(rng, (*leading, 5, 8)))

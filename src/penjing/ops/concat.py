@@ -18,7 +18,8 @@ from penjing.ops.lowering import Epilogue, Lowering, Order, channels_last
 from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, Part, Pieces, Sample, expect
-from penjing.ops.torch_call import Imported, Ref, TorchCall
+from penjing.ops.reshape import Reshape
+from penjing.ops.torch_call import Composed, Imported, Nodes, Ref, TorchCall
 
 MAX_PARTS = 32  # as many as `struct pj_q_concat` has room for
 
@@ -41,19 +42,28 @@ class Concat(Operator):
     """Inputs whose shapes differ along `axis` alone; output with their extents summed there."""
 
     name = "concat"
-    torch = ("aten.cat.default", "aten.concat.default", "aten.concatenate.default")
+    torch = ("aten.cat.default", "aten.concat.default", "aten.concatenate.default", "aten.stack.default")
     onnx = ("Concat",)
 
     axis: int
 
     @classmethod
-    def from_torch(cls, call: TorchCall) -> Imported:
+    def from_torch(cls, call: TorchCall) -> Imported | Composed:
         tensors = call.arguments["tensors"]
         refs = [t for t in tensors if isinstance(t, Ref)] if isinstance(tensors, list | tuple) else []
         call.require(isinstance(tensors, list | tuple) and 0 < len(refs) == len(tensors), f"tensors = {tensors!r}")
-        axis = call.axis("dim", refs[0].type.rank)
+        stacked = call.target == "aten.stack.default"
+        axis = call.axis("dim", refs[0].type.rank + stacked)
         call.require(axis != 0, "dim = 0, the batch axis")
-        return Imported(cls(axis), tuple(ref.name for ref in refs))
+        if not stacked:
+            return Imported(cls(axis), tuple(ref.name for ref in refs))
+
+        def build(nodes: Nodes, _: object) -> dict[int, str]:
+            shape = refs[0].type.shape
+            one = Reshape((*shape[:axis], 1, *shape[axis:]))
+            return {0: nodes.add(cls(axis), *(nodes.add(one, ref.name)[0] for ref in refs))[0]}
+
+        return Composed(build)
 
     @classmethod
     def from_onnx(cls, call: OnnxCall) -> Imported:

@@ -145,7 +145,7 @@ class QLinear(IntegerOperator):
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, w, bias, m = inputs
-        expect(x.rank >= 1 and w.rank == 2 and x.bounds[-1] == w.bounds[1], "x (..., K) and w (O, K) do not fit")
+        expect(x.rank >= 1 and w.rank == 2 and x.shape[-1] == w.shape[1], "x (..., K) and w (O, K) do not fit")
         check_requantize(x, w, bias, m, w.bounds[0])
         return (Type((*x.shape[:-1], w.shape[0]), DType.U8),)
 

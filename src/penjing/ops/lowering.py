@@ -68,13 +68,19 @@ class Lowering:
         self.define(value, name, identity(type_.rank))
 
     def add_state(self, value: str) -> None:
-        """So do states, in 16 bits where the network has them so; what replaces one has to have its codes."""
-        state, quant = self.graph.states[value], self.quant(value)
-        if self.quant(state.update) != quant:
+        """So do states, in 16 bits where the network has them so; what replaces one has to have its codes.
+
+        Integers that stand for no reals, as a count of steps, are their own codes.
+        """
+        state = self.graph.states[value]
+        quants = [self.graph.types[name].quant for name in (value, state.update)]
+        if state.type.dtype is DType.F32 or quants != [None, None]:
+            quants = [self.quant(value), self.quant(state.update)]
+        if quants[0] != quants[1]:
             raise QuantizationError(f"state %{value} and its update %{state.update} have different codes")
         name = self._names.fresh(value)
-        codes = _codes(state.type.shape, quant)
-        self.program.types[name] = codes if state.type.dtype is DType.F32 else replace(codes, dtype=state.type.dtype)
+        dtype = DType.U8 if state.type.dtype is DType.F32 else state.type.dtype
+        self.program.types[name] = Type(state.type.shape, dtype, quants[0])
         self.program.states[name] = replace(state, type=self.program.types[name])
         self.define(value, name, identity(state.type.rank))
 
@@ -145,6 +151,12 @@ class Lowering:
         solid = [axis for axis in perm if bounds(shape)[axis] != 1 or not isinstance(shape[axis], int)]
         op: IntegerOperator = QReshape(moved) if solid == sorted(solid) else QTranspose(perm)
         return self.emit(op, (source,), f"{source}.t", self.program.types[source].quant)
+
+    def integers(self, value: str) -> str:
+        """The program value that holds integers which stand for no reals: a constant as it is, or what was made."""
+        if value in self.graph.constants:
+            return self.constant(value, self.graph.constants[value].array)
+        return next(iter(self._placed[value].values()))
 
     def aligned(self, value: str, rank: int, order: Order) -> str:
         """`value` in `order`, its shape first extended to `rank` by leading ones, as broadcasting does."""

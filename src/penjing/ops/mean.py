@@ -15,7 +15,7 @@ import numpy as np
 
 from penjing.core.arithmetic import INT32_MAX, U8_MAX, ratio, round_clamped
 from penjing.ir.graph import Node
-from penjing.ir.types import DType, Extent, Shape, Type
+from penjing.ir.types import DType, Extent, Shape, Type, bound, is_batch
 from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, Order
@@ -117,10 +117,10 @@ class Mean(Operator):
 
 
 def _reduced(shape: Shape, axes: tuple[int, ...], keepdim: bool) -> Shape:
-    """`shape` after a reduction; InvalidGraph where the count is unknown at build time or could overflow int32."""
+    """`shape` after a reduction; InvalidGraph where it averages over the batch or could overflow int32."""
     extents = [shape[axis] for axis in axes]
-    expect(all(isinstance(extent, int) for extent in extents), "a mean over a symbolic axis has no fixed count")
-    count = math.prod(extent for extent in extents if isinstance(extent, int))
+    expect(not any(map(is_batch, extents)), "a mean over the batch")
+    count = math.prod(map(bound, extents))
     expect(count >= 1, "a mean over nothing")
     expect(count * U8_MAX <= INT32_MAX, f"a mean over {count} codes could overflow int32")
     out: list[Extent] = []

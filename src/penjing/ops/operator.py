@@ -199,7 +199,8 @@ class Operator(Operation):
 class IntegerOperator(Operation):
     """An operator of the program, with its exact integer meaning."""
 
-    alias: ClassVar[bool] = False  # the output is the first input's bytes under another shape: no kernel, no copy
+    alias: ClassVar[bool] = False  # the output is the first input's bytes under another shape: no kernel, no copy;
+    # the kernel, where a copy is needed after all, reads no other input
     in_place: ClassVar[bool] = False  # the kernel may write its output over its first input
     splits: ClassVar[bool] = False  # there is a kernel pj_<name>_part, of which several threads compute one part each
 

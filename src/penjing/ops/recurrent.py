@@ -24,7 +24,7 @@ import numpy as np
 from penjing.core.arithmetic import multiplier
 from penjing.core.errors import QuantizationError
 from penjing.ir.graph import Node
-from penjing.ir.types import DType, Extent, Quant, Type
+from penjing.ir.types import DType, Extent, Quant, Type, is_batch
 from penjing.ops.coupling import Coupling, alone, on_input
 from penjing.ops.lowering import Lowering, identity
 from penjing.ops.operator import Carried, Cost, Operator, Param, QuantRule, WeightInput, expect
@@ -96,7 +96,7 @@ def hidden_units(inputs: Sequence[Type], gates: int) -> tuple[int, int]:
     """(H, R) of a layer with inputs x, w_ih and w_hh; checks that they fit."""
     x, w_ih, w_hh = inputs[:3]
     expect(x.rank == 3, f"a recurrent layer reads (batch, steps, features), not rank {x.rank}")
-    expect(isinstance(x.shape[1], int), "a recurrent layer over a symbolic number of steps")
+    expect(not is_batch(x.shape[1]), "a recurrent layer over the batch")
     expect(w_ih.rank == 2 and w_hh.rank == 2, f"weights of rank {w_ih.rank} and {w_hh.rank}, not 2")
     expect(x.bounds[2] == w_ih.bounds[1], f"{x.bounds[2]} features, but the weight has {w_ih.bounds[1]}")
     rows = w_ih.bounds[0]

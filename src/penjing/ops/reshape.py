@@ -9,7 +9,7 @@ import numpy as np
 
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node
-from penjing.ir.types import Dim, Extent, Shape, Type, bound
+from penjing.ir.types import LENGTH, Dim, Extent, Shape, Type, bound, bounds
 from penjing.ops.coupling import Coupling, Kept, Labels, alone, on_input, on_output
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, identity
@@ -19,15 +19,46 @@ from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sa
 from penjing.ops.torch_call import Imported, Ref, TorchCall
 
 
+def _resolved(x: Shape, shape: Shape) -> list[int]:
+    """`shape` for an array of shape `x`.
+
+    One kind of symbolic extent is what is left of the elements; where there are two, the first one leads both shapes.
+    """
+    known = [n if isinstance(n, int) else 0 for n in shape]
+    symbolic = [n for n in shape if isinstance(n, Dim)]
+    if len({n.name for n in symbolic}) > 1:
+        known[0], symbolic = bound(x[0]), symbolic[1:]
+    left = math.prod(bounds(x)) // math.prod(n for n in known if n)
+    each = left if len(symbolic) == 1 else round(left ** (1 / len(symbolic))) if symbolic else 0
+    return [n or each for n in known]
+
+
 def _reshaped(x: np.ndarray, shape: Shape) -> np.ndarray:
-    return x.reshape([-1 if isinstance(extent, Dim) else extent for extent in shape])
+    return x.reshape(_resolved(x.shape, shape))
 
 
 def _check(x: Type, shape: Shape) -> None:
     y = Type(shape, x.dtype)
     expect(x.elements == y.elements, f"{x.elements} elements do not fit into {y.bounds}")
-    symbolic = [[e for e in s if isinstance(e, Dim)] for s in (x.shape, shape)]
-    expect(symbolic[0] == symbolic[1] and len(symbolic[1]) <= 1, "a symbolic extent must keep its own axis")
+    names = [[e.name for e in s if isinstance(e, Dim)] for s in (x.shape, shape)]
+    expect(names[0] == names[1], "a symbolic extent must keep its own axis")
+    if LENGTH not in names[1]:
+        expect(len(names[1]) <= 1, "a symbolic extent must keep its own axis")
+        return
+    expect(_between(x.shape) == _between(shape), "the length must keep its own axis, with as much before and behind it")
+    leads = isinstance(x.shape[0], Dim) and isinstance(shape[0], Dim) and names[1].count(names[1][0]) == 1
+    expect(len(set(names[1])) == 1 or leads, "the batch must lead shapes that follow the length")
+
+
+def _between(shape: Shape) -> list[int]:
+    """Elements before, between and behind symbolic extents."""
+    products = [1]
+    for extent in shape:
+        if isinstance(extent, Dim):
+            products.append(1)
+        else:
+            products[-1] *= extent
+    return products
 
 
 def _stretches(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
@@ -161,7 +192,7 @@ class Reshape(Operator):
         return (_reshaped(inputs[0], self.shape),)
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
-        return inputs[0].reshape([-1 if isinstance(extent, Dim) else extent for extent in self.shape])
+        return inputs[0].reshape(_resolved(tuple(inputs[0].shape), self.shape))
 
     def to_onnx(self, form: OnnxForm) -> None:
         before = form.type(0).shape

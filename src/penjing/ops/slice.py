@@ -11,7 +11,7 @@ import numpy as np
 
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node, Operation
-from penjing.ir.types import Dim, DType, Type, bound
+from penjing.ir.types import Dim, DType, Extent, Type, bound, is_batch, is_length
 from penjing.ops.coupling import FREE, Coupling, Kept, alone, count_below, kept_axes, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
@@ -19,7 +19,7 @@ from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.reshape import Reshape
-from penjing.ops.torch_call import Imported, TorchCall
+from penjing.ops.torch_call import Composed, Imported, TorchCall
 
 TO_THE_END = 2**63 - 1  # what torch writes for an absent end
 
@@ -30,7 +30,12 @@ def _at(axis: int, index: int | slice) -> tuple[int | slice, ...]:
 
 def _is_batch(x: Type, axis: int) -> bool:
     """Axis 0 is the batch, unless the batch is known to stand elsewhere, as behind steps: (T, N, C)."""
-    return axis == 0 and not any(isinstance(extent, Dim) for extent in x.shape[1:])
+    return axis == 0 and not any(map(is_batch, x.shape[1:]))
+
+
+def _has_element(extent: Extent, index: int) -> bool:
+    """Whether an axis has an element at `index`; of any length, only the first and the last are sure."""
+    return index in (0, -1) if is_length(extent) else isinstance(extent, int) and 0 <= index < extent
 
 
 def _fixed_extent(x: Type, axis: int) -> int:
@@ -153,10 +158,13 @@ class Slice(Operator):
 
 @dataclass(frozen=True)
 class Select(Operator):
-    """Input of any shape; output with the elements at `index` >= 0 of `axis`, one axis fewer."""
+    """Input of any shape; output with the elements at `index` >= 0 of `axis`, one axis fewer.
+
+    Of a sequence of any length, `index` may be 0 for the first step or -1 for the last.
+    """
 
     name = "select"
-    torch = ("aten.select.int",)
+    torch = ("aten.select.int", "aten.unbind.int")
     onnx = ("Gather",)
     quant_rule = QuantRule.SAME
 
@@ -164,13 +172,20 @@ class Select(Operator):
     index: int
 
     @classmethod
-    def from_torch(cls, call: TorchCall) -> Imported:
+    def from_torch(cls, call: TorchCall) -> Imported | Composed:
         x = call.ref("self")
-        axis, index = call.axis("dim", x.type.rank), call.integer("index")
+        axis = call.axis("dim", x.type.rank)
         call.require(not _is_batch(x.type, axis), "one element of axis 0, the batch")
         extent = x.type.shape[axis]
+        if is_length(extent):
+            call.require(call.target != "aten.unbind.int", f"every element of axis {axis}, along the sequence")
+            index = call.integer("index")
+            call.require(index in (0, -1), f"element {index} of axis {axis}, which sequences of any length may lack")
+            return Imported(cls(axis, index), (x.name,))
         call.require(isinstance(extent, int), f"one element of axis {axis}, whose extent {extent} is symbolic")
-        return Imported(cls(axis, index % x.type.bounds[axis]), (x.name,))
+        if call.target == "aten.unbind.int":
+            return Composed(lambda nodes, read: {i: nodes.add(cls(axis, i), x.name)[0] for i in read})
+        return Imported(cls(axis, call.integer("index") % x.type.bounds[axis]), (x.name,))
 
     @classmethod
     def from_onnx(cls, call: OnnxCall) -> Imported:
@@ -192,9 +207,10 @@ class Select(Operator):
         return Imported(None if whole else Slice(axis, places[0], places[-1] + 1), (x.name,))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
-        extent = _fixed_extent(inputs[0], self.axis)
-        expect(0 <= self.index < extent, f"element {self.index} of an axis of {extent}")
         shape = inputs[0].shape
+        expect(0 <= self.axis < inputs[0].rank and not _is_batch(inputs[0], self.axis), f"axis {self.axis} of {shape}")
+        extent = shape[self.axis]
+        expect(_has_element(extent, self.index), f"element {self.index} of an axis of {extent}")
         return (Type((*shape[: self.axis], *shape[self.axis + 1 :])),)
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
@@ -235,7 +251,10 @@ class Select(Operator):
 
 @dataclass(frozen=True)
 class QSlice(IntegerOperator):
-    """x u8 of any rank; output with elements start, start + step, ... (`count` of them) of `axis`."""
+    """x u8 of any rank; output with elements start, start + step, ... (`count` of them) of `axis`.
+
+    A start of -1 is the last element, and the only one.
+    """
 
     name = "q_slice"
 
@@ -247,15 +266,21 @@ class QSlice(IntegerOperator):
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x = inputs[0]
         expect(x.dtype is DType.U8, "q_slice moves u8")
-        expect(0 <= self.axis < x.rank and isinstance(x.shape[self.axis], int), f"axis {self.axis} cannot be cut")
-        expect(self.start >= 0 and self.count >= 1 and self.step >= 1, f"{self} makes no sense")
+        expect(0 <= self.axis < x.rank and not is_batch(x.shape[self.axis]), f"axis {self.axis} cannot be cut")
+        expect(self.start >= -1 and self.count >= 1 and self.step >= 1, f"{self} makes no sense")
+        expect(self.start >= 0 or self.count == 1, f"{self} makes no sense")
         last = self.start + (self.count - 1) * self.step
-        expect(last < x.bounds[self.axis], f"element {last} of an axis of {x.bounds[self.axis]}")
+        sure = _has_element(x.shape[self.axis], last) or (last == -1 and x.bounds[self.axis] > 0)
+        expect(sure, f"element {last} of an axis of {x.shape[self.axis]}")
         return (Type((*x.shape[: self.axis], self.count, *x.shape[self.axis + 1 :]), DType.U8),)
 
     def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
-        last = self.start + (self.count - 1) * self.step
-        return (np.ascontiguousarray(inputs[0][_at(self.axis, slice(self.start, last + 1, self.step))]),)
+        start = self._start(inputs[0].shape[self.axis])
+        last = start + (self.count - 1) * self.step
+        return (np.ascontiguousarray(inputs[0][_at(self.axis, slice(start, last + 1, self.step))]),)
+
+    def _start(self, extent: int) -> int:
+        return self.start % extent if self.start < 0 else self.start
 
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
         shape = inputs[0].bounds
@@ -263,7 +288,7 @@ class QSlice(IntegerOperator):
             "outer": int(np.prod(shape[: self.axis], dtype=np.int64)),
             "extent": shape[self.axis],
             "inner": int(np.prod(shape[self.axis + 1 :], dtype=np.int64)),
-            **{"start": self.start, "count": self.count, "step": self.step},
+            **{"start": self._start(shape[self.axis]), "count": self.count, "step": self.step},
         }
 
     @classmethod
@@ -279,5 +304,6 @@ class QSlice(IntegerOperator):
             (cls(1, 0, 1, 9), (1, 1)),
         ):
             yield Sample(op, (codes(rng, shape),))
+        yield Sample(cls(1, -1, 1, 1), (codes(rng, (2, 5, 7)),))
         for inner in (*LENGTHS, 300):
             yield Sample(cls(1, 1, 2, 2), (codes(rng, (2, 5, inner)),))

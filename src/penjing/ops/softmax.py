@@ -18,7 +18,7 @@ import numpy as np
 
 from penjing.core.arithmetic import round_clamped
 from penjing.ir.graph import Node
-from penjing.ir.types import DType, Quant, Type
+from penjing.ir.types import DType, Quant, Type, is_batch
 from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
@@ -118,7 +118,7 @@ def exp_table(source: Quant) -> np.ndarray:
 
 
 def _check_length(x: Type, axis: int) -> None:
-    expect(isinstance(x.shape[axis], int), "a softmax along a symbolic axis has no fixed length")
+    expect(not is_batch(x.shape[axis]), "a softmax along the batch")
     expect(1 <= x.bounds[axis] <= MAX_LENGTH, f"a softmax along {x.bounds[axis]} elements; at most {MAX_LENGTH} fit")
 
 

@@ -16,12 +16,11 @@ import numpy as np
 
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.types import Shape, Type, bound
+from penjing.ops.attention_mask import is_causal, split_mask
 from penjing.ops.torch_call import Composed, Nodes, Ref, TorchCall
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-
-HIDING = -80.0  # exp(-80) is 2e-35: masks are written with -inf, with the least float, with -1e4, and with -100
 
 
 def attention(call: TorchCall) -> Composed:
@@ -66,7 +65,7 @@ def _composed(
     (scores,) = nodes.add(Matmul(scale), q, transposed)
     if added is not None:
         (scores,) = nodes.add(Add(), scores, nodes.constant("bias", added))
-    if kept is not None and _is_causal(kept, nodes.type(scores)):
+    if kept is not None and is_causal(kept, nodes.type(scores)):
         kept, causal = None, True
     masks = () if kept is None else (nodes.constant("mask", kept),)
     return nodes.add(Attend(causal), scores, v, *masks)[0]
@@ -85,17 +84,10 @@ def _mask(nodes: Nodes, mask: Ref, q: Type, k: Type) -> tuple[np.ndarray | None,
     fits = array.ndim <= len(shape) and all(m in (1, n) for m, n in zip(array.shape[::-1], shape[::-1], strict=False))
     if not fits:
         raise UnsupportedOp(f"with attn_mask of shape {array.shape} for scores of shape (batch, {shape})")
-    kept = array > HIDING
-    if not np.broadcast_to(kept, (*array.shape[:-1], shape[-1])).any(axis=-1).all():
+    kept, added = split_mask(array)
+    if kept is not None and not np.broadcast_to(kept, (*kept.shape[:-1], shape[-1])).any(axis=-1).all():
         raise UnsupportedOp("with attn_mask that hides every key of some query, which gives NaN")
-    added = np.where(kept, array, 0).astype(np.float32)
-    return (None if kept.all() else kept.astype(np.float32)), (added if added.any() else None)
-
-
-def _is_causal(kept: np.ndarray, scores: Type) -> bool:
-    rows, keys = scores.bounds[-2:]
-    every = np.broadcast_to(kept != 0, (*kept.shape[:-2], rows, keys))
-    return bool((every == (np.tri(rows, keys) > 0)).all())
+    return kept, added
 
 
 def _groups(call: TorchCall, q: Type, k: Type, v: Type) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from penjing.ir.types import is_batch
 from penjing.ops.concat import Concat
 from penjing.ops.operator import Operator
 from penjing.ops.permute import Permute
@@ -43,7 +44,7 @@ class _Stack:
         self.weights = self._grouped(_refs(call, "params"), gates)
         call.require(self.x.type.rank == 3, f"an input of rank {self.x.type.rank}")
         time = self.x.type.shape[1 if self.batch_first else 0]
-        call.require(isinstance(time, int), "time along the batch axis (write the layer with batch_first=True),")
+        call.require(not is_batch(time), "time along the batch axis (write the layer with batch_first=True),")
         call.require(not call.flag("train") or float(call.number("dropout")) == 0, "dropout in training mode")
 
     def _grouped(self, weights: list[Ref], gates: int) -> list[tuple[str, ...]]:
@@ -87,8 +88,9 @@ class _Stack:
         while not inputs[-1]:
             inputs.pop()
         y, *more = nodes.add(self.make(reverse, bool(w_hr)), *inputs)
-        steps = self.x.type.bounds[1 if self.batch_first else 0]
-        return _End(y, 0 if reverse else steps - 1, more[0] if more else "")
+        steps = self.x.type.shape[1 if self.batch_first else 0]
+        last = steps - 1 if isinstance(steps, int) else -1
+        return _End(y, 0 if reverse else last, more[0] if more else "")
 
     def _state(self, nodes: Nodes, state: Ref, index: int) -> str:
         """The initial state of one layer, (N, H) or (1, H); '' for zeros."""
@@ -111,7 +113,10 @@ class _Stack:
 
 
 class _End(NamedTuple):
-    """What a layer made: y, the index of the step that it computed last, and the finer state that it carries or ''."""
+    """What a layer made: y, the index of the step that it computed last, and the finer state that it carries or ''.
+
+    The index is -1 in sequences of any length.
+    """
 
     y: str
     last: int

@@ -8,7 +8,7 @@ import numpy as np
 from penjing.ir.graph import Graph
 from penjing.ir.inputs import named_inputs
 from penjing.ops.operator import IntegerOperator
-from penjing.program.states import States, initial_states
+from penjing.program.states import States, check_room, initial_states
 
 # of the largest activation: what is computed at a time stays in tens of megabytes
 _ELEMENTS_AT_A_TIME = 2**22
@@ -52,7 +52,12 @@ def interpret_samples(program: Graph, *inputs: np.ndarray) -> tuple[np.ndarray, 
 
 
 def interpret_step(program: Graph, states: States, *inputs: np.ndarray) -> tuple[tuple[np.ndarray, ...], States]:
-    """One call of a program with states: its outputs, and the states for the next call. Otherwise as `interpret`."""
+    """One call of a program with states: its outputs, and the states for the next call. Otherwise as `interpret`.
+
+    Raises:
+        InvalidInput: also where the states have no room for the steps of a call.
+    """
+    check_room(program, states)
     values = {name: constant.array for name, constant in program.constants.items()}
     values |= named_inputs(program, inputs)
     values |= states

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from penjing.core.errors import InvalidGraph
+from penjing.core.errors import InvalidGraph, UnsupportedOp
 from penjing.ir.dump import dump
 from penjing.ir.graph import Graph
+from penjing.ir.types import Dim
 from penjing.ir.verify import verify
 from penjing.ops.fusion import fuse
 from penjing.ops.lowering import Lowering, identity
@@ -19,7 +20,9 @@ def lower(graph: Graph) -> Graph:
 
     Raises:
         QuantizationError: a value has no quantization, or an accumulator could overflow int32.
+        UnsupportedOp: an output whose batch is not its axis 0.
     """
+    _check_outputs(graph)
     if graph.stage != "compressed":
         raise InvalidGraph(f"only a compressed graph can be lowered, not {graph.stage}", hint="quantize it first")
     groups = fuse(graph)
@@ -45,6 +48,14 @@ def lower(graph: Graph) -> Graph:
     check_accumulators(program)
     dump(program, "lowered")
     return program
+
+
+def _check_outputs(graph: Graph) -> None:
+    for name in graph.outputs:
+        axes = [axis for axis, extent in enumerate(graph.types[name].shape) if isinstance(extent, Dim)]
+        if axes[:1] not in ([], [0]):
+            what = f"output %{name} has its batch on axis {axes[0]}; a library computes one sample at a time"
+            raise UnsupportedOp(what, hint="let the model return it batch first, or leave that output out")
 
 
 def _end(lowering: Lowering) -> None:

@@ -47,7 +47,8 @@ class Plan:
     """Places of all values of a program, scratch by node index, and the exact sizes.
 
     A node that several threads compute has scratch for each, one after another in its place. What the next call reads
-    as its states lies in `next`, as the states themselves in `state`, until the call ends.
+    as its states lies in `next`, as the states themselves in `state`, until the call ends; what is written over a state,
+    as a cache to which steps are appended, lies there.
     `lower_bound_bytes` is the largest set of arena bytes alive at once: no plan can need less.
     """
 
@@ -59,11 +60,17 @@ class Plan:
     output_bytes: int
     lower_bound_bytes: int
     states_bytes: int = 0
+    next_bytes: int = 0
+
+    @property
+    def saved_bytes(self) -> int:
+        """What of a session is worth saving: the states."""
+        return align(self.states_bytes)
 
     @property
     def session_bytes(self) -> int:
-        """Memory that a caller keeps from call to call: the states, and behind them the next ones."""
-        return 2 * align(self.states_bytes)
+        """Memory that a caller keeps from call to call: the states, and behind them the next of those that are moved."""
+        return align(self.states_bytes) + align(self.next_bytes)
 
     @property
     def codes_bytes(self) -> tuple[int, int]:
@@ -82,8 +89,11 @@ def plan(program: Graph, threads: int = 1) -> Plan:
     weights, weights_bytes = _stack("weights", sharing, program.constants)
     inputs, input_bytes = _stack("in", sharing, program.inputs)
     outputs, output_bytes = _stack("out", sharing, program.outputs)
-    states, states_bytes = _stack("state", sharing, program.states)
-    updates, _ = _stack("next", sharing, [state.update for state in program.states.values()])
+    written = written_states(program)
+    moved = [name for name in program.states if name not in written]
+    states, states_bytes = _stack("state", sharing, [*moved, *written])
+    updates, next_bytes = _stack("next", sharing, [program.states[name].update for name in moved])
+    updates |= {program.states[name].update: states[name] for name in written}
     places = outputs | weights | inputs | states | updates
     arena = _smallest(program, sharing, threads, places)
     for name, spot in arena.spots.items():
@@ -99,7 +109,21 @@ def plan(program: Graph, threads: int = 1) -> Plan:
         output_bytes=output_bytes,
         lower_bound_bytes=arena.lower_bound_bytes,
         states_bytes=states_bytes,
+        next_bytes=next_bytes,
     )
+
+
+def written_states(program: Graph) -> list[str]:
+    """States that their update is written over: an operator in place makes it of the state, which none reads later."""
+    producers, users = program.producers(), program.users()
+    found = []
+    for name, state in program.states.items():
+        maker, readers = producers[state.update], users[name]
+        ops = [node.op for node in readers if isinstance(node.op, IntegerOperator)]
+        is_last = bool(ops) and readers[-1] is maker and maker.inputs[0] == name not in maker.inputs[1:]
+        if is_last and ops[-1].in_place and not any(op.alias for op in ops):
+            found.append(name)
+    return found
 
 
 def moved_inputs(program: Graph, memory: Plan, node: Node) -> tuple[int, ...]:
@@ -110,8 +134,8 @@ def moved_inputs(program: Graph, memory: Plan, node: Node) -> tuple[int, ...]:
     assert isinstance(node.op, IntegerOperator)
     target = memory.places[node.outputs[0]]
     if node.op.alias:
-        there = [(target.base, target.offset) == (memory.places[x].base, memory.places[x].offset) for x in node.inputs]
-        return tuple(k for k, is_there in enumerate(there) if not is_there)
+        source = memory.places[node.inputs[0]]
+        return () if (target.base, target.offset) == (source.base, source.offset) else (0,)
     types = program.input_types(node), program.output_types(node)
     lies = {k: _part_place(part, target, types[0][k].nbytes) for k, part in enumerate(node.op.parts(*types))}
     return tuple(k for k, name in enumerate(node.inputs) if lies.get(k) != memory.places[name])

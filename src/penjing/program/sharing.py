@@ -50,7 +50,8 @@ class Sharing:
         nbytes: of every value.
         first, last: indices of the nodes that make a value and that read it last; of an input or a constant, -1 and the
             last reader; of a value that nothing reads, twice its maker.
-        parts: of the nodes that join their inputs, by index.
+        parts: of the nodes that join their inputs, by index; not where places within the output follow the length of a
+            sequence.
     """
 
     def __init__(self, program: Graph) -> None:
@@ -69,7 +70,8 @@ class Sharing:
                 self.last[name] = i
             for name in node.outputs:
                 self.first[name] = self.last[name] = i
-            if parts := node.op.parts(*self._types(node)):
+            parts = node.op.parts(*self._types(node))
+            if parts and parts == node.op.parts(*self._types(node, shortest=True)):
                 self.parts[i] = parts
         self._spots: dict[str, Spot] = {}
         self._members: dict[str, list[str]] = {}
@@ -92,8 +94,11 @@ class Sharing:
                     self._lay_inside(node.inputs[k], node.output, part)
         return self._spots
 
-    def _types(self, node: Node) -> tuple[tuple[Type, ...], tuple[Type, ...]]:
-        return self._program.input_types(node), self._program.output_types(node)
+    def _types(self, node: Node, *, shortest: bool = False) -> tuple[tuple[Type, ...], tuple[Type, ...]]:
+        inputs, outputs = self._program.input_types(node), self._program.output_types(node)
+        if not shortest:
+            return inputs, outputs
+        return tuple(t.at_length(1) for t in inputs), tuple(t.at_length(1) for t in outputs)
 
     def _follow(self, i: int, node: Node, *, alias: bool) -> None:
         """Let an alias, or an output that is computed in place, lie where the first input lies."""

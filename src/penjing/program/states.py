@@ -3,9 +3,10 @@
 import numpy as np
 
 from penjing.core.arithmetic import quantize
-from penjing.core.errors import InvalidGraph
+from penjing.core.errors import InvalidGraph, InvalidInput
 from penjing.ir.graph import Graph
 from penjing.ir.types import DType, State
+from penjing.ops.advance import QAdvance
 
 States = dict[str, np.ndarray]
 
@@ -38,3 +39,30 @@ def initial_states(program: Graph, samples: int = 1) -> States:
         name: np.repeat(initial_codes(name, state)[None], samples, axis=0).astype(state.type.dtype.numpy)
         for name, state in program.states.items()
     }
+
+
+def counters(program: Graph) -> dict[str, QAdvance]:
+    """States that count steps -> what counts them, for a limited number."""
+    return {
+        node.inputs[0]: node.op
+        for node in program.nodes
+        if isinstance(node.op, QAdvance) and node.inputs[0] in program.states
+    }
+
+
+def most_calls(program: Graph) -> int | None:
+    """How many calls a session has room for; None where it has no end."""
+    return min((op.capacity // op.steps for op in counters(program).values()), default=None)
+
+
+def check_room(program: Graph, states: States) -> None:
+    """InvalidInput unless there is room for the steps of a call in what keeps all of them."""
+    for name, op in counters(program).items():
+        at = states[name]
+        outside = (at < 0) | (at > op.last)
+        if outside.any():
+            raise InvalidInput(
+                f"a session of {op.capacity} steps is at step {at[outside][0]}: there is no room for {op.steps} more",
+                where=program.name,
+                hint="reset the session, or quantize the network over longer sequences",
+            )

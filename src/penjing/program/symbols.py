@@ -6,6 +6,8 @@ from penjing.core.errors import InvalidInput
 
 ABI = 2
 
+STATUS_FULL = -8  # a session has no room for the steps of a call
+
 # What a pool of threads takes of its caller's memory, with any C library: checked where the pool is compiled.
 POOL_BYTES = 1024
 

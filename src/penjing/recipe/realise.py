@@ -12,6 +12,7 @@ from penjing.compress.observe import Batch
 from penjing.compress.quantize.calibrate import calibrate
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
+from penjing.compress.structure.fold_rotary import FoldRotary
 from penjing.core.errors import PenjingError, ToolchainError
 from penjing.core.targets import Target, host_target
 from penjing.emit.c.emit import emit_c
@@ -79,7 +80,7 @@ def _program(graph: Graph, calibration: Iterable[Batch]) -> Graph:
     """The program of a quantized graph, or of a copy that is quantized for this."""
     if graph.stage == "compressed":
         return lower(graph)
-    cleaned = run_passes(graph, [FoldBatchNorm()])[0]
+    cleaned = run_passes(graph, [FoldRotary(), FoldBatchNorm()])[0]
     ranges = calibrate(cleaned, [_few(cleaned, calibration)], "min-max")
     return lower(run_passes(cleaned, [QuantizeStatic(ranges)])[0])
 

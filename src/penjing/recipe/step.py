@@ -191,6 +191,7 @@ class Quantize(PlainStep):
 _FAMILIES = {"structure": Phase.STRUCTURE, "prune": Phase.PRUNE}
 _PHASES = {
     "fold-batch-norm": Phase.CLEAN,
+    "fold-rotary": Phase.CLEAN,
     "equalize-layers": Phase.SCALE,
     "smooth-activations": Phase.SCALE,
     "tie-filters": Phase.STRUCTURE,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +12,8 @@ from penjing.core.arithmetic import dequantize, quantize
 from penjing.core.errors import BundleError, InvalidInput
 from penjing.core.targets import Target
 from penjing.ir.graph import Graph
-from penjing.ir.types import DType, Quant
+from penjing.ir.lengths import length_bound
+from penjing.ir.types import DType, Quant, Type, bound, is_length
 from penjing.ops.embedding import check_ids, id_rows
 from penjing.program.interpret import interpret, interpret_step, rows_at_a_time
 from penjing.program.plan import Plan
@@ -96,9 +97,10 @@ class LibraryEngine:
         arena = aligned_buffer(plan.arena_f32_bytes)
         session = aligned_buffer(plan.session_bytes)
         own = [arena, session] if program.states else [arena]
+        longest = length_bound(program)
         if threads == 1:
-            run: Callable[[], None] = code.bound("run", *weights, *codes, *own)
-            run_reals: Callable[[], None] = code.bound("run_f32", *weights, *reals, *own)
+            run: Callable[[], None] = code.bound("run", *weights, *codes, *own, length=longest)
+            run_reals: Callable[[], None] = code.bound("run_f32", *weights, *reals, *own, length=longest)
         else:
             self.name += f", {threads} threads"
             run = code.bound("pool_run", *weights, *codes, *own, pool=code.start_pool(threads))
@@ -107,31 +109,62 @@ class LibraryEngine:
             run_reals = partial(_in_turn, quantize_all, run, dequantize_all)
         self._states = {name: _view(session, program, plan, name, None) for name in program.states}
         reset = code.bound("reset", session) if program.states else None
-        self._codes = _bound(program, plan, codes, run, None, reset)
-        self._reals = _bound(program, plan, reals, run_reals, np.dtype(np.float32), reset)
+        float32 = np.dtype(np.float32)
+
+        def at_length(n: int) -> tuple[Bound, Bound]:
+            """The same for sequences of `n` steps, in the same memory."""
+            now = _of_length(program, n)
+            one = code.bound("run", *weights, *codes, *own, length=n)
+            other = code.bound("run_f32", *weights, *reals, *own, length=n)
+            return _bound(now, plan, codes, one, None, None), _bound(now, plan, reals, other, float32, None)
+
+        self._longest = longest
+        self._at_length = cache(at_length)
+        self._whole = (
+            _bound(program, plan, codes, run, None, reset),
+            _bound(program, plan, reals, run_reals, float32, reset),
+        )
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """One array of codes per output."""
-        return _each_sample(self._codes, _samples(self.program, inputs), inputs)
+        n = _samples(self.program, inputs)
+        return _each_sample(self._for(inputs)[0], n, inputs)
 
     def run_reals(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """The same from float32 to float32, quantized by the library."""
-        return _each_sample(self._reals, len(inputs[0]), inputs)
+        return _each_sample(self._for(inputs)[1], len(inputs[0]), inputs)
 
     def step(self, states: States, *inputs: np.ndarray) -> tuple[tuple[np.ndarray, ...], States]:
         """One call of one sample that goes on from `states`."""
         _samples(self.program, inputs)
         for name, view in self._states.items():
             view[...] = states[name]
-        for view, x in zip(self._codes.inputs, inputs, strict=True):
+        codes, _ = self._whole
+        for view, x in zip(codes.inputs, inputs, strict=True):
             view[...] = x
-        self._codes.run()
+        codes.run()
         left = {name: view.copy() for name, view in self._states.items()}
-        return tuple(y.copy() for y in self._codes.outputs), left
+        return tuple(y.copy() for y in codes.outputs), left
 
-    def bind(self, *, reals: bool = False) -> "Bound":
-        """The engine's own memory for one sample, to be filled and read in place: the way with the least overhead."""
-        return self._reals if reals else self._codes
+    def bind(self, *, reals: bool = False, length: int | None = None) -> "Bound":
+        """The engine's own memory for one sample, to be filled and read in place: the way with the least overhead.
+
+        Args:
+            reals: whether the arrays hold float32, or codes.
+            length: of the sequence where the program takes any; the longest when None.
+
+        Raises:
+            InvalidInput: no such length.
+        """
+        if length is not None:
+            check_length(self.program, length)
+        codes, real = self._whole if self._longest is None else self._at_length(length or self._longest)
+        return real if reals else codes
+
+    def _for(self, inputs: tuple[np.ndarray, ...]) -> tuple["Bound", "Bound"]:
+        """Memory and calls, of codes and of reals, for inputs of their length."""
+        n = length_of(self.program, inputs)
+        return self._whole if n is None else self._at_length(n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +182,46 @@ class Bound:
     outputs: tuple[np.ndarray, ...]
     run: Callable[[], None]
     reset: Callable[[], None] | None = None
+
+
+def length_of(program: Graph, inputs: Sequence[np.ndarray]) -> int | None:
+    """The steps of sequences that have been checked; None where a program's lengths are fixed."""
+    for name, x in zip(program.inputs, inputs, strict=True):
+        for extent, n in zip(program.types[name].shape, x.shape, strict=True):
+            if is_length(extent):
+                return int(n)
+    return None
+
+
+def check_length(program: Graph, length: int) -> None:
+    """Raise InvalidInput unless a program takes sequences of `length` steps."""
+    longest = length_bound(program)
+    if longest is None:
+        raise InvalidInput(f"{program.name} takes inputs of one shape, and no length")
+    whole = isinstance(length, int | np.integer) and not isinstance(length, bool)
+    if not whole or not 1 <= length <= longest:
+        raise InvalidInput(f"{program.name} takes sequences of 1 to {longest} steps, not {length!r}")
+
+
+def check_one_length(program: Graph, inputs: Sequence[np.ndarray]) -> None:
+    """Raise InvalidInput where inputs that fit one by one have different lengths."""
+    types = [program.types[name] for name in program.inputs]
+    pairs = [pair for type_, x in zip(types, inputs, strict=True) for pair in zip(type_.shape, x.shape, strict=True)]
+    found = {n for extent, n in pairs if is_length(extent)}
+    if len(found) > 1:
+        raise InvalidInput(f"inputs of {program.name} have different lengths: {sorted(found)}")
+
+
+def shape_words(type_: Type) -> str:
+    """The shape of one sample: `1 to 128, 384`."""
+    return ", ".join(f"1 to {bound(n)}" if is_length(n) else str(bound(n)) for n in type_.shape[1:])
+
+
+def _of_length(program: Graph, n: int) -> Graph:
+    """The program for sequences of at most `n` steps, for its types."""
+    short = program.copy()
+    short.types = {name: type_.at_length(n) for name, type_ in program.types.items()}
+    return short
 
 
 def _in_turn(*calls: Callable[[], None]) -> None:
@@ -245,10 +318,11 @@ def _samples(program: Graph, inputs: tuple[np.ndarray, ...]) -> int:
         type_ = program.types[name]
         if x.dtype != type_.dtype.numpy:
             raise InvalidInput(f"input {name} must hold {type_.dtype} codes, not {x.dtype}")
-        if x.ndim != type_.rank or x.shape[1:] != type_.bounds[1:]:
-            raise InvalidInput(f"input {name} has shape {x.shape}, expected (n, {str(type_.bounds[1:])[1:]}")
+        if not type_.matches((1, *x.shape[1:])) or x.ndim != type_.rank:
+            raise InvalidInput(f"input {name} has shape {x.shape}, expected (n, {shape_words(type_)})")
         if name in rows:
             check_ids(x, rows[name], name)
+    check_one_length(program, inputs)
     counts = {len(x) for x in inputs}
     if len(counts) != 1 or 0 in counts:
         raise InvalidInput(f"inputs must hold the same number of samples, at least one, not {sorted(counts)}")

@@ -16,6 +16,7 @@ from penjing.bundle.tray import Tray, open_tray
 from penjing.core.errors import BundleError, CorruptBundle, InvalidInput, PenjingError
 from penjing.core.targets import host_target
 from penjing.ir.graph import Graph
+from penjing.ir.lengths import length_axes
 from penjing.ir.parse import parse_graph
 from penjing.ir.types import DType, Type
 from penjing.ops import registry
@@ -100,8 +101,9 @@ def _fits(spec: InputSpec | OutputSpec, type_: Type) -> bool:
         return (spec.shape, spec.dtype, spec.code_dtype) == (type_.bounds, "s32", "s32")
     if type_.quant is None or type_.quant.axis is not None:
         return False
-    stated = (spec.shape, spec.code_dtype, np.float32(spec.scale), spec.zero_point)
-    return stated == (type_.bounds, str(type_.dtype), type_.quant.scale, type_.quant.zero_point)
+    stated = (spec.shape, spec.length_axes, spec.code_dtype, np.float32(spec.scale), spec.zero_point)
+    found = (type_.bounds, length_axes(type_), str(type_.dtype), type_.quant.scale, type_.quant.zero_point)
+    return stated == found
 
 
 def _loaded(tray: Tray, variant: str) -> NativeLibrary | None:

@@ -8,8 +8,9 @@ from penjing.bundle.schema import InputSpec, OutputSpec
 from penjing.bundle.tray import Tray
 from penjing.core.errors import BundleError, InvalidInput
 from penjing.core.normalise import normalise
+from penjing.ir.types import Type
 from penjing.ops.embedding import check_ids
-from penjing.runtime.engines import Bound, Engine, LibraryEngine, to_codes, to_reals
+from penjing.runtime.engines import Bound, Engine, LibraryEngine, check_one_length, shape_words, to_codes, to_reals
 from penjing.runtime.session import Session
 
 
@@ -52,7 +53,8 @@ class Model:
 
         Args:
             inputs: one array (n, ...) per input; a single sample may leave out the first axis. An input of ids takes
-                integers, of 0 up to the end of its `value_range`.
+                integers, of 0 up to the end of its `value_range`. Where the model takes sequences of any length, all
+                samples of a call have the same.
 
         Returns:
             One float32 array (n, ...) per output; the array itself when there is one output.
@@ -63,18 +65,20 @@ class Model:
         real = self.engine.run_reals(*self._checked_inputs(inputs))
         return real[0] if len(real) == 1 else real
 
-    def bind(self, *, reals: bool = False) -> Bound:
+    def bind(self, *, reals: bool = False, length: int | None = None) -> Bound:
         """The library's own memory for one sample: fill `inputs`, call `run`, read `outputs`, without any copy.
 
         Args:
             reals: whether the arrays hold float32, or codes. NaN is not looked for: it counts as 0.
+            length: of the sequence where the model takes any; the longest when None. All lengths share the memory.
 
         Raises:
+            InvalidInput: the model takes no sequences of this length.
             BundleError: the interpreter runs this model, which has no memory of its own.
         """
         if not isinstance(self.engine, LibraryEngine):
             raise BundleError(f"only a compiled library can be bound, not the {self.engine.name}")
-        return self.engine.bind(reals=reals)
+        return self.engine.bind(reals=reals, length=length)
 
     def to_codes(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Codes of real inputs, which `run` takes. Errors as there."""
@@ -98,9 +102,10 @@ class Model:
             _check_finite(raw, spec)
         elif raw.dtype != np.uint8:
             raise InvalidInput(f"raw input {spec.name} must be uint8 or float, not {raw.dtype}")
+        type_ = self.engine.program.types[self.engine.program.inputs[index]]
         batch = raw if raw.ndim == len(spec.shape) else raw[None]
-        if batch.shape[1:] != spec.shape[1:]:
-            raise InvalidInput(f"raw input {spec.name} has shape {raw.shape}, expected (n, {str(spec.shape[1:])[1:]}")
+        if not type_.matches((1, *batch.shape[1:])):
+            raise InvalidInput(f"raw input {spec.name} has shape {raw.shape}, expected (n, {shape_words(type_)})")
         return normalise(batch, spec.mean, spec.std, spec.value_range)
 
     def classify(self, raw: np.ndarray, top: int = 5) -> list[tuple[str, float]]:
@@ -128,18 +133,24 @@ class Model:
         Returns:
             The number of bytes that differ, 0 when this engine is exact here.
         """
-        golden = self.tray.golden(self.variant)
-        outputs = self._in_a_row(golden.inputs) if self.engine.program.states else self.run_codes(*golden.inputs)
-        return sum(int((got != want).sum()) for got, want in zip(outputs, golden.outputs, strict=True))
+        run = self._in_a_row if self.engine.program.states else self.run_codes
+        wrong = 0
+        for _, golden in self.tray.golden(self.variant).groups():
+            outputs = run(*golden.inputs)
+            wrong += sum(int((got != want).sum()) for got, want in zip(outputs, golden.outputs, strict=True))
+        return wrong
 
-    def _in_a_row(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    def _in_a_row(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Samples as calls that go on from each other."""
         session = self.session()
         steps = [session.step_codes(*(x[i : i + 1] for x in inputs)) for i in range(len(inputs[0]))]
         return tuple(np.concatenate(outputs) for outputs in zip(*steps, strict=True))
 
     def _checked_inputs(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        checked = [_checked(x, spec) for x, spec in zip(inputs, self._specs(inputs), strict=True)]
+        program, specs = self.engine.program, self._specs(inputs)
+        types = [program.types[name] for name in program.inputs]
+        checked = [_checked(x, spec, type_) for x, spec, type_ in zip(inputs, specs, types, strict=True)]
+        check_one_length(program, checked)
         n = len(checked[0])
         if n == 0 or any(len(x) != n for x in checked[1:]):
             counts = sorted(len(x) for x in checked)
@@ -153,25 +164,25 @@ class Model:
         return specs
 
 
-def _checked(x: np.ndarray, spec: InputSpec) -> np.ndarray:
+def _checked(x: np.ndarray, spec: InputSpec, type_: Type) -> np.ndarray:
     """float32 (n, ...), finite, or int32 ids."""
     array = np.asarray(x)
     if spec.dtype == "s32":
-        return _checked_ids(_batched(array, spec), spec)
+        return _checked_ids(_batched(array, spec, type_), spec)
     if array.dtype.kind != "f":
         raise InvalidInput(
             f"input {spec.name} must be float, not {array.dtype}",
             hint="run takes real inputs; prepare() takes raw uint8 pixels, run_codes() takes codes",
         )
-    array = _batched(array, spec)
+    array = _batched(array, spec, type_)
     _check_finite(array, spec)
     return array.astype(np.float32, copy=False)
 
 
-def _batched(array: np.ndarray, spec: InputSpec) -> np.ndarray:
+def _batched(array: np.ndarray, spec: InputSpec, type_: Type) -> np.ndarray:
     array = array[None] if array.ndim == len(spec.shape) - 1 else array
-    if array.ndim != len(spec.shape) or array.shape[1:] != spec.shape[1:]:
-        raise InvalidInput(f"input {spec.name} has shape {array.shape}, expected (n, {str(spec.shape[1:])[1:]}")
+    if array.ndim != len(spec.shape) or not type_.matches((1, *array.shape[1:])):
+        raise InvalidInput(f"input {spec.name} has shape {array.shape}, expected (n, {shape_words(type_)})")
     return array
 
 

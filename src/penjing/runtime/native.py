@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from penjing.core.errors import BundleError
-from penjing.program.symbols import POOL_BYTES, c_stem
+from penjing.core.errors import BundleError, InvalidInput
+from penjing.program.symbols import POOL_BYTES, STATUS_FULL, c_stem
 from penjing.program.weights import aligned_buffer
 
 Function = Callable[..., int]
@@ -47,17 +47,23 @@ class NativeLibrary:
         """What a function of integers returns."""
         return int(self._find(function)(*map(ctypes.c_int, numbers)))
 
-    def bound(self, function: str, *arrays: np.ndarray, pool: "Pool | None" = None) -> Callable[[], None]:
+    def bound(
+        self, function: str, *arrays: np.ndarray, pool: "Pool | None" = None, length: int | None = None
+    ) -> Callable[[], None]:
         """A call of `function` on these arrays, after those of `pool` where a pool makes it; it keeps them alive.
+
+        `length` follows them where a library runs sequences of any length.
 
         Pointers are made here, once: to make them anew would double what a call costs in Python. It releases the
         interpreter's lock, so that other threads of Python go on.
 
         The call raises:
-            BundleError: the function returns an error.
+            InvalidInput: the session is full.
+            BundleError: the function returns another error.
         """
         memory = arrays if pool is None else (pool.memory, *arrays)
-        call = partial(self._find(function), *map(_pointer, memory))
+        last = [] if length is None else [ctypes.c_int32(length)]
+        call = partial(self._find(function), *map(_pointer, memory), *last)
         return partial(_call, call, self.name, pool)
 
     def start_pool(self, threads: int) -> "Pool":
@@ -97,6 +103,12 @@ class Pool:
 
 def _call(call: Callable[[], int], where: str, pool: Pool | None) -> None:
     status = call()
+    if status == STATUS_FULL:
+        raise InvalidInput(
+            "there is no room for more steps in what the session remembers",
+            where=where,
+            hint="reset it, or quantize the network over longer sequences",
+        )
     if status != 0:
         raise BundleError(f"the compiled library returned status {status}", where=where)
 

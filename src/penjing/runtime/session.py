@@ -10,7 +10,7 @@ import numpy as np
 
 from penjing.core.digests import digest_bytes
 from penjing.core.errors import InvalidInput
-from penjing.program.states import States, initial_states
+from penjing.program.states import States, check_room, initial_states
 
 if TYPE_CHECKING:
     from penjing.runtime.model import Model
@@ -52,7 +52,7 @@ class Session:
         """Real outputs for the next real inputs, one sample, as `Model.run` takes and gives them.
 
         Raises:
-            InvalidInput: wrong number, shape or dtype; NaN or infinity; more than one sample.
+            InvalidInput: wrong number, shape or dtype; NaN or infinity; more than one sample; no room for more steps.
         """
         codes = self.step_codes(*self.model.to_codes(*inputs))
         real = self.model.to_reals(*codes)
@@ -62,10 +62,12 @@ class Session:
         """Output codes for the next input codes, arrays (1, ...).
 
         Raises:
-            InvalidInput: wrong number, shape or dtype; more than one sample.
+            InvalidInput: wrong number, shape or dtype; more than one sample; no room for more steps in what the model
+                remembers of all of them. The session stays as it was.
         """
         if inputs and len(inputs[0]) != 1:
             raise InvalidInput(f"a session takes one sample at a time, not {len(inputs[0])}", hint="make one for each")
+        check_room(self.model.engine.program, self._states)
         outputs, self._states = self.model.engine.step(self._states, *inputs)
         self.steps += 1
         return outputs

@@ -23,9 +23,11 @@ from penjing.api import library_sources
 from penjing.core.errors import ToolchainError
 from penjing.emit.c.emit import Emitted, emit_c
 from penjing.ir.graph import Graph
+from penjing.ir.lengths import length_bound
 from penjing.ops.embedding import id_rows
 from penjing.program.interpret import interpret_samples, rows_at_a_time
 from penjing.program.plan import Plan
+from penjing.runtime.engines import length_of
 from penjing.testing.differences import describe_difference
 from penjing.testing.isas import isa_number, run_on_isa, runnable_isas
 from penjing.testing.model_suite_main import MODEL_MAIN
@@ -75,7 +77,7 @@ def run_model_suite(
 
     Args:
         program: stage `lowered`.
-        samples: codes for one call each: one array per program input, of its shape at the bound.
+        samples: codes for one call each: one array per program input, of its shape at the bound, or of any length.
         target: what to build for and run on.
         extra_flags: more compiler options.
         optimize: the optimisation option; by default as libraries are built.
@@ -117,9 +119,7 @@ def model_sources(prepared: Prepared, isas: Sequence[str], *, standalone: bool) 
     emitted = emit_c(
         prepared.program, prepared.plan, weights, standalone=standalone, isas=isas, threads=prepared.threads
     )
-    main = _main(
-        emitted, standalone, len(isas) if len(isas) > 1 else 0, prepared.threads, states=bool(prepared.program.states)
-    )
+    main = _main(emitted, standalone, len(isas) if len(isas) > 1 else 0, prepared)
     return {**library_sources(emitted, prepared, standalone=standalone), "main.c": main}
 
 
@@ -130,23 +130,32 @@ def planned_arena_bytes(memory: Plan) -> int:
 
 
 def corner_samples(program: Graph, rng: np.random.Generator, count: int) -> list[Sample]:
-    """Inputs for one call each: all codes or ids 0, all the last, and `count` random ones."""
-    rows = id_rows(program)
-    types = [program.types[name] for name in program.inputs]
-    kinds = [(t.bounds, t.dtype.numpy, rows.get(name, 256)) for name, t in zip(program.inputs, types, strict=True)]
-    flat = [tuple(np.full(shape, last * (n - 1), dtype) for shape, dtype, n in kinds) for last in (0, 1)]
-    return [*flat, *(tuple(rng.integers(0, n, shape, dtype) for shape, dtype, n in kinds) for _ in range(count))]
+    """Inputs for one call each: all codes or ids 0, all the last, and `count` random ones; sequences of many lengths."""
+    rows, longest = id_rows(program), length_bound(program)
+    kinds = [(t, rows.get(name, 256)) for name, t in ((name, program.types[name]) for name in program.inputs)]
+    flat = [tuple(np.full(t.bounds, last * (n - 1), t.dtype.numpy) for t, n in kinds) for last in (0, 1)]
+    steps = _lengths(longest, count) if longest else [1] * count
+    some = [tuple(rng.integers(0, n, t.at_length(k).bounds, t.dtype.numpy) for t, n in kinds) for k in steps]
+    return [*flat, *some]
 
 
-def _main(emitted: Emitted, standalone: bool, choices: int, threads: int, *, states: bool) -> str:
+def _lengths(longest: int, count: int) -> list[int]:
+    """The shortest sequences, the longest, and such between, `count` in all."""
+    ends = [1, 2, longest, 3, longest - 1]
+    between = [int(n) for n in np.linspace(4, longest, max(0, count - len(ends)))]
+    return [min(max(n, 1), longest) for n in [*ends, *between]][:count]
+
+
+def _main(emitted: Emitted, standalone: bool, choices: int, prepared: Prepared) -> str:
     words: Mapping[str, str] = {
         "@SANITIZER@": SANITIZER_REPORT,
         "@STEM@": emitted.stem,
         "@UP@": emitted.stem.upper(),
         "@STANDALONE@": str(int(standalone)),
         "@ISAS@": str(choices),
-        "@THREADS@": str(threads),
-        "@STATES@": str(int(states)),
+        "@THREADS@": str(prepared.threads),
+        "@STATES@": str(int(bool(prepared.program.states))),
+        "@LENGTH@": str(length_bound(prepared.program) or 0),
     }
     text = MODEL_MAIN
     for word, value in words.items():
@@ -159,8 +168,9 @@ def _input_bytes(program: Graph, memory: Plan, sample: Sample) -> bytes:
     for name, array in zip(program.inputs, sample, strict=True):
         place = memory.places[name]
         raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        block[place.offset : place.offset + place.nbytes] = raw
-    return block.tobytes()
+        block[place.offset : place.offset + raw.size] = raw
+    length = length_of(program, sample)
+    return (b"" if length is None else length.to_bytes(4, "little")) + block.tobytes()
 
 
 def _on(isa: str | None) -> str:
@@ -183,7 +193,7 @@ def _problems(
     for start, expected in _expected(program, samples):
         for name, want in zip(program.outputs, expected, strict=True):
             place = memory.places[name]
-            rows, columns = slice(start, start + len(want)), slice(place.offset, place.offset + place.nbytes)
+            rows, columns = slice(start, start + len(want)), slice(place.offset, place.offset + want[0].nbytes)
             for isa, outputs in runs.items():
                 for run, label in enumerate(("guarded", "exact")):
                     difference = describe_difference(outputs[rows, run, columns].copy().view(want.dtype), want)
@@ -197,7 +207,7 @@ def _problems(
 def _expected(program: Graph, samples: Sequence[Sample]) -> Iterator[tuple[int, list[np.ndarray]]]:
     """(index of the first sample, one array (samples, elements) per output), chunk by chunk."""
     step = max(1, rows_at_a_time(program) // program.types[program.inputs[0]].bounds[0])
-    step = len(samples) if program.states else step
+    step = len(samples) if program.states else 1 if length_bound(program) else step
     for start in range(0, len(samples), step):
         chunk = samples[start : start + step]
         outputs = interpret_samples(program, *(np.concatenate(column) for column in zip(*chunk, strict=True)))

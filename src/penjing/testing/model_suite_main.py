@@ -11,6 +11,7 @@ MODEL_MAIN = r"""
 #define SUITE_ISAS @ISAS@       /* how many instruction sets the library chooses from */
 #define SUITE_THREADS @THREADS@ /* how many threads work on a call with a pool */
 #define SUITE_STATES @STATES@   /* whether the inputs are calls of one session */
+#define SUITE_LENGTH @LENGTH@   /* the longest sequence, 0 where lengths are fixed; each input follows its length */
 enum {
     GUARD = 256,
     IN = @UP@_INPUT_BYTES,
@@ -30,9 +31,17 @@ enum {
 };
 
 #if SUITE_STATES
-#define SUITE_SESSION , session
+#define SUITE_LAST , session
+#elif SUITE_LENGTH
+#define SUITE_LAST , length
 #else
-#define SUITE_SESSION
+#define SUITE_LAST
+#endif
+
+#if SUITE_LENGTH
+#define SUITE_ERROR_LENGTH @UP@_ERROR_LENGTH
+#else
+#define SUITE_ERROR_LENGTH 0
 #endif
 
 @SANITIZER@
@@ -53,21 +62,22 @@ static uint8_t *block(size_t bytes)
 
 static void *pool; /* null: calls are of one thread */
 static uint8_t *session;
+static int32_t length = SUITE_LENGTH;
 
 static int run(const uint8_t *weights, const void *in, void *out, void *arena)
 {
 #if SUITE_THREADS > 1 && SUITE_STANDALONE
     if (pool)
-        return @STEM@_pool_run(pool, in, out, arena SUITE_SESSION);
+        return @STEM@_pool_run(pool, in, out, arena SUITE_LAST);
 #elif SUITE_THREADS > 1
     if (pool)
-        return @STEM@_pool_run(pool, weights, in, out, arena SUITE_SESSION);
+        return @STEM@_pool_run(pool, weights, in, out, arena SUITE_LAST);
 #endif
 #if SUITE_STANDALONE
     (void)weights;
-    return @STEM@_run(in, out, arena SUITE_SESSION);
+    return @STEM@_run(in, out, arena SUITE_LAST);
 #else
-    return @STEM@_run(weights, in, out, arena SUITE_SESSION);
+    return @STEM@_run(weights, in, out, arena SUITE_LAST);
 #endif
 }
 
@@ -113,7 +123,29 @@ static int refusals(const uint8_t *weights, const uint8_t *in, uint8_t *out, uin
             return fail("a misaligned state is not refused");
         session = kept;
     }
+    if (SUITE_LENGTH > 0) {
+        const int32_t wrong[] = {0, -1, SUITE_LENGTH + 1, INT32_MIN, INT32_MAX};
+        size_t i;
+        for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+            length = wrong[i];
+            if (run(weights, in, out, arena) != SUITE_ERROR_LENGTH)
+                return fail("a length that is none is not refused");
+        }
+        length = SUITE_LENGTH;
+    }
     return all(out, OUT, 0x11) ? 0 : fail("a refused call changed the output");
+}
+
+/* The length of the next input, four bytes before it. */
+static int next_length(void)
+{
+    uint8_t bytes[4];
+    if (!SUITE_LENGTH)
+        return 1;
+    if (fread(bytes, 1, sizeof bytes, stdin) != sizeof bytes)
+        return 0;
+    length = bytes[0] | bytes[1] << 8 | bytes[2] << 16;
+    return 1;
 }
 
 /* Begins a session in memory that is full of other bytes. */
@@ -202,7 +234,7 @@ int main(int argc, char **argv)
     pool = SUITE_THREADS > 1 ? threads : 0;
     if (refusals(weights, in, out, arena) || begin(exact_session))
         return 2;
-    while (fread(in, 1, IN, stdin) == IN) {
+    while (next_length() && fread(in, 1, IN, stdin) == IN) {
         memcpy(odd_in + 1, in, IN);
         memset(inner_arena, 0xA5, ARENA);
         memset(inner_out, 0xA5, OUT);

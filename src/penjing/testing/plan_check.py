@@ -70,7 +70,7 @@ def _sizes(memory: Plan) -> dict[str, int]:
         "arena": memory.arena_bytes,
         "weights": memory.weights_bytes,
         "state": memory.states_bytes,
-        "next": memory.states_bytes,
+        "next": memory.next_bytes,
     }
 
 

@@ -14,6 +14,7 @@ from penjing.ops.mul import Mul
 from penjing.ops.relu import Relu
 from penjing.ops.slice import Slice
 from penjing.ops.tanh import Tanh
+from penjing.testing.decoders import Form, quantized_decoder
 from penjing.testing.networks import Network
 from penjing.testing.sequences import Layer, causal_network
 
@@ -69,13 +70,18 @@ def sequences() -> Graph:
     return api.quantize(graph, list(_inputs(graph)))
 
 
+def decoder() -> Graph:
+    """A causal decoder with caches of 40 steps, step by step."""
+    return api.lower(api.stream(quantized_decoder(Form(learned=True, layers=1), 40)))
+
+
 def streamed() -> Graph:
     """That in pieces of 3 steps."""
     return api.lower(api.stream(sequences(), steps=3))
 
 
 STATEFUL: Mapping[str, Callable[[], Graph]] = {
-    made.__name__: made for made in (elman, window, delay, average, streamed)
+    made.__name__: made for made in (elman, window, delay, average, streamed, decoder)
 }
 
 

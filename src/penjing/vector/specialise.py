@@ -6,10 +6,13 @@ from functools import cache
 
 import numpy as np
 
+from penjing.core.errors import InvalidGraph
 from penjing.core.targets import Target
 from penjing.ir.graph import Graph, Node, Operation
+from penjing.ir.lengths import check_any_length
 from penjing.ir.passes import Pass, PassResult, Remark, run_passes
-from penjing.ir.types import Constant, Names, Type
+from penjing.ir.types import Constant, Dim, Names, Type, is_length
+from penjing.program.lengths import length_fault
 from penjing.vector import vector_operators
 from penjing.vector.fuse_max_pool import FuseMaxPool, fusions
 from penjing.vector.operator import Taken, VectorOperator
@@ -82,10 +85,25 @@ def choose(op: Operation, types: Sequence[Type], constants: Sequence[np.ndarray 
     reasons: list[str] = []
     for cls in _by_name().get(op.name, ()):
         taken = cls.take(op, types, constants)
-        if isinstance(taken, Taken):
+        why = _length_fault(taken, types) if isinstance(taken, Taken) else taken
+        if isinstance(taken, Taken) and not why:
             return taken, reasons
-        reasons.append(f"not {cls.name}: {taken}")
+        reasons.append(f"not {cls.name}: {why}")
     return None, reasons
+
+
+def _length_fault(taken: Taken, types: Sequence[Type]) -> str:
+    """Why a kernel cannot run on sequences of any length, though its operator may; '' when it can."""
+    bounds = {extent.max for type_ in types for extent in type_.shape if isinstance(extent, Dim) and is_length(extent)}
+    if not bounds:
+        return ""
+    read = [Constant(taken.constants[i]).type if i in taken.constants else type_ for i, type_ in enumerate(types)]
+    outputs = taken.op.infer(*read)
+    try:
+        check_any_length(taken.op, read, outputs)
+    except InvalidGraph as error:
+        return error.what
+    return length_fault(taken.op, tuple(read), outputs, max(bounds)) or ""
 
 
 @cache

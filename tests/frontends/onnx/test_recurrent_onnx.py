@@ -231,6 +231,13 @@ def test_an_output_alone_is_carried_with_only_what_it_needs(save):
     assert graph.outputs == graph.nodes[0].outputs[1:]
 
 
+def test_an_output_whose_batch_is_not_first_is_read_and_refused_with_a_hint_where_samples_are_parted(tmp_path):
+    graph = exported(nn.GRU(FEATURES, UNITS, batch_first=True), tmp_path / "net.onnx", floats(2, STEPS, FEATURES))
+    quantized = api.quantize(graph, [floats(16, STEPS, FEATURES)])
+    with pytest.raises(UnsupportedOp, match=r"its batch on axis 1[^\0]*return it batch first"):
+        api.lower(quantized)
+
+
 ALL_INPUTS = ["X", "W", "R", "B", "", "h", "c", "P"]
 REFUSED = {
     "peepholes": ({"inputs": ALL_INPUTS, "constants": {"P": floats(1, 3 * UNITS)}}, "peepholes"),

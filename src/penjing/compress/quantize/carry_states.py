@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from penjing.compress.quantize.calibrate import Ranges
 from penjing.core.errors import InvalidInput
 from penjing.ir.graph import Graph
+from penjing.ir.lengths import length_bound
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import State
 from penjing.ops.operator import Operator, QuantRule
@@ -59,6 +60,9 @@ class CarryStates(Pass):
 def check_pairs(graph: Graph, pairs: Mapping[str, str]) -> None:
     """InvalidInput unless inputs and outputs of `graph` can become states, and something is left."""
     where = f"graph {graph.name}"
+    if length_bound(graph) is not None:
+        what = "a network for sequences of any length cannot carry states"
+        raise InvalidInput(what, where=where, hint="capture it without a length")
     for name, update in pairs.items():
         if name not in graph.inputs:
             raise InvalidInput(f"there is no input {name}", where=where, hint=f"inputs: {', '.join(graph.inputs)}")

@@ -6,7 +6,9 @@ It stands behind quantization, so that both have the same codes, and every byte 
 
 What a step reads of those before it becomes a state. For a recurrent layer that is what it carries, in the codes in
 which it carries it; for a convolution, the last (kernel - 1) * dilation steps of its input, at first those zeros that
-the padding before a sequence holds. Every other operator takes its steps one by one (`ops/along_time.py`).
+the padding before a sequence holds. For a causal attention, it is the keys and values of all steps so far, with room for
+those of a whole sequence, and their number: a position, which says where in tables of positions a piece is, too. Every
+other operator takes its steps one by one (`ops/along_time.py`).
 """
 
 from collections.abc import Mapping
@@ -16,16 +18,21 @@ import numpy as np
 
 from penjing.core.errors import InvalidGraph, InvalidInput, UnsupportedOp
 from penjing.ir.graph import Graph, Node
+from penjing.ir.lengths import length_bound
 from penjing.ir.passes import Pass, PassResult, Remark
-from penjing.ir.types import DType, Names, Quant, State, Type
-from penjing.ops.along_time import Moment, Reading, Steps, Track, along_time
+from penjing.ir.types import DType, Names, Quant, State, Type, bound
+from penjing.ops.advance import Advance
+from penjing.ops.along_time import Moment, Reading, Scores, Steps, Streamed, Track, along_time
+from penjing.ops.append import Append
 from penjing.ops.concat import Concat
 from penjing.ops.fusion import between_roundings
 from penjing.ops.lowering import channels_last
+from penjing.ops.matmul import transposed_last
 from penjing.ops.operator import Carried, Operator
 from penjing.ops.permute import Permute
 from penjing.ops.recurrent import Recurrent, state_codes
 from penjing.ops.slice import Select, Slice
+from penjing.ops.take_steps import TakeSteps
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class StreamSteps(Pass):
         """The network for pieces, with states.
 
         Raises:
-            InvalidInput: axes that are none, or differ in extent; no steps.
+            InvalidInput: axes that are none, or differ in extent; no steps, or more than what remembers them has room for.
             InvalidGraph: the graph is not quantized, or has states already.
             UnsupportedOp: a node needs steps that come later, or all of them at once.
         """
@@ -65,6 +72,9 @@ def _whole(graph: Graph, axes: Mapping[str, int]) -> int:
     if graph.stage != "compressed":
         what = f"only a compressed graph can be streamed, not {graph.stage}"
         raise InvalidGraph(what, where=where, hint="quantize it first")
+    if length_bound(graph) is not None:
+        what = "a network for sequences of any length cannot be streamed"
+        raise InvalidInput(what, where=where, hint="capture it without a length, for sequences of one")
     if graph.states:
         raise InvalidGraph(f"it streams already: {', '.join(graph.states)} go from call to call", where=where)
     found = set()
@@ -91,6 +101,9 @@ class _Builder:
         self.remarks: list[Remark] = []
         self._names = Names(set(graph.types))
         self._joined: dict[tuple[str, int, int], str] = {}
+        self._cached: dict[tuple[str, int], str] = {}
+        self._cut_tables: dict[tuple[str, int, int], str] = {}
+        self._counter = ""
         self._tracks: dict[str, Track] = {}
         for name in graph.inputs:
             type_, axis = graph.types[name], axes.get(name)
@@ -103,18 +116,21 @@ class _Builder:
         """A node of the old graph, with what it has to remember."""
         assert isinstance(node.op, Operator)
         tracks = tuple(self._tracks.get(name, Moment.ALWAYS) for name in node.inputs)
-        if not any(isinstance(track, Steps) for track in tracks):
+        if not any(isinstance(track, Steps | Scores) for track in tracks):
             last = Moment.LAST if Moment.LAST in tracks else Moment.ALWAYS
             self._tracks |= dict.fromkeys(node.outputs, last)
             self._emit(node, [self.old.types[name].quant for name in node.outputs])
             return
         inputs = tuple(self.old.types[name] if name else None for name in node.inputs)
-        reading = Reading(node, inputs, self.old.output_types(node), tracks, self.whole, self.steps)
+        known = tuple(name in self.old.constants for name in node.inputs)
+        reading = Reading(node, inputs, self.old.output_types(node), tracks, known, self.whole, self.steps)
         streamed = along_time(reading)
         self._tracks |= dict(zip(node.outputs, streamed.tracks, strict=True))
         if streamed.reach:
             x = self._remembered(node.inputs[0], reading.at.axis, streamed.reach, node)
             node = replace(node, inputs=(x, *node.inputs[1:]))
+        if streamed.has_end:
+            node = replace(node, inputs=self._up_to_now(node, streamed))
         node = replace(node, op=streamed.op)
         if isinstance(node.op, Recurrent):
             self._recurrent(node)
@@ -177,6 +193,63 @@ class _Builder:
         last = self._moved(Slice(axis, self.steps, self.steps + reach), (joined,), f"{x}.last", node)
         self._update(kept, self._moved(Permute(order), (last,), f"{kept}.next", node))
         return joined
+
+    def _up_to_now(self, node: Node, streamed: Streamed) -> tuple[str, ...]:
+        """The inputs of a node that reads all steps so far, or knows which these are."""
+        inputs, position = list(node.inputs), self._position(node)
+        for i, axis in streamed.caches.items():
+            inputs[i] = self._all_so_far(inputs[i], axis, node)
+        for i, axis in streamed.tables.items():
+            inputs[i] = self._steps_of_table(inputs[i], axis, self.old.types[node.output].rank, node)
+        return (*inputs, position) if streamed.counted else tuple(inputs)
+
+    def _position(self, node: Node) -> str:
+        """The state that counts steps; what counts them comes first of all nodes."""
+        if self._counter:
+            return self._counter
+        if self.steps > self.whole:
+            what = f"a piece of {self.steps} steps, of sequences of {self.whole}"
+            raise InvalidInput(what, where="steps", hint="take pieces of fewer steps, or quantize longer sequences")
+        batch = self.old.types[self.old.inputs[0]].shape[0]
+        if bound(batch) != 1:
+            what = f"this cannot be streamed: it keeps the steps of one sample, not of a batch of {bound(batch)}"
+            raise UnsupportedOp(what, where=str(node), hint="capture it for any batch, or for a batch of one")
+        name = self._counter = self._state("position", Type((batch, 1), DType.S32), node)
+        after = self._names.fresh(f"{name}.next")
+        self._emit(Node(Advance(self.steps, self.whole), (name,), (after,), node.source), [None])
+        self.new.nodes.insert(0, self.new.nodes.pop())
+        self._update(name, after)
+        return name
+
+    def _all_so_far(self, x: str, axis: int, node: Node) -> str:
+        """`x` with all steps so far, in a cache that keeps them as `matmul` and `attend` read their right operands."""
+        if (x, axis) in self._cached:
+            return self._cached[x, axis]
+        type_ = self.new.types[x]
+        order = transposed_last(type_.rank)
+        whole = _cut(type_, axis, self.whole).shape
+        kept = self._state(f"{x}.cache", type_.with_shape(tuple(whole[k] for k in order)), node)
+        rows = self._moved(Permute(order), (x,), f"{x}.rows", node)
+        after = self._names.fresh(f"{kept}.next")
+        append = Node(Append(order.index(axis)), (kept, rows, self._counter), (after,), node.source)
+        self._emit(append, [type_.quant])
+        self._update(kept, after)
+        self._cached[x, axis] = self._moved(Permute(order), (after,), f"{x}.all", node)
+        return self._cached[x, axis]
+
+    def _steps_of_table(self, table: str, axis: int, rank: int, node: Node) -> str:
+        """The rows of a constant that belong to the steps of a piece."""
+        if (table, axis, rank) in self._cut_tables:
+            return self._cut_tables[table, axis, rank]
+        constant = self.old.constants[table]
+        lead = rank - constant.array.ndim
+        every = constant.array.reshape((1,) * lead + constant.array.shape)
+        whole = self.new.add_constant(self._names.fresh(f"{table}.all"), replace(constant, array=every))
+        cut = self._names.fresh(f"{table}.steps")
+        take = Node(TakeSteps(axis + lead, self.steps), (whole, self._counter), (cut,), node.source)
+        self._emit(take, [constant.quant])
+        self._cut_tables[table, axis, rank] = cut
+        return cut
 
     def _recurrent(self, node: Node) -> None:
         """A recurrent layer that goes on from what it carries."""

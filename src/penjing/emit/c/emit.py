@@ -23,17 +23,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from penjing.core.digests import digest_bytes
+from penjing.core.errors import InvalidInput
 from penjing.emit.c.decoder import decoder_texts
 from penjing.emit.c.dispatch import dispatch_lines
-from penjing.emit.c.forms import FormFunction, check_lines, form_functions, id_lines, state_words
+from penjing.emit.c.forms import (
+    FormFunction,
+    check_lines,
+    form_functions,
+    id_lines,
+    length_check,
+    length_words,
+    state_words,
+)
 from penjing.emit.c.header import header_text
 from penjing.emit.c.inner_loops import inner_loop_lines
 from penjing.emit.c.kernels import CLOSING, SIMD_HEADERS, kernel_file, kernel_text
 from penjing.emit.c.pool import pool_text
 from penjing.emit.c.reals import real_lines, run_reals
-from penjing.emit.c.states import reset_lines
+from penjing.emit.c.states import reset_lines, room_lines
 from penjing.emit.c.steps import Steps
 from penjing.ir.graph import Graph
+from penjing.ir.lengths import length_bound
 from penjing.program.plan import Plan
 from penjing.program.symbols import ABI, c_stem
 
@@ -67,7 +77,15 @@ def emit_c(
         isas: instruction sets to compile for, best first; the library chooses one where it runs. None: one form, in
             plain C.
         threads: how many may work on one call; needs `isas`, and a plan for as many.
+
+    Raises:
+        InvalidGraph: a kernel that cannot run on sequences of any length.
+        InvalidInput: several threads for sequences of any length.
     """
+    longest = length_bound(program)
+    if longest is not None and threads > 1:
+        what = f"{threads} threads for sequences of any length"
+        raise InvalidInput(what, hint="build it for one thread, or capture the network for one length")
     stem = c_stem(program.name)
     digest = digest_bytes(weights)
     header = header_text(program, plan, stem, digest, standalone=standalone, abi=ABI, isas=isas, threads=threads)
@@ -96,7 +114,7 @@ def emit_c(
     if not isas:
         sources[f"{stem}.c"] = _text(_title(stem, ".c"), *opening, kernel_text("pj.h").rstrip(), "", *body, *ending)
         return Emitted(stem, sources)
-    functions = form_functions(threads, bool(program.states))
+    functions = form_functions(threads, bool(program.states), length=longest is not None)
     sources |= {f"{stem}_pj.h": kernel_text("pj.h"), f"{stem}_kernels.h": _text(*body)}
     for isa in isas:
         sources[f"{stem}_{isa}.h"] = kernel_text(f"isa/{isa}.h")
@@ -156,14 +174,16 @@ def _weights_line(plan: Plan, stem: str, standalone: bool) -> list[str]:
 
 def _run(program: Graph, plan: Plan, stem: str, threads: int, *, standalone: bool) -> Iterator[str]:
     given = "" if standalone else "const void *weights, "
-    state = state_words(plan)
-    yield f"int {stem}_run({given}const void *in, void *out, void *arena{state[0]})"
+    state, length = state_words(plan), length_words(program)
+    yield f"int {stem}_run({given}const void *in, void *out, void *arena{state[0]}{length[0]})"
     yield "{"
     if threads > 1:
         yield "    const struct pj_team team = {{0, 1}, 0, 0};"
     yield from check_lines(plan, stem, standalone=standalone, arena=plan.arena_bytes > 0)
+    yield from length_check(program, stem)
+    yield from room_lines(program, plan, stem)
     yield from id_lines(program, plan, stem, "in")
-    yield f"    pj_run(weights, in, out, arena{state[1]}, 0{', &team' if threads > 1 else ''});"
+    yield f"    pj_run(weights, in, out, arena{state[1]}, 0{length[1]}{', &team' if threads > 1 else ''});"
     yield "    return 0;"
     yield "}"
     if threads > 1:
@@ -173,6 +193,7 @@ def _run(program: Graph, plan: Plan, stem: str, threads: int, *, standalone: boo
         yield "{"
         yield "    struct pj_team team;"
         yield from check_lines(plan, stem, standalone=standalone, arena=plan.arena_bytes > 0)
+        yield from room_lines(program, plan, stem)
         yield f"    if (part < 0 || part >= parts || parts > {threads} || (parts > 1 && !meet))"
         yield f"        return {stem.upper()}_ERROR_PART;"
         yield from id_lines(program, plan, stem, "in")

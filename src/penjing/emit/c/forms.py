@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from penjing.ir.graph import Graph
+from penjing.ir.lengths import length_bound
 from penjing.ops.embedding import id_rows
+from penjing.program.lengths import elements_of
 from penjing.program.plan import ALIGNMENT, Plan
 
 
@@ -17,8 +19,10 @@ class FormFunction:
     arguments: str
 
 
-def form_functions(threads: int, states: bool = False) -> tuple[FormFunction, ...]:
-    """All of them, in the order in which they are written; `states`: whether calls get memory for states.
+def form_functions(threads: int, states: bool = False, *, length: bool = False) -> tuple[FormFunction, ...]:
+    """All of them, in the order in which they are written.
+
+    `states`: whether calls get memory for states; `length`: whether they get the length of a sequence.
 
     `reals` is null, or what the first nodes quantize and transpose in one go instead of moving codes.
     """
@@ -26,11 +30,12 @@ def form_functions(threads: int, states: bool = False) -> tuple[FormFunction, ..
     if states:
         memory, call = f"{memory}, uint8_t *state", f"{call}, state"
     team = (", const struct pj_team *team", ", team") if threads > 1 else ("", "")
+    steps = (", int32_t length", ", length") if length else ("", "")
     memory, call = f"{memory}, const float *reals", f"{call}, reals"
     return (
-        FormFunction("run", memory + team[0], call + team[1]),
-        FormFunction("inputs", "const float *reals, uint8_t *codes", "reals, codes"),
-        FormFunction("outputs", "const uint8_t *codes, float *reals", "codes, reals"),
+        FormFunction("run", memory + steps[0] + team[0], call + steps[1] + team[1]),
+        FormFunction("inputs", "const float *reals, uint8_t *codes" + steps[0], "reals, codes" + steps[1]),
+        FormFunction("outputs", "const uint8_t *codes, float *reals" + steps[0], "codes, reals" + steps[1]),
         FormFunction("check", "int *wrong", "wrong"),
     )
 
@@ -43,9 +48,22 @@ def state_words(plan: Plan) -> tuple[str, str]:
 def id_lines(program: Graph, plan: Plan, stem: str, memory: str) -> Iterator[str]:
     """An error for ids that name no row of their table; `memory` points to the codes of all inputs."""
     for name, rows in id_rows(program).items():
-        at, n = plan.places[name].offset, program.types[name].elements
+        at, n = plan.places[name].offset, elements_of(program.types[name], length_bound(program) or 1)
         yield f"    if (pj_wrong_ids((const uint8_t *){memory} + {at}, {n}, {rows}))"
         yield f"        return {stem.upper()}_ERROR_ID;"
+
+
+def length_words(program: Graph) -> tuple[str, str]:
+    """The length of a sequence as the last parameter of a function, and in its calls; '' where lengths are fixed."""
+    return (", int32_t length", ", length") if length_bound(program) else ("", "")
+
+
+def length_check(program: Graph, stem: str) -> Iterator[str]:
+    """An error for a sequence of no steps or of more than there is memory for."""
+    longest = length_bound(program)
+    if longest is not None:
+        yield f"    if (length < 1 || length > {longest})"
+        yield f"        return {stem.upper()}_ERROR_LENGTH;"
 
 
 def check_lines(plan: Plan, stem: str, *, standalone: bool, arena: bool) -> Iterator[str]:

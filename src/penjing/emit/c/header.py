@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from penjing.emit.c.forms import state_words
+from penjing.emit.c.forms import length_words, state_words
 from penjing.emit.c.pool import pool_declarations
 from penjing.emit.c.states import state_header
 from penjing.ir.graph import Graph
+from penjing.ir.lengths import length_bound
 from penjing.ops.embedding import id_rows
 from penjing.program.plan import ALIGNMENT, Plan
+from penjing.program.states import counters
+from penjing.program.symbols import STATUS_FULL
 
 
 def header_text(
@@ -31,11 +34,16 @@ def header_text(
     )
     keeps = "keeps nothing but its choice of an instruction set" if isas else "keeps nothing"
     states, rows = bool(program.states), id_rows(program)
-    more_errors = _isa_error(up, isas) + _id_error(up, rows)
     state_argument, _ = state_words(plan)
     state_rule = (
         f"\n *   state    {up}_STATE_BYTES bytes of a session: {stem}_reset begins it, each call goes on" * states
     )
+    # a library has a state or a length, or neither
+    steps, _ = length_words(program)
+    more = state_argument + steps
+    longest = length_bound(program)
+    errors = _isa_error(up, isas) + _id_error(up, rows) + _full_error(up, program) + _length_error(up, longest)
+    rules = state_rule + _length_rule(up, longest)
     sessions = "arenas and states" if states else "arenas"
     return f"""\
 /* {stem}.h: made by penjing from a trained network; do not edit.
@@ -46,7 +54,7 @@ def header_text(
  *   weights  {weights_rule}
  *   in       {up}_INPUT_BYTES bytes, row-major in the layout of the original network
  *   out      {up}_OUTPUT_BYTES bytes
- *   arena    {up}_ARENA_BYTES bytes of working memory at a {ALIGNMENT}-byte aligned address, in any state{state_rule}
+ *   arena    {up}_ARENA_BYTES bytes of working memory at a {ALIGNMENT}-byte aligned address, in any state{rules}
  */
 #ifndef {up}_H
 #define {up}_H
@@ -71,27 +79,27 @@ extern "C" {{
 #define {up}_OUTPUT_BYTES {plan.output_bytes}
 #define {up}_ARENA_BYTES {plan.arena_bytes}
 #define {up}_ARENA_F32_BYTES {plan.arena_f32_bytes}
-#define {up}_WEIGHTS_BYTES {plan.weights_bytes}
+#define {up}_WEIGHTS_BYTES {plan.weights_bytes}{_length_limit(up, longest)}
 
 {_ports(program, plan, up, "INPUT", program.inputs)}
 {_ports(program, plan, up, "OUTPUT", program.outputs)}
 enum {stem}_status {{
     {up}_OK = 0,
     {up}_ERROR_NULL = -1,       /* a pointer is null */
-    {up}_ERROR_ALIGNMENT = -2,  /* weights or arena is not {ALIGNMENT}-byte aligned */{more_errors}
+    {up}_ERROR_ALIGNMENT = -2,  /* weights or arena is not {ALIGNMENT}-byte aligned */{errors}
     {up}_ERROR_ARITHMETIC = -3  /* the self-test failed: this build rounds differently and must not be used */
 }};
 
 /* Runs the network once. Returns 0, or a negative {stem}_status and leaves `out` as it was. */
-{up}_API int {stem}_run({weights_argument}const void *in, void *out, void *arena{state_argument});
+{up}_API int {stem}_run({weights_argument}const void *in, void *out, void *arena{more});
 
 /* The same on reals: {up}_INPUT_BYTES and {up}_OUTPUT_BYTES floats, each where its code would be, and an arena of
  * {up}_ARENA_F32_BYTES. Infinities saturate, NaN counts as 0.{_id_reals(rows)} */
-{up}_API int {stem}_run_f32({weights_argument}const float *in, float *out, void *arena{state_argument});
-{state_header(plan, stem) if states else ""}
+{up}_API int {stem}_run_f32({weights_argument}const float *in, float *out, void *arena{more});
+{state_header(program, plan, stem) if states else ""}
 /* Reals to codes for all inputs, and codes to reals for all outputs, as {stem}_run_f32 does it. */
-{up}_API int {stem}_quantize(const float *reals, void *codes);
-{up}_API int {stem}_dequantize(const void *codes, float *reals);
+{up}_API int {stem}_quantize(const float *reals, void *codes{steps});
+{up}_API int {stem}_dequantize(const void *codes, float *reals{steps});
 
 /* Checks that this build multiplies, adds and rounds as the program's definition asks. Returns 0 or an error. */
 {up}_API int {stem}_self_test(void);
@@ -144,6 +152,30 @@ def _run_part(up: str, stem: str, weights_argument: str, state_argument: str, th
 {up}_API int {stem}_run_part({weights_argument}const void *in, void *out, void *arena{state_argument}, int part,
     int parts, void (*meet)(void *context), void *context);
 {pool_declarations(up, stem, weights_argument, state_argument)}"""
+
+
+def _full_error(up: str, program: Graph) -> str:
+    told = "the session has no room for more steps: reset it"
+    return f"\n    {up}_ERROR_FULL = {STATUS_FULL},       /* {told} */" if counters(program) else ""
+
+
+def _length_rule(up: str, longest: int | None) -> str:
+    if longest is None:
+        return ""
+    return f"""
+ *   length   steps of the sequence, 1 to {up}_LENGTH_MAX. Sizes and places are those of the longest; what has fewer
+ *            steps lies side by side from the start of its place on."""
+
+
+def _length_limit(up: str, longest: int | None) -> str:
+    return "" if longest is None else f"\n#define {up}_LENGTH_MAX {longest}"
+
+
+def _length_error(up: str, longest: int | None) -> str:
+    if longest is None:
+        return ""
+    return f"""
+    {up}_ERROR_LENGTH = -7,     /* a sequence of no steps, or of more than {up}_LENGTH_MAX */"""
 
 
 def _isa_error(up: str, isas: Sequence[str]) -> str:

@@ -6,16 +6,18 @@ import numpy as np
 
 from penjing.ir.graph import Graph
 from penjing.program.plan import ALIGNMENT, Plan
-from penjing.program.states import initial_codes
+from penjing.program.states import counters, initial_codes, most_calls
 
 _C_TYPES = {"u8": "uint8_t", "s8": "int8_t", "s16": "int16_t", "s32": "int32_t"}
 _PER_LINE = 16  # codes in a table
 
 
 def keep_states(plan: Plan, threads: int) -> Iterator[str]:
-    """The end of a call: the next states become the states."""
-    half = plan.session_bytes // 2
-    copy = [f"for (i = 0; i < {half}; i++)", f"    state[i] = state[{half} + i];"]
+    """The end of a call: the next states become the states, but for those that lie there already."""
+    moved = plan.session_bytes - plan.saved_bytes
+    if not moved:
+        return
+    copy = [f"for (i = 0; i < {moved}; i++)", f"    state[i] = state[{plan.saved_bytes} + i];"]
     yield "    {"
     yield "        int32_t i;"
     if threads > 1:
@@ -64,12 +66,23 @@ def _table(opening: str, values: list[int]) -> Iterator[str]:
     yield "    };"
 
 
-def state_header(plan: Plan, stem: str) -> str:
+def room_lines(program: Graph, plan: Plan, stem: str) -> Iterator[str]:
+    """The error for a session that has no room for the steps of a call."""
+    for name, op in counters(program).items():
+        position = f"((const int32_t *)((const uint8_t *)state + {plan.places[name].offset}))[0]"
+        yield f"    if ({position} < 0 || {position} > {op.last})"
+        yield f"        return {stem.upper()}_ERROR_FULL;"
+
+
+def state_header(program: Graph, plan: Plan, stem: str) -> str:
     """Their part of the header."""
     up = stem.upper()
+    most = most_calls(program)
+    room = f"There is room for {most} calls of a\n * session; more return {up}_ERROR_FULL. " if most else ""
     return f"""
-/* Memory of one session, which the caller keeps from call to call, at a {ALIGNMENT}-byte aligned address. Its first
- * half is worth saving. This begins a session. */
+/* Memory of one session, which the caller keeps from call to call, at a {ALIGNMENT}-byte aligned address; what is worth
+ * saving of it are its first {up}_SAVED_BYTES. {room}{stem}_reset begins a session. */
 #define {up}_STATE_BYTES {plan.session_bytes}
+#define {up}_SAVED_BYTES {plan.saved_bytes}
 {up}_API int {stem}_reset(void *state);
 """

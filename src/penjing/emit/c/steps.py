@@ -10,7 +10,9 @@ from penjing.emit.c.header import comment_text
 from penjing.emit.c.reals import inputs_in_planes, planes_call
 from penjing.emit.c.states import keep_states
 from penjing.ir.graph import Graph, Node
+from penjing.ir.lengths import length_bound
 from penjing.ops.operator import IntegerOperator, Param
+from penjing.program.lengths import Polynomial, node_fields
 from penjing.program.plan import Place, Plan, moved_inputs
 
 # In the order of their numbers in pj_steps.h.
@@ -67,15 +69,17 @@ class Steps:
         """`pj_run`: the kernels in their order."""
         for name, op in self.operators.items():
             yield f"{_step_macro(op, threads)}({name}, {self._known(name)})"
-        run, *_ = form_functions(threads, bool(self.program.states))
+        run, *_ = form_functions(threads, bool(self.program.states), length=self._longest is not None)
         yield ""
         yield f"static void pj_run({run.parameters})"
         yield "{"
         yield "    const uintptr_t memory[] = {"
-        states = f", (uintptr_t)state, (uintptr_t)state + {self.plan.session_bytes // 2}" if self.program.states else ""
+        states = f", (uintptr_t)state, (uintptr_t)state + {self.plan.saved_bytes}" if self.program.states else ""
         yield f"        (uintptr_t)weights, (uintptr_t)in, (uintptr_t)out, (uintptr_t)arena, 0{states}}};"
         if not self.nodes:
             yield "    PJ_UNUSED(memory);"
+        if self._longest is not None and not any(self._varying.values()):
+            yield "    PJ_UNUSED(length);"
         planes = inputs_in_planes(self.program)
         if not planes:
             yield "    PJ_UNUSED(reals);"
@@ -86,10 +90,30 @@ class Steps:
                 yield "    if (reals)"
                 yield f"        {call};"
                 yield "    else"
+            varying = self._varying[i]
+            if varying:
+                yield "    {"
+                yield f"        struct pj_{node.op.name} p = {self.stem}_node_{i};"
+                yield from (f"        p.{field} = {polynomial};" for field, polynomial in varying.items())
+                yield f"        pj_step_{node.op.name}(&p, {self.stem}_places[{row}], memory{team});"
+                yield "    }"
+                continue
             yield f"    pj_step_{node.op.name}(&{self.stem}_node_{i}, {self.stem}_places[{row}], memory{team});"
         if self.program.states:
             yield from keep_states(self.plan, threads)
         yield "}"
+
+    @cached_property
+    def _longest(self) -> int | None:
+        return length_bound(self.program)
+
+    @cached_property
+    def _varying(self) -> dict[int, dict[str, Polynomial]]:
+        """Fields that follow the length of sequences, by node."""
+        longest = self._longest
+        if longest is None:
+            return {i: {} for i in self.nodes}
+        return {i: node_fields(self.program, self.plan, node, longest) for i, node in self.nodes.items()}
 
     def _params(self, node: Node) -> dict[str, Param]:
         types = self.program.input_types(node), self.program.output_types(node)
@@ -100,7 +124,9 @@ class Steps:
         """Assignments of what is the same in all nodes of one kind: parameters, and inputs and memory that none has."""
         found = {i: node for i, node in self.nodes.items() if node.op.name == name}
         first, *others = [self._params(node) for node in found.values()]
+        varying = {field.partition("[")[0] for i in found for field in self._varying[i]}
         same = {key: value for key, value in first.items() if all(other[key] == value for other in others)}
+        same = {key: value for key, value in same.items() if key not in varying}
         fields = [pair for key, value in same.items() for pair in _fields(key, value)]
         most = max(len(self._given(node)) for node in found.values())
         absent = [f"c.in[{i}] = 0;" for i in range(most, self._inputs)]

@@ -5,6 +5,7 @@ x - 2                          aten.sub.Tensor
 2 - x, rsub(x, 2)              aten.sub.Tensor with the constant first
 x * c, -x                      aten.mul.Tensor, with -1 for the sign
 x / c                          aten.mul.Tensor with 1 / c, rounded once to float32
+masked_fill(x, m, -inf)        aten.add.Tensor with a constant that hides where m does; where(m, x, -inf) likewise
 relu_                          relu: writes are bound before, see `writes`
 """
 
@@ -14,9 +15,11 @@ from collections.abc import Callable, Container
 import numpy as np
 
 from penjing.core.errors import UnsupportedOp
+from penjing.ops.attention_mask import HIDDEN, HIDING
 from penjing.ops.torch_call import Ref, TorchCall
 
 _SPELLINGS = {"multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div", "negative": "neg"}
+_MASKS = {"masked_fill", "where"}
 _FAMILY = {"add", "sub", "rsub", "mul", "div", "neg"}
 
 # Changes of element type or place; between floats they change nothing here, where every activation is float32.
@@ -66,6 +69,8 @@ def canonical(call: TorchCall, known: Container[str], constants: Constants) -> T
     name = _SPELLINGS.get(name, name)
     if name in _FAMILY and parts[2] in ("Tensor", "Scalar", "default"):
         return _arithmetic(call, name, known, constants)
+    if name in _MASKS:
+        return _masked(call, constants)
     functional = f"aten.{parts[1].removesuffix('_')}.{parts[2]}"
     if call.target not in known and functional in known:
         return dataclasses.replace(call, target=functional)
@@ -77,7 +82,7 @@ def is_carried(target: str, known: Container[str]) -> bool:
     parts = target.split(".")
     name = parts[1].removesuffix("_") if len(parts) == 3 else target
     functional = f"aten.{name}.{parts[-1]}"
-    return target in known or functional in known or target in CASTS or _SPELLINGS.get(name, name) in _FAMILY
+    return target in known or functional in known or target in CASTS or _SPELLINGS.get(name, name) in _FAMILY | _MASKS
 
 
 def _arithmetic(call: TorchCall, name: str, known: Container[str], constants: Constants) -> TorchCall:
@@ -106,6 +111,25 @@ def _arithmetic(call: TorchCall, name: str, known: Container[str], constants: Co
         b, name = constants.make(1.0 / divisor), "mul"
     operands = {"self": _operand(a, constants), "other": _operand(b, constants)}
     return TorchCall(f"aten.{name}.Tensor", operands, call.outputs)
+
+
+def _masked(call: TorchCall, constants: Constants) -> TorchCall:
+    """A sum with a constant: 0 where scores are kept, HIDDEN where the mask hides them."""
+    if "mask" in call.arguments:
+        hides, x, fill = constants.value(call.arguments["mask"]), call.arguments["self"], call.arguments["value"]
+    else:
+        x, fill = call.arguments["self"], call.arguments["other"]
+        hides = constants.value(call.arguments["condition"])
+        if constants.value(x) is not None:
+            x, fill = fill, x
+        elif hides is not None:
+            hides = 1 - hides
+    number = constants.value(fill)
+    call.require(hides is not None, "a mask that is computed")
+    call.require(number is not None and bool(np.all(number <= HIDING)), f"anything but numbers <= {HIDING:g}")
+    assert hides is not None
+    operands = {"self": _operand(x, constants), "other": constants.make(np.where(hides, HIDDEN, 0.0))}
+    return TorchCall("aten.add.Tensor", operands, call.outputs)
 
 
 def _operand(value: object, constants: Constants) -> Ref:

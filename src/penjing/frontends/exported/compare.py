@@ -1,6 +1,6 @@
 """The parity check of an exported module: inputs like the example, and the first node that departs."""
 
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,35 +22,58 @@ _STEPS = 8
 def check_module(module: Any, traced: Trace, reading: Reading) -> None:
     """Raise ParityError unless the graph computes what the module does.
 
-    With a symbolic batch: at a batch of 1 and of 3. Otherwise two samples together in the graph, each alone in the
-    module, which also proves that the graph keeps samples apart.
+    With a symbolic batch: at a batch of 1 and of 3, and of sequences, at the shortest and two longer ones. Otherwise
+    two samples together in the graph, each alone in the module, which also proves that the graph keeps samples apart.
     """
     torch = import_torch()
-    steps = [torch.finfo(x.dtype).eps for x in traced.inputs if x.is_floating_point()]
-    tolerance = max([TOLERANCE, *(_STEPS * step for step in steps)])
+    roundings = [torch.finfo(x.dtype).eps for x in traced.inputs if x.is_floating_point()]
+    tolerance = max([TOLERANCE, *(_STEPS * step for step in roundings)])
     rng = np.random.default_rng(knobs.SEED.integer())
     rows = id_rows(reading.graph)
     tops = [rows.get(name, 0) for name in reading.graph.inputs]
-    if traced.batch is not None:
-        inputs = [tuple(map(partial(_like, rng, n), traced.inputs, tops)) for n in _BATCHES]
-        cases = [Case(i, _source(module, traced, i), f"a batch of {i[0].shape[0]}") for i in inputs]
+    if traced.length is not None:
+        longest = traced.length.max
+        sizes = ((1, longest), (3, longest // 2 + 1), (2, 1))
+        made = [_sequences(rng, traced, tops, *size) for size in sizes]
+        titles = [f"a batch of {n} sequences of {steps}" for n, steps in sizes]
+        cases = [Case(i, _source(module, traced, i), title) for i, title in zip(made, titles, strict=True)]
+    elif traced.batch is not None:
+        made = [_batch(rng, traced, tops, n) for n in _BATCHES]
+        cases = [Case(i, _source(module, traced, i), f"a batch of {i[0].shape[0]}") for i in made]
     else:
-        pair = tuple(map(partial(_like, rng, 2), traced.inputs, tops))
+        pair = _batch(rng, traced, tops, 2)
         alone = [_source(module, traced, tuple(x[i : i + 1] for x in pair)) for i in range(2)]
         together = tuple(np.concatenate(parts) for parts in zip(*alone, strict=True))
         cases = [Case(pair, together, "two samples together, against each alone", FIXED_BATCH_HINT)]
     check_parity(reading.graph, cases, tolerance, lambda case: _first_departure(traced, reading, case, tolerance))
 
 
-def _like(rng: np.random.Generator, batch: int, example: Any, rows: int) -> np.ndarray:
+def _batch(rng: np.random.Generator, traced: Trace, tops: Sequence[int], batch: int) -> Arrays:
+    """Inputs like the example."""
+    return tuple(_like(rng, x, x.shape, batch, rows) for x, rows in zip(traced.inputs, tops, strict=True))
+
+
+def _sequences(rng: np.random.Generator, traced: Trace, tops: Sequence[int], batch: int, steps: int) -> Arrays:
+    """Inputs like the example, of so many sequences of so many steps."""
+    assert traced.length is not None
+    made = []
+    for x, axis, rows in zip(traced.inputs, traced.length.axes, tops, strict=True):
+        shape = list(x.shape)
+        if axis is not None:
+            shape[axis] = steps
+        made.append(_like(rng, x, shape, batch, rows))
+    return tuple(made)
+
+
+def _like(rng: np.random.Generator, example: Any, like: Sequence[int], batch: int, rows: int) -> np.ndarray:
     """Random numbers of the example's mean, deviation and range, so that a logarithm, say, keeps to its domain.
 
     For ids, `rows` is the number of those that there are.
     """
     if not example.is_floating_point():
-        return rng.integers(0, rows, (batch, *example.shape[1:])).astype(np.int32)
+        return rng.integers(0, rows, (batch, *like[1:])).astype(np.int32)
     x = example.detach().float().cpu().numpy()
-    shape = (batch, *x.shape[1:])
+    shape = (batch, *like[1:])
     spread = float(x.std())
     if spread == 0:
         return rng.normal(float(x.mean()), 1.0, shape).astype(np.float32)
@@ -62,9 +85,9 @@ def _source(module: Any, traced: Trace, inputs: Arrays) -> Arrays:
         outputs = run_module(module, _tensors(traced, inputs))
     except RuntimeError as error:
         raise ParityError(
-            f"the source model cannot run on a batch of {inputs[0].shape[0]}: {str(error).splitlines()[0]}",
+            f"the source model cannot run on inputs of {inputs[0].shape}: {str(error).splitlines()[0]}",
             where=user_frame(error),
-            hint="it must take any batch, one included",
+            hint="it must take any batch, and any length where one was asked for, one included",
         ) from error
     return tuple(output.float().cpu().numpy() for output in outputs)
 

@@ -7,21 +7,26 @@ from typing import Any
 import numpy as np
 
 from penjing.core.errors import InvalidInput, UnsupportedOp
-from penjing.frontends.exported.metadata import is_plain_number
+from penjing.frontends.exported.metadata import is_plain_number, longest, shape_of, tensors_in
 from penjing.frontends.exported.places import source_of, stem_of
 from penjing.frontends.exported.trace import import_torch
 from penjing.ir.graph import Graph
-from penjing.ir.types import Constant, Names
+from penjing.ir.types import Constant, Dim, Names, Shape, is_length
+from penjing.ops.attention_mask import HIDDEN
 from penjing.ops.torch_call import Ref
 
 
 @dataclass(eq=False)
 class Fixed:
-    """A known tensor, the name of the constant it would become, and the place that computes it, if any does."""
+    """A known tensor, the name of the constant it would become, and the place that computes it, if any does.
+
+    Along `axes` it is what the longest sequence needs, and shorter ones take its first elements.
+    """
 
     tensor: Any
     stem: str
     where: str = ""
+    axes: tuple[int, ...] = ()
 
 
 def identity(tensor: Any) -> tuple[object, ...]:
@@ -29,23 +34,40 @@ def identity(tensor: Any) -> tuple[object, ...]:
     return (tensor.data_ptr() or id(tensor), tuple(tensor.shape), tuple(tensor.stride()), str(tensor.dtype))
 
 
-def fold(node: Any, held: Mapping[Any, object]) -> Fixed | tuple[Fixed, ...]:
-    """Evaluate a call whose inputs are all known, for a batch of one; on clones, because it may write into them."""
+def fold(node: Any, held: Mapping[Any, object], dims: Mapping[str, Dim]) -> Fixed | tuple[Fixed, ...]:
+    """Evaluate a call whose inputs are all known, for a batch of one and the longest sequence.
+
+    On clones, because it may write into them.
+    """
     torch = import_torch()
 
     def now(n: Any) -> Any:
         known = held[n]
         if isinstance(known, Fixed):
             return known.tensor.clone()
-        return n.meta["val"] if is_plain_number(n.meta["val"]) else 1
+        return n.meta["val"] if is_plain_number(n.meta["val"]) else longest(n.meta["val"], dims) or 1
 
     args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), now)
     with torch.no_grad():
         result = node.target(*args, **kwargs)
     where = str(source_of(node))
+    axes = [_steps(shape_of(val, dims)) for val in tensors_in(node.meta["val"])]
     if isinstance(result, torch.Tensor):
-        return Fixed(result, stem_of(node), where)
-    return tuple(Fixed(part, f"{stem_of(node)}.{i}", where) for i, part in enumerate(result))
+        return Fixed(result, stem_of(node), where, axes[0])
+    return tuple(Fixed(part, f"{stem_of(node)}.{i}", where, axes[i]) for i, part in enumerate(result))
+
+
+def _steps(shape: Shape | None) -> tuple[int, ...]:
+    """The axes that are as long as the sequence."""
+    return tuple(axis for axis, extent in enumerate(shape or ()) if is_length(extent))
+
+
+def hides(fixed: Fixed, target: str) -> bool:
+    """Whether a known tensor is a mask for scores: what a call adds or puts in, with -inf for what it hides."""
+    tensor = fixed.tensor
+    if target.split(".")[1] not in ("add", "add_", "masked_fill", "where") or not tensor.is_floating_point():
+        return False
+    return bool((tensor == -float("inf")).any()) and not bool((tensor.isnan() | (tensor == float("inf"))).any())
 
 
 class Pool:
@@ -71,12 +93,11 @@ class Pool:
         return self._made[fixed]
 
     def mask(self, fixed: Fixed) -> Ref:
-        """The constant of a known attention mask, as what is added to scores: -inf is the least float32."""
+        """The constant of a known attention mask, as what is added to scores; a bool keeps where it is true."""
         torch, tensor = import_torch(), fixed.tensor
         if tensor.dtype == torch.bool:
             tensor = torch.zeros(tensor.shape).masked_fill(~tensor, -torch.inf)
-        least = torch.finfo(torch.float32).min
-        return self.made(Fixed(torch.where(tensor == -torch.inf, least, tensor.float()), fixed.stem, fixed.where))
+        return self.made(Fixed(torch.where(tensor == -torch.inf, HIDDEN, tensor.float()), fixed.stem, fixed.where))
 
     def origin(self, name: str) -> Fixed | None:
         """The known tensor behind a constant."""

@@ -1,9 +1,10 @@
 """What the exporter recorded about a node, read from its fake tensors."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from penjing.frontends.exported.places import target_of
-from penjing.ir.types import Dim, Extent, Shape
+from penjing.ir.types import Dim, Extent, Shape, is_length
 
 BATCH = Dim("batch", 1)
 
@@ -40,8 +41,8 @@ def outputs_read(node: Any, live: set[Any]) -> set[int]:
     return {user.args[1] for user in node.users if user in live and target_of(user) == "getitem"}
 
 
-def extent_of(extent: Any, batch: str | None) -> Extent | None:
-    """A torch extent as ours; `batch` is torch's symbol. None when it is computed from the batch or the data."""
+def extent_of(extent: Any, dims: Mapping[str, Dim]) -> Extent | None:
+    """A torch extent as ours; `dims` by torch's symbols. None when it is computed from one of them or the data."""
     if isinstance(extent, int):
         return extent
     expression = getattr(getattr(extent, "node", None), "expr", None)
@@ -49,17 +50,29 @@ def extent_of(extent: Any, batch: str | None) -> Extent | None:
         return None
     if expression.is_Integer:
         return int(expression)
-    return BATCH if str(expression) == batch else None
+    return dims.get(str(expression))
 
 
-def shape_of(tensor: Any, batch: str | None) -> Shape | None:
-    """A fake tensor's shape; None when the batch is part of another extent.
+def longest(extent: Any, dims: Mapping[str, Dim]) -> int | None:
+    """A torch number at the longest sequence; None where it follows the batch or the data as well."""
+    expression = getattr(getattr(extent, "node", None), "expr", None)
+    if expression is None:
+        return extent if isinstance(extent, int) else None
+    known = {symbol: dims.get(str(symbol)) for symbol in expression.free_symbols}
+    if not all(dim is not None and is_length(dim) for dim in known.values()):
+        return None
+    value = expression.subs({symbol: dim.max for symbol, dim in known.items() if dim is not None})
+    return int(value) if value.is_Integer else None
 
-    In an export for a batch of one (`batch` None) torch says 1, and a leading 1 is taken for the batch. The parity
+
+def shape_of(tensor: Any, dims: Mapping[str, Dim]) -> Shape | None:
+    """A fake tensor's shape; None when the batch or the length is part of another extent.
+
+    In an export for a batch of one (`dims` empty) torch says 1, and a leading 1 is taken for the batch. The parity
     check, which always runs then, compares several samples at once with the same samples alone.
     """
-    extents = tuple(extent_of(extent, batch) for extent in tensor.shape)
+    extents = tuple(extent_of(extent, dims) for extent in tensor.shape)
     known = tuple(extent for extent in extents if extent is not None)
     if len(known) < len(extents):
         return None
-    return (BATCH, *known[1:]) if batch is None and known and known[0] == 1 else known
+    return (BATCH, *known[1:]) if not dims and known and known[0] == 1 else known

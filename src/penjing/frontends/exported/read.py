@@ -6,27 +6,32 @@ from typing import Any, cast
 import numpy as np
 
 from penjing.core.errors import InvalidGraph, InvalidInput, UnsupportedOp
+from penjing.frontends.attention import STRAY_MASK, merge_attention, stray_masks
 from penjing.frontends.coverage import Problem
 from penjing.frontends.exported.arithmetic import CASTS, Constants, canonical, is_carried
-from penjing.frontends.exported.fixed import Fixed, Pool, fold, identity
+from penjing.frontends.exported.fixed import Fixed, Pool, fold, hides, identity
 from penjing.frontends.exported.metadata import (
     BATCH,
     extent_of,
     is_plain_number,
     is_random,
+    longest,
     outputs_read,
     shape_of,
     tensors_in,
     wrong_kinds,
 )
+from penjing.frontends.exported.norms import whole_norms
 from penjing.frontends.exported.places import source_of, stem_of, target_of
 from penjing.frontends.exported.trace import FIXED_BATCH_HINT, Trace
 from penjing.frontends.exported.writes import bind_writes, live_nodes, stored_writes
 from penjing.ir.graph import Graph, Operation
-from penjing.ir.types import DType, Names, Shape, Type, bounds
+from penjing.ir.lengths import check_any_length
+from penjing.ir.types import DType, Names, Shape, Type, bounds, is_length
 from penjing.ops import operators
 from penjing.ops.embedding import Embedding
 from penjing.ops.operator import Operator
+from penjing.ops.prefix import Prefix
 from penjing.ops.recurrent import Recurrent
 from penjing.ops.torch_call import Composed, Ref, TorchCall
 
@@ -66,6 +71,8 @@ def read(traced: Trace, name: str) -> Reading:
     """The graph of an exported program, in stage `imported`, not verified yet. Rewrites the program's fx graph."""
     reader = _Reader(traced, name)
     reader.read()
+    if not reader.reading.problems:
+        reader.merge()
     return reader.reading
 
 
@@ -80,9 +87,11 @@ class _Reader:
         self.pool = Pool(self.graph, self.names, self.reading.faults)
         self.table = _table()
         self.live: set[Any] = set()
+        self.parts: dict[Fixed, Ref] = {}
 
     def read(self) -> None:
         refused = bind_writes(self.fx)
+        whole_norms(self.fx)
         live = self.live = live_nodes(self.fx)
         stored = self._placeholders()
         for node, reason in refused + stored_writes(self.fx, stored, live):
@@ -93,6 +102,13 @@ class _Reader:
                 self.held[node] = BLOCKED if node in refusals else self._node(node, live)
         self._outputs()
         self.graph.drop_unused_constants()
+
+    def merge(self) -> None:
+        """Make attention whole; masks that are left over are problems."""
+        for name in merge_attention(self.graph):
+            self.reading.origins.pop(name, None)
+        for node in stray_masks(self.graph):
+            self._problem(self.reading.origins[node.output][0], STRAY_MASK)
 
     def _placeholders(self) -> dict[Any, str]:
         """Inputs become graph inputs, everything else a Fixed; returns the latter with their names in the module."""
@@ -106,7 +122,7 @@ class _Reader:
                 continue
             target = targets.get(node.name)
             if target is None:
-                shape = shape_of(node.meta["val"], self.traced.batch)
+                shape = shape_of(node.meta["val"], self.traced.dims)
                 assert shape is not None
                 self.held[node] = self._input(node, shape)
                 continue
@@ -144,16 +160,14 @@ class _Reader:
         tensors = [n for n in node.all_input_nodes if tensors_in(n.meta.get("val"))]
         held = [self.held[n] for n in tensors]
         if all(isinstance(h, Fixed) for h in held) and not is_random(node):
-            known = all(is_plain_number(n.meta.get("val")) for n in node.all_input_nodes if n not in tensors)
-            if known or self._makes_states(node):
-                return fold(node, self.held)
-            return self._refused(node, "makes a constant of the batch's size: let it broadcast along the batch instead")
-        shapes = tuple(shape_of(val, self.traced.batch) for val in tensors_in(node.meta["val"]))
+            return self._folded(node, [n.meta.get("val") for n in node.all_input_nodes if n not in tensors])
+        shapes = tuple(shape_of(val, self.traced.dims) for val in tensors_in(node.meta["val"]))
         if any(h is BLOCKED for h in held):
             return self._refused(node, None if is_carried(target_of(node), self.table) else UNKNOWN)
         if any(shape is None for shape in shapes):
             hint = f"keep the batch an axis of its own: {FIXED_BATCH_HINT.partition(': ')[2]}"
-            return self._refused(node, "mixes the batch with another axis", hint)
+            what = "the batch or the length" if self.traced.length else "the batch"
+            return self._refused(node, f"mixes {what} with another axis", hint)
         try:
             if target_of(node) in CASTS and wrong_kinds(node, live) in ID_KINDS and self._is_of_ids(held[0]):
                 return held[0]
@@ -161,6 +175,10 @@ class _Reader:
             if kinds:
                 raise UnsupportedOp(f"makes {kinds}, and activations are floats")
             held_now = self._carried(node, tuple(shape for shape in shapes if shape is not None))
+        except TypeError:
+            if self.traced.length is None:
+                raise
+            return self._refused(node, "cannot take sequences of any length")
         except (UnsupportedOp, InvalidGraph) as error:
             reason = error.what.removeprefix(target_of(node)).lstrip(": ")
             return self._refused(node, reason, error.hint, tuple(shape for shape in shapes if shape is not None))
@@ -169,6 +187,20 @@ class _Reader:
 
     def _is_of_ids(self, value: object) -> bool:
         return isinstance(value, Ref) and value.type.dtype is DType.S32
+
+    def _folded(self, node: Any, numbers: list[Any]) -> Held | tuple[Held, ...]:
+        """The value of a call whose tensors are all known, and that takes `numbers` from elsewhere."""
+        dims = self.traced.dims
+        fits = all(longest(number, dims) is not None for number in numbers)
+        if not fits and not self._makes_states(node):
+            return self._refused(node, "makes a constant of the batch's size: let it broadcast along the batch instead")
+        follows = any(isinstance(held, Fixed) and held.axes for held in map(self.held.get, node.all_input_nodes))
+        shapes = [shape_of(val, dims) for val in tensors_in(node.meta["val"])]
+        if follows or not all(map(is_plain_number, numbers)):
+            own = all(shape is not None and any(map(is_length, shape)) for shape in shapes)
+            if fits and not own:
+                return self._refused(node, "makes a constant that follows the length, but not by its first elements")
+        return fold(node, self.held, dims)
 
     def _makes_states(self, node: Any) -> bool:
         """Whether only recurrent layers read a constant of the batch's size: one row will do for all samples."""
@@ -194,7 +226,7 @@ class _Reader:
             return self.pool.origin(name) or Ref(name, self.graph.types[name])
         assert isinstance(imported.op, Operator)
         self._check_weights(imported.op, imported.inputs)
-        types = imported.op.infer(*(self.graph.types[name] for name in imported.inputs if name))
+        types = self._infer(imported.op, imported.inputs)
         self._check_shapes(types, shapes)
         stem, many = stem_of(node), isinstance(node.meta["val"], tuple | list)
         outputs = tuple(self.names.fresh(f"{stem}.{i}" if len(types) > 1 else stem) for i in range(len(types)))
@@ -218,9 +250,16 @@ class _Reader:
     def append(self, node: Any, op: Operator, inputs: tuple[str, ...]) -> tuple[str, ...]:
         """One of the nodes of a call; names of its outputs."""
         self._check_weights(op, inputs)
-        count = len(op.infer(*(self.graph.types[name] for name in inputs if name)))
+        count = len(self._infer(op, inputs))
         outputs = tuple(self.names.fresh(f"{stem_of(node)}.{op.name}") for _ in range(count))
         return self.graph.add_node(op, inputs, outputs, source_of(node)).outputs
+
+    def _infer(self, op: Operator, inputs: tuple[str, ...]) -> tuple[Type, ...]:
+        """Types of the outputs, at every length of sequences."""
+        given = tuple(self.graph.types[name] for name in inputs if name)
+        types = op.infer(*given)
+        check_any_length(op, given, types)
+        return types
 
     def _check_weights(self, op: Operator, inputs: tuple[str, ...]) -> None:
         places = [place for weight in op.weight_inputs() for place in (weight.weight, weight.bias)]
@@ -248,8 +287,11 @@ class _Reader:
                 value = node.kwargs[argument.name]
             else:
                 value = argument.default_value
-            is_mask = argument.name == "attn_mask" and isinstance(self.held.get(value), Fixed)
-            arguments[argument.name] = self._mask(value) if is_mask else self._argument(value)
+            held = self.held.get(value) if hasattr(value, "all_input_nodes") else None
+            if isinstance(held, Fixed) and (argument.name == "attn_mask" or hides(held, target_of(node))):
+                arguments[argument.name] = self.pool.mask(held)
+            else:
+                arguments[argument.name] = self._argument(value)
         return arguments
 
     def _argument(self, value: Any) -> object:
@@ -263,16 +305,27 @@ class _Reader:
         if isinstance(held, Ref):
             return held
         if isinstance(held, Fixed):
-            return self.pool.made(held)
-        extent = extent_of(value.meta.get("val"), self.traced.batch)
+            return self._constant(held)
+        extent = extent_of(value.meta.get("val"), self.traced.dims)
         if extent is None:
             raise UnsupportedOp(f"takes {value.name}, a number that is computed from the batch or the data")
         return extent
 
-    def _mask(self, value: Any) -> Ref:
-        held = self.held[value]
-        assert isinstance(held, Fixed)
-        return self.pool.mask(held)
+    def _constant(self, fixed: Fixed) -> Ref:
+        """The constant of a known tensor, as much of it as a sequence has steps where it follows the length."""
+        if not fixed.axes:
+            return self.pool.made(fixed)
+        if len(fixed.axes) > 1:
+            what = f"takes %{fixed.stem}, a constant that follows the length along {len(fixed.axes)} axes"
+            raise UnsupportedOp(what, hint="of these, only a causal mask can be carried")
+        if fixed not in self.parts:
+            assert self.traced.length is not None
+            place, like = self.traced.length.first()
+            inputs = (self.pool.made(fixed).name, self.graph.inputs[place])
+            name = self.names.fresh(f"{fixed.stem}.part")
+            self.graph.add_node(Prefix(fixed.axes[0], like), inputs, (name,))
+            self.parts[fixed] = Ref(name, self.graph.types[name])
+        return self.parts[fixed]
 
     def _outputs(self) -> None:
         """The flat outputs of the program; each must be an activation."""

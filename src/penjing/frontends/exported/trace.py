@@ -7,16 +7,19 @@ import importlib
 import io
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from penjing.core.errors import InvalidInput, MissingDependency, UnsupportedOp
+from penjing.core.length import Length
 from penjing.frontends.exported.attention import batch_first_attention
+from penjing.frontends.exported.metadata import BATCH
 from penjing.frontends.exported.places import user_frame
+from penjing.ir.types import LENGTH, Dim
 
 FIXED_BATCH_HINT = (
     "the model is written for one batch size: let it follow its input, with x.flatten(1) or x.view(x.size(0), ...), "
@@ -37,6 +40,18 @@ _FAILURES = (
 
 
 @dataclass(frozen=True)
+class Steps:
+    """The longest sequence, and the axis of steps in each input, None where it has none."""
+
+    max: int
+    axes: tuple[int | None, ...]
+
+    def first(self) -> tuple[int, int]:
+        """(input, axis) where the length can be read."""
+        return next((i, axis) for i, axis in enumerate(self.axes) if axis is not None)
+
+
+@dataclass(frozen=True)
 class Trace:
     """One export.
 
@@ -45,12 +60,16 @@ class Trace:
         batch: torch's symbol for the batch; None when the export holds for a batch of one only.
         inputs: the example, as tensors of the module's own floating dtype and device.
         fixed_because: why the batch is not symbolic, in torch's words; '' when it is.
+        dims: torch's symbols for what is symbolic, the batch and the length of sequences.
+        length: the longest sequence, and the axis of steps in each input; None when all lengths are fixed.
     """
 
     program: Any
     batch: str | None
     inputs: tuple[Any, ...]
     fixed_because: str = ""
+    dims: Mapping[str, Dim] = field(default_factory=dict)
+    length: Steps | None = None
 
 
 def import_torch() -> Any:
@@ -141,18 +160,20 @@ def _example_tensor(torch: Any, position: int, item: object) -> Any:
     return tensor
 
 
-def trace(module: Any, inputs: tuple[Any, ...]) -> Trace:
+def trace(module: Any, inputs: tuple[Any, ...], length: Length | None = None) -> Trace:
     """Export with a symbolic batch where the module allows, else for a batch of one.
 
     Args:
         module: in evaluation mode, within `evaluation`.
         inputs: from `example_tensors`.
+        length: which axis is the length of a sequence; then both it and the batch are symbolic.
 
     Raises:
         InvalidInput: the module cannot run on the example at all.
         UnsupportedOp: torch.export cannot write the module down as a graph.
     """
     title = type(module).__name__
+    steps = _steps(inputs, length)
     try:
         run_module(module, inputs)
     except _FAILURES as error:
@@ -163,9 +184,15 @@ def trace(module: Any, inputs: tuple[Any, ...]) -> Trace:
             hint=_hint(inputs),
         ) from error
     try:
-        return _dynamic(module, inputs)
+        return _dynamic(module, inputs, steps)
     except _FAILURES as error:
         because = _first_line(error)
+        if steps is not None:
+            raise UnsupportedOp(
+                f"{title} does not take batches and sequences of any length: {because}",
+                where=user_frame(error),
+                hint="let shapes follow the input, as in x.size(1) or x.flatten(2); or capture it for one length",
+            ) from error
     try:
         return _static(module, inputs, because)
     except _FAILURES as error:
@@ -182,20 +209,61 @@ def _hint(inputs: tuple[Any, ...]) -> str:
     return "the first axis of every input is the batch: (n, channels, height, width) for images"
 
 
-def _dynamic(module: Any, inputs: tuple[Any, ...]) -> Trace:
+def _steps(inputs: tuple[Any, ...], length: Length | None) -> Steps | None:
+    """The axes of steps, after the example has been checked against them."""
+    if length is None:
+        return None
+    axes = tuple(length.axes([x.dim() for x in inputs]))
+    found = {int(x.shape[axis]) for x, axis in zip(inputs, axes, strict=True) if axis is not None}
+    if len(found) > 1:
+        raise InvalidInput(f"the inputs of the example have different lengths: {sorted(found)}")
+    if max(found) > length.max:
+        raise InvalidInput(f"the example has {max(found)} steps, more than the bound {length.max}")
+    return Steps(length.max, axes)
+
+
+def _dynamic(module: Any, inputs: tuple[Any, ...], steps: Steps | None) -> Trace:
     torch = import_torch()
-    # torch takes a batch of one for a constant, so the example must have two samples or more
-    several = tuple((x.repeat(2, *[1] * (x.dim() - 1)) if x.shape[0] == 1 else x).clone() for x in inputs)
+    axes = steps.axes if steps else (None,) * len(inputs)
+    several = tuple(_several(x, axis) for x, axis in zip(inputs, axes, strict=True))
     shapes = torch.export.ShapesCollection()
     batch = torch.export.Dim("batch")
-    for x in several:
-        shapes[x] = {0: batch}
+    length = torch.export.Dim(LENGTH, max=steps.max) if steps else None
+    for x, axis in zip(several, axes, strict=True):
+        shapes[x] = {0: batch} if axis is None else {0: batch, axis: length}
     with _quiet(), batch_first_attention(torch):
         program = torch.export.export(module, several, dynamic_shapes=shapes)
-    symbols = {_symbol(val.shape[0]) for val in _user_inputs(program)}
-    if len(symbols) != 1 or None in symbols:
-        raise ValueError("the batch became a constant")
-    return Trace(program, symbols.pop(), inputs)
+    made = _user_inputs(program)
+    symbol = _only_symbol("batch", [val.shape[0] for val in made])
+    if steps is None:
+        return Trace(program, symbol, inputs, dims={symbol: BATCH})
+    said = [val.shape[axis] for val, axis in zip(made, axes, strict=True) if axis is not None]
+    dims = {symbol: BATCH, _only_symbol(LENGTH, said): Dim(LENGTH, steps.max)}
+    if len(dims) < 2:
+        raise ValueError("the batch and the length became the same number")
+    return Trace(program, symbol, inputs, dims=dims, length=steps)
+
+
+def _several(x: Any, axis: int | None) -> Any:
+    """An example of two samples or more, and two steps or more of another number: torch takes a 1 for a constant, and
+    equal extents for the same one.
+    """
+    counts = [1] * x.dim()
+    counts[0] = 2 if x.shape[0] == 1 else 1
+    if axis is not None and x.shape[axis] == 1:
+        counts[axis] = 2
+    x = x.repeat(*counts)
+    if axis is not None and x.shape[axis] == x.shape[0]:
+        x = x.repeat(2, *[1] * (x.dim() - 1))
+    return x.clone()
+
+
+def _only_symbol(what: str, extents: list[Any]) -> str:
+    symbols = {_symbol(extent) for extent in extents}
+    symbol = symbols.pop()
+    if symbols or symbol is None:
+        raise ValueError(f"the {what} became a constant")
+    return symbol
 
 
 def _static(module: Any, inputs: tuple[Any, ...], because: str) -> Trace:

@@ -7,24 +7,25 @@ x * 0.5 * (1 + erf(..)) is the same in any order and with any brackets.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from penjing.core.errors import UnsupportedOp
 from penjing.frontends.onnx.fold import FOLDED, fold
 from penjing.frontends.onnx.model import OnnxModel, OnnxNode
+from penjing.frontends.onnx.norm_patterns import norm, norm_factor, norm_offset
+from penjing.frontends.onnx.view import View, is_close
+from penjing.ops.attention_mask import HIDDEN, HIDING, finite
 from penjing.ops.onnx_call import Known
 
-_CLOSE = 1e-3  # exporters write constants with few digits, such as 0.7978
-_MOST_FACTORS, _MOST_STEPS = 8, 32
 _KEPT = ("QuantizeLinear", "DequantizeLinear")  # they say on which grid a constant lies
 
 
 def recognise(model: OnnxModel) -> OnnxModel:
     """The model with its constants evaluated and its patterns replaced; only nodes that outputs depend on are left."""
     nodes: list[OnnxNode] = []
-    view = _View(replace(model, nodes=model.live(), constants=dict(model.constants)), {})
+    view = View(replace(model, nodes=model.live(), constants=dict(model.constants)), {})
     for node in view.model.nodes:
         if _evaluated(node, view.model):
             continue
@@ -48,79 +49,11 @@ def _evaluated(node: OnnxNode, model: OnnxModel) -> bool:
     return True
 
 
-@dataclass
-class _View:
-    """The nodes so far, by what they make."""
-
-    model: OnnxModel
-    makers: dict[str, OnnxNode]
-
-    def __post_init__(self) -> None:
-        self.users = self.model.users()
-
-    def fresh(self, stem: str) -> str:
-        """A name that no value has."""
-        while stem in self.users or stem in self.model.constants:
-            stem += "_"
-        return stem
-
-    def maker(self, name: str, *ops: str) -> OnnxNode | None:
-        """The node that makes a value, if it is one of these operators."""
-        node = self.makers.get(name)
-        return node if node is not None and node.op in ops and not node.domain else None
-
-    def number(self, name: str) -> float | None:
-        """A constant that is one number."""
-        array = self.model.constants.get(name)
-        if array is None or array.size != 1 or array.dtype.kind not in "fiu":
-            return None
-        return float(array.reshape(-1)[0])
-
-    def product(self, name: str) -> tuple[list[str], float]:
-        """(factors, number) with the value being their product."""
-        factors: list[str] = []
-        number, pending = 1.0, [name]
-        steps = 0
-        while pending:
-            value, steps = pending.pop(), steps + 1
-            constant = self.number(value)
-            node = self.maker(value, "Mul", "Div")
-            divisor = self.number(node.inputs[1]) if node is not None and node.op == "Div" else None
-            if constant is not None:
-                number *= constant
-            elif (
-                node is None
-                or steps > _MOST_STEPS
-                or len(factors) + len(pending) > _MOST_FACTORS
-                or (node.op == "Div" and not divisor)
-            ):
-                factors.append(value)
-            elif node.op == "Mul":
-                pending += node.inputs
-            else:
-                number /= divisor or 1.0
-                pending.append(node.inputs[0])
-        return factors, number
-
-    def plus(self, name: str) -> tuple[str, float] | None:
-        """(value, number) of a sum with a number."""
-        node = self.maker(name, "Add")
-        for a, b in ((0, 1), (1, 0)) if node is not None else ():
-            number = self.number(node.inputs[b]) if node is not None else None
-            if node is not None and number is not None:
-                return node.inputs[a], number
-        return None
-
-
-def _is(value: float, wanted: float) -> bool:
-    return math.isclose(value, wanted, rel_tol=_CLOSE)
-
-
 def _activation(node: OnnxNode, op: str, x: str, **attributes: object) -> OnnxNode:
     return OnnxNode(op, "", node.name, (x,), node.outputs, attributes)
 
 
-def _replaced(node: OnnxNode, view: _View) -> OnnxNode:
+def _replaced(node: OnnxNode, view: View) -> OnnxNode:
     if node.domain:
         return node
     for pattern in _PATTERNS.get(node.op, ()):
@@ -130,37 +63,37 @@ def _replaced(node: OnnxNode, view: _View) -> OnnxNode:
     return node
 
 
-def _gelu(node: OnnxNode, view: _View) -> OnnxNode | None:
+def _gelu(node: OnnxNode, view: View) -> OnnxNode | None:
     """x * (1 + erf(x / sqrt 2)) / 2, or with tanh."""
     factors, number = view.product(node.outputs[0] if node.outputs[0] in view.makers else "")
-    if len(factors) != 2 or not _is(number, 0.5):
+    if len(factors) != 2 or not is_close(number, 0.5):
         return None
     for x, gate in (factors, factors[::-1]):
         parts = view.plus(gate)
-        inner = view.maker(parts[0], "Erf", "Tanh") if parts is not None and _is(parts[1], 1.0) else None
+        inner = view.maker(parts[0], "Erf", "Tanh") if parts is not None and is_close(parts[1], 1.0) else None
         if inner is None:
             continue
         inside, scale = view.product(inner.inputs[0])
-        if inner.op == "Erf" and inside == [x] and _is(scale, 1 / math.sqrt(2)):
+        if inner.op == "Erf" and inside == [x] and is_close(scale, 1 / math.sqrt(2)):
             return _activation(node, "Gelu", x)
         if (
             inner.op == "Tanh"
             and len(inside) == 1
-            and _is(scale, math.sqrt(2 / math.pi))
+            and is_close(scale, math.sqrt(2 / math.pi))
             and _cubic(view, inside[0], x)
         ):
             return _activation(node, "Gelu", x, approximate="tanh")
     return None
 
 
-def _cubic(view: _View, name: str, x: str) -> bool:
+def _cubic(view: View, name: str, x: str) -> bool:
     """Whether a value is x + 0.044715 * x^3."""
     node = view.maker(name, "Add")
     if node is None or x not in node.inputs:
         return False
     other = node.inputs[1] if node.inputs[0] == x else node.inputs[0]
     factors, number = view.product(other)
-    if not _is(number, 0.044715):
+    if not is_close(number, 0.044715):
         return False
     power = view.maker(factors[0], "Pow") if len(factors) == 1 else None
     if power is not None:
@@ -168,29 +101,29 @@ def _cubic(view: _View, name: str, x: str) -> bool:
     return factors == [x] * 3
 
 
-def _gated(node: OnnxNode, view: _View) -> OnnxNode | None:
+def _gated(node: OnnxNode, view: View) -> OnnxNode | None:
     """x * sigmoid(x), x * hardsigmoid(x), and hardsigmoid itself by its parts."""
     factors, number = view.product(node.outputs[0])
     if len(factors) == 1:
         x = _six(view, factors[0])
-        return _activation(node, "HardSigmoid", x, alpha=1 / 6) if x is not None and _is(number, 1 / 6) else None
+        return _activation(node, "HardSigmoid", x, alpha=1 / 6) if x is not None and is_close(number, 1 / 6) else None
     if len(factors) != 2:
         return None
     for x, gate in (factors, factors[::-1]):
         sigmoid = view.maker(gate, "Sigmoid", "HardSigmoid")
-        if _six(view, gate) == x and _is(number, 1 / 6):
+        if _six(view, gate) == x and is_close(number, 1 / 6):
             return _activation(node, "HardSwish", x)
         if sigmoid is None or sigmoid.inputs[0] != x or number != 1.0:
             continue
         if sigmoid.op == "Sigmoid":
             return _activation(node, "Swish", x)
         alpha, beta = sigmoid.attributes.get("alpha", 0.2), sigmoid.attributes.get("beta", 0.5)
-        if isinstance(alpha, float) and isinstance(beta, float) and _is(alpha, 1 / 6) and _is(beta, 0.5):
+        if isinstance(alpha, float) and isinstance(beta, float) and is_close(alpha, 1 / 6) and is_close(beta, 0.5):
             return _activation(node, "HardSwish", x)
     return None
 
 
-def _six(view: _View, name: str) -> str | None:
+def _six(view: View, name: str) -> str | None:
     """x where a value is min(max(x + 3, 0), 6)."""
     clip = view.maker(name, "Clip")
     if clip is None or len(clip.inputs) != 3 or [view.number(n) for n in clip.inputs[1:]] != [0.0, 6.0]:
@@ -199,12 +132,12 @@ def _six(view: _View, name: str) -> str | None:
     return parts[0] if parts is not None and parts[1] == 3.0 else None
 
 
-def _product_pattern(node: OnnxNode, view: _View) -> OnnxNode | None:
+def _product_pattern(node: OnnxNode, view: View) -> OnnxNode | None:
     view.makers[node.outputs[0]] = node
     return _gelu(node, view) or _gated(node, view)
 
 
-def _bias(node: OnnxNode, view: _View) -> OnnxNode | None:
+def _bias(node: OnnxNode, view: View) -> OnnxNode | None:
     """What is added to a layer without a bias, for each channel, is its bias."""
     for a, b in ((0, 1), (1, 0)):
         layer = view.maker(node.inputs[a], "Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -224,7 +157,7 @@ def _bias(node: OnnxNode, view: _View) -> OnnxNode | None:
     return None
 
 
-def _channels(layer: OnnxNode, row: np.ndarray, view: _View) -> np.ndarray | None:
+def _channels(layer: OnnxNode, row: np.ndarray, view: View) -> np.ndarray | None:
     """What is added, one number for each output channel of the layer; None where it is something else."""
     weight = view.model.constants.get(layer.inputs[1])
     if weight is None or weight.ndim < 2:
@@ -241,7 +174,7 @@ def _channels(layer: OnnxNode, row: np.ndarray, view: _View) -> np.ndarray | Non
     return row.reshape(-1) if row.shape == (*lead, *along) else None
 
 
-def _border(node: OnnxNode, view: _View) -> OnnxNode | None:
+def _border(node: OnnxNode, view: View) -> OnnxNode | None:
     """Zeros around the input of a convolution are its padding."""
     pad = view.maker(node.inputs[0], "Pad")
     if pad is None or view.users[node.inputs[0]] != 1 or node.attributes.get("auto_pad", "NOTSET") != "NOTSET":
@@ -262,16 +195,41 @@ def _border(node: OnnxNode, view: _View) -> OnnxNode | None:
     return replace(node, inputs=(pad.inputs[0], *node.inputs[1:]), attributes={**node.attributes, "pads": pads})
 
 
-_Pattern = Callable[[OnnxNode, _View], OnnxNode | None]
+def _mask(node: OnnxNode, view: View) -> OnnxNode | None:
+    """What hides scores, by -inf in a sum or by a constant choice, becomes a sum with numbers."""
+    known = [view.model.constants.get(name) for name in node.inputs]
+    if node.op == "Where":
+        condition, *values = known
+        for place, x in ((1, node.inputs[1]), (0, node.inputs[2])):
+            value, other = values[place], values[1 - place]
+            if condition is None or value is None or other is not None or not (value <= HIDING).all():
+                continue
+            hides = condition if place == 0 else ~condition
+            return _summed(node, view, x, np.where(hides, np.float32(HIDDEN), np.float32(0)))
+        return None
+    for x, array in zip(node.inputs, known[::-1], strict=True):
+        if array is not None and array.dtype.kind == "f" and (array == -np.inf).any():
+            return _summed(node, view, x, finite(array))
+    return None
+
+
+def _summed(node: OnnxNode, view: View, x: str, array: np.ndarray) -> OnnxNode:
+    name = view.fresh(f"{node.outputs[0]}.mask")
+    view.model.constants[name] = array.astype(np.float32)
+    return OnnxNode("Add", "", node.name, (x, name), node.outputs)
+
+
+_Pattern = Callable[[OnnxNode, View], OnnxNode | None]
 _PATTERNS: dict[str, tuple[_Pattern, ...]] = {
-    "Mul": (_product_pattern,),
-    "Div": (_product_pattern,),
-    "Add": (_bias,),
+    "Mul": (_product_pattern, norm, norm_factor),
+    "Div": (_product_pattern, norm),
+    "Add": (_bias, norm_offset, _mask),
+    "Where": (_mask,),
     "Conv": (_border,),
 }
 
 
-def _spelled(node: OnnxNode, view: _View) -> list[OnnxNode] | None:
+def _spelled(node: OnnxNode, view: View) -> list[OnnxNode] | None:
     """A sum of other than two operands as sums of two."""
     if node.op != "Sum" or node.domain or len(node.inputs) == 2:
         return None

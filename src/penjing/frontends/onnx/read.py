@@ -7,6 +7,7 @@ from hashlib import sha256
 import numpy as np
 
 from penjing.core.errors import InvalidGraph, InvalidInput, UnsupportedOp
+from penjing.frontends.attention import STRAY_MASK, merge_attention, stray_masks
 from penjing.frontends.coverage import Problem
 from penjing.frontends.onnx.codes import Coded, Codes
 from penjing.frontends.onnx.fold import fold, shape_of
@@ -208,6 +209,13 @@ class _Reader:
             self.made[key] = Ref(name, self.graph.types[name])
         return self.made[key]
 
+    def merge(self) -> None:
+        """Make attention whole; masks that are left over are problems."""
+        for name in merge_attention(self.graph):
+            self.origins.pop(name, None)
+        for node in stray_masks(self.graph):
+            self.problems.append(Problem("Add", node.output, node.source, STRAY_MASK, None))
+
     def _outputs(self) -> None:
         for name in self.model.outputs:
             held = self.held.get(name, BLOCKED)
@@ -259,6 +267,8 @@ def read(model: OnnxModel, name: str) -> Reading:
     """The graph of a model, in stage `imported`, not verified yet."""
     reader = _Reader(model, Graph(name))
     reader.read()
+    if not (reader.problems or reader.codes.found):  # a quantized model's own ranges are of the nodes as they are
+        reader.merge()
     return Reading(reader.graph, reader.carried, reader.problems, reader.origins, reader.codes)
 
 

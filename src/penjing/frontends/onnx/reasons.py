@@ -11,7 +11,12 @@ _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLi
 _NOT_YET = {"Attention", "MultiHeadAttention", "InstanceNormalization"}
 NO_MEANING = "no operator of penjing has this name"
 # Operators that are carried within a pattern, and on constants.
-PARTS = {"Erf": "it is carried only as a part of GELU: x * (1 + erf(x / sqrt(2))) / 2"}
+_NORM = "it is carried only as a part of a norm over the last axes: x / sqrt(mean(x^2) + eps)"
+PARTS = {
+    "Erf": "it is carried only as a part of GELU: x * (1 + erf(x / sqrt(2))) / 2",
+    "Where": "it is carried only where a constant mask hides scores of attention, by -80 or less",
+    **dict.fromkeys(("Pow", "Sqrt", "Reciprocal"), _NORM),
+}
 
 
 def reason_for(node: OnnxNode, known: Container[str]) -> str | None:

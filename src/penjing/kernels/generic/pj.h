@@ -246,6 +246,12 @@ PJ_INLINE int32_t pj_clamp(int32_t x, int32_t low, int32_t high)
     return x < low ? low : x > high ? high : x;
 }
 
+/* Where the steps of a call begin among all that there is room for: at a position, held between 0 and `last`. */
+PJ_INLINE int32_t pj_first_step(const void *position, int32_t last)
+{
+    return pj_clamp(*(const int32_t *)position, 0, last);
+}
+
 /* Steps of a sequence whose inputs are multiplied at once: what follows step by step keeps their products meanwhile. */
 enum { PJ_STEPS_AT_ONCE = 16 };
 

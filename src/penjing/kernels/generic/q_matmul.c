@@ -1,9 +1,10 @@
 /* q_matmul: a u8 (..., m, k), b u8 (..., n, k), u8 (..., m, n), over four leading axes of which a and b may repeat some.
  * A row of a lies in scratch as differences from its zero point; what b's takes off is the same for the whole row:
- *   sum of (a - za) * (b - zb) = sum of (a - za) * b - zb * sum of (a - za). */
+ *   sum of (a - za) * (b - zb) = sum of (a - za) * b - zb * sum of (a - za).
+ * If counted, columns behind position + m are those of no product. */
 struct pj_q_matmul {
     int32_t extent[4], stride_a[4], stride_b[4];
-    int32_t m, n, k;
+    int32_t m, n, k, counted;
     float multiplier;
     int32_t a_zero, b_zero, y_zero;
     float low, high;
@@ -18,17 +19,20 @@ static int32_t pj_q_matmul_dot(const int16_t *a, const uint8_t *b, int32_t k)
 }
 
 static uint8_t *pj_q_matmul_one(const struct pj_q_matmul *p, const uint8_t *a, const uint8_t *b, uint8_t *y,
-                                int16_t *centred)
+                                int16_t *centred, int32_t filled)
 {
+    const uint8_t nothing = pj_requantize(0, p->multiplier, p->y_zero, p->low, p->high);
     int32_t row, j, i;
     for (row = 0; row < p->m; row++, a += p->k, y += p->n) {
         int32_t sum = 0;
         pj_centre(centred, a, p->k, p->a_zero);
         for (i = 0; i < p->k; i++)
             sum += centred[i];
-        for (j = 0; j < p->n; j++)
+        for (j = 0; j < filled; j++)
             y[j] = pj_requantize(pj_q_matmul_dot(centred, b + (int64_t)j * p->k, p->k) - p->b_zero * sum,
                                  p->multiplier, p->y_zero, p->low, p->high);
+        for (; j < p->n; j++)
+            y[j] = nothing;
     }
     return y;
 }
@@ -37,6 +41,7 @@ static void pj_q_matmul(const struct pj_q_matmul *p, const void *const *in, void
 {
     const uint8_t *a = in[0], *b = in[1];
     const int32_t *e = p->extent, *sa = p->stride_a, *sb = p->stride_b;
+    const int32_t filled = p->counted ? pj_first_step(in[2], p->n - p->m) + p->m : p->n;
     uint8_t *y = out[0];
     int32_t i0, i1, i2, i3;
 
@@ -47,5 +52,5 @@ static void pj_q_matmul(const struct pj_q_matmul *p, const void *const *in, void
                     y = pj_q_matmul_one(p,
                                         a + (int64_t)i0 * sa[0] + (int64_t)i1 * sa[1] + (int64_t)i2 * sa[2] + (int64_t)i3 * sa[3],
                                         b + (int64_t)i0 * sb[0] + (int64_t)i1 * sb[1] + (int64_t)i2 * sb[2] + (int64_t)i3 * sb[3],
-                                        y, scratch);
+                                        y, scratch, filled);
 }

@@ -22,6 +22,65 @@ PJ_SHARED void pj_finish_row(const struct pj_codes *q, const int32_t *acc, const
     }
 }
 
+/* How a tile walks: groups of 4 codes, bytes of weights from one such group to the next, codes and sums from row to row. */
+struct pj_linear_walk {
+    int32_t quads;
+    int64_t step, x_row, sums_row;
+};
+
+/* `chains`: independent sums for each channel, where a tile alone is too narrow to hide the latency of a dot product. */
+PJ_WORD void pj_linear_tile(const struct pj_linear_walk *k, const uint8_t *x, const int8_t *w, const int32_t *bias,
+                              int32_t *sums, const int32_t rows, const int32_t vectors, const int32_t chains)
+{
+    pj_fc_acc acc[PJ_LINEAR_ROWS][8][4];
+    int32_t left, r, v, c;
+    PJ_UNROLL
+    for (r = 0; r < rows; r++) {
+        PJ_UNROLL
+        for (v = 0; v < vectors; v++) {
+            acc[r][v][0] = pj_fc_start(bias + 16 * v);
+            PJ_UNROLL
+            for (c = 1; c < chains; c++)
+                acc[r][v][c] = pj_fc_zero();
+        }
+    }
+    for (left = k->quads; left >= chains; left -= chains, x += 4 * chains, w += chains * k->step) {
+        PJ_UNROLL
+        for (c = 0; c < chains; c++) {
+            pj_fc_x four[PJ_LINEAR_ROWS];
+            PJ_UNROLL
+            for (r = 0; r < rows; r++)
+                four[r] = pj_fc_load_x(x + r * k->x_row + 4 * c);
+            PJ_UNROLL
+            for (v = 0; v < vectors; v++) {
+                const pj_fc_w weight = pj_fc_load_w(w + c * k->step + 64 * v);
+                PJ_UNROLL
+                for (r = 0; r < rows; r++)
+                    acc[r][v][c] = pj_fc_dot4(acc[r][v][c], four[r], weight);
+            }
+        }
+    }
+    for (; chains > 1 && left > 0; left--, x += 4, w += k->step) {
+        PJ_UNROLL
+        for (v = 0; v < vectors; v++) {
+            const pj_fc_w weight = pj_fc_load_w(w + 64 * v);
+            PJ_UNROLL
+            for (r = 0; r < rows; r++)
+                acc[r][v][0] = pj_fc_dot4(acc[r][v][0], pj_fc_load_x(x + r * k->x_row), weight);
+        }
+    }
+    PJ_UNROLL
+    for (r = 0; r < rows; r++) {
+        PJ_UNROLL
+        for (v = 0; v < vectors; v++) {
+            PJ_UNROLL
+            for (c = 1; c < chains; c++)
+                acc[r][v][0] = pj_fc_add(acc[r][v][0], acc[r][v][c]);
+            pj_fc_store(sums + r * k->sums_row + 16 * v, acc[r][v][0]);
+        }
+    }
+}
+
 /* How many of the next blocks of 16 channels lie together in packed weights. */
 PJ_INLINE int32_t pj_linear_blocks(int32_t left)
 {

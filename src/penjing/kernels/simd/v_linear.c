@@ -18,70 +18,11 @@ PJ_SHARED void pj_v_linear_wide(const int32_t *sums, const float *multiplier, in
         y[j] = pj_wide((float)sums[j] * multiplier[j]);
 }
 
-/* How a tile walks: groups of 4 codes, bytes of weights from one such group to the next, codes and sums from row to row. */
-struct pj_v_linear_walk {
-    int32_t quads;
-    int64_t step, x_row, sums_row;
-};
-
-/* `chains`: independent sums for each channel, where a tile alone is too narrow to hide the latency of a dot product. */
-PJ_WORD void pj_v_linear_tile(const struct pj_v_linear_walk *k, const uint8_t *x, const int8_t *w, const int32_t *bias,
-                              int32_t *sums, const int32_t rows, const int32_t vectors, const int32_t chains)
-{
-    pj_fc_acc acc[PJ_LINEAR_ROWS][8][4];
-    int32_t left, r, v, c;
-    PJ_UNROLL
-    for (r = 0; r < rows; r++) {
-        PJ_UNROLL
-        for (v = 0; v < vectors; v++) {
-            acc[r][v][0] = pj_fc_start(bias + 16 * v);
-            PJ_UNROLL
-            for (c = 1; c < chains; c++)
-                acc[r][v][c] = pj_fc_zero();
-        }
-    }
-    for (left = k->quads; left >= chains; left -= chains, x += 4 * chains, w += chains * k->step) {
-        PJ_UNROLL
-        for (c = 0; c < chains; c++) {
-            pj_fc_x four[PJ_LINEAR_ROWS];
-            PJ_UNROLL
-            for (r = 0; r < rows; r++)
-                four[r] = pj_fc_load_x(x + r * k->x_row + 4 * c);
-            PJ_UNROLL
-            for (v = 0; v < vectors; v++) {
-                const pj_fc_w weight = pj_fc_load_w(w + c * k->step + 64 * v);
-                PJ_UNROLL
-                for (r = 0; r < rows; r++)
-                    acc[r][v][c] = pj_fc_dot4(acc[r][v][c], four[r], weight);
-            }
-        }
-    }
-    for (; chains > 1 && left > 0; left--, x += 4, w += k->step) {
-        PJ_UNROLL
-        for (v = 0; v < vectors; v++) {
-            const pj_fc_w weight = pj_fc_load_w(w + 64 * v);
-            PJ_UNROLL
-            for (r = 0; r < rows; r++)
-                acc[r][v][0] = pj_fc_dot4(acc[r][v][0], pj_fc_load_x(x + r * k->x_row), weight);
-        }
-    }
-    PJ_UNROLL
-    for (r = 0; r < rows; r++) {
-        PJ_UNROLL
-        for (v = 0; v < vectors; v++) {
-            PJ_UNROLL
-            for (c = 1; c < chains; c++)
-                acc[r][v][0] = pj_fc_add(acc[r][v][0], acc[r][v][c]);
-            pj_fc_store(sums + r * k->sums_row + 16 * v, acc[r][v][0]);
-        }
-    }
-}
-
 #define PJ_LINEAR_TILE(R, V, C)                                                                                       \
-    PJ_SHARED void pj_v_linear_##R##x##V(const struct pj_v_linear_walk *k, const uint8_t *x, const int8_t *w,      \
+    PJ_SHARED void pj_v_linear_##R##x##V(const struct pj_linear_walk *k, const uint8_t *x, const int8_t *w,      \
                                          const int32_t *bias, int32_t *sums)                                         \
     {                                                                                                                \
-        pj_v_linear_tile(k, x, w, bias, sums, R, V, C);                                                              \
+        pj_linear_tile(k, x, w, bias, sums, R, V, C);                                                              \
     }
 /* A library may say which groups of blocks it has, for one row and for several: bit N for groups of N. Each is cut into tiles
  * of its size, or of the widest that there is, and tiles that none takes are left out. */
@@ -99,7 +40,7 @@ PJ_WORD void pj_v_linear_tile(const struct pj_v_linear_walk *k, const uint8_t *x
 PJ_LINEAR_TILES(PJ_LINEAR_TILE)
 
 /* All sums of `rows` rows and one group of blocks. */
-static void pj_v_linear_group(const struct pj_v_linear_walk *k, const uint8_t *x, const int8_t *w, const int32_t *bias,
+static void pj_v_linear_group(const struct pj_linear_walk *k, const uint8_t *x, const int8_t *w, const int32_t *bias,
                               int32_t *sums, int32_t rows, int32_t group)
 {
     const int32_t most = rows == 1 ? PJ_LINEAR_VECTORS_1 : PJ_LINEAR_VECTORS, vectors = group < most ? group : most;
@@ -116,7 +57,7 @@ static void pj_v_linear_part(const struct pj_v_linear *p, const void *const *in,
     const int32_t wide = (p->k + 3) / 4 * 4, blocks = (p->oc + 15) / 16;
     const int32_t in_place = p->k == wide;
     const int8_t *w = in[1];
-    struct pj_v_linear_walk k;
+    struct pj_linear_walk k;
     struct pj_codes codes;
     int32_t space[16 * (8 * PJ_LINEAR_ROWS + 1)], *sums = pj_aligned(space);
     int32_t b, row, rows, group, r, turn = 0, fresh = 1;
