@@ -84,7 +84,8 @@ def test_kernel_parameters_are_the_fields_of_the_kernels_struct(sample: Sample) 
 def test_an_operator_in_place_makes_as_many_bytes_as_it_takes(sample: Sample) -> None:
     assert isinstance(sample.op, IntegerOperator)
     (first, *_), (y, *_) = sample.types, sample.op.infer(*sample.types)
-    if sample.op.in_place or sample.op.name == "q_reshape":
+    # norms of 16 bits are not made in place
+    if sample.op.name == "q_reshape" or (sample.op.in_place and first.dtype is y.dtype):
         assert first.nbytes == y.nbytes
     if sample.op.alias:
         assert sample.inputs[0] is not None

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 U8_MIN, U8_MAX = 0, 255
+S16_MIN, S16_MAX = -(2**15), 2**15 - 1
 INT32_MAX = 2**31 - 1
 
 _SMALLEST_NORMAL = np.finfo(np.float32).tiny

@@ -110,7 +110,8 @@ def _common_order(lowering: Lowering, a: str, b: str, rank: int) -> Order:
     full = [v for v in (a, b) if len(lowering.shape(v)) == rank and v not in lowering.graph.constants]
     if not full:
         return identity(rank)
-    return lowering.order(max(full, key=lambda v: lowering.graph.types[v].elements))
+    # codes of 16 bits are not moved
+    return lowering.order(max(full, key=lambda v: (lowering.is_wide(v), lowering.graph.types[v].elements)))
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,10 @@ class Sub(Binary):
 def _q_add(lowering: Lowering, node: Node, epilogue: Epilogue, sign: int) -> IntegerOperator:
     a, b, y = (lowering.quant(name) for name in (*node.inputs, epilogue.output))
     scales = ratio(a.scale, y.scale), sign * ratio(b.scale, y.scale)
+    if lowering.is_wide(epilogue.output):
+        from penjing.ops.add_wide import QAddWide
+
+        return QAddWide(scales[0], a.zero_point, scales[1], b.zero_point)
     return QAdd(scales[0], a.zero_point, scales[1], b.zero_point, y.zero_point, *lowering.clamp_codes(epilogue))
 
 

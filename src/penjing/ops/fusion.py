@@ -13,6 +13,7 @@ from penjing.ops.add import Add
 from penjing.ops.conv2d import Conv2d
 from penjing.ops.lowering import Epilogue
 from penjing.ops.operator import Operator, QuantRule
+from penjing.ops.wide import wide_values
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,18 @@ def _adds_residual(graph: Graph, node: Node, follower: Node, producers: dict[str
 
 
 def between_roundings(graph: Graph) -> set[str]:
-    """Values inside of groups: they are computed and read, and never become codes."""
+    """Values inside of groups, which never become codes, and those in 16 bits: none is rounded to 8."""
     groups = fuse(graph)
     inside = (node for node in graph.nodes if id(node) not in groups)
-    return {name for node in inside for name in node.outputs} | {
-        group.anchor.output
-        for node_id, group in groups.items()
-        if len(group.anchor.outputs) == 1 and group.epilogue.output != group.anchor.output
-    }
+    return (
+        wide_values(graph)
+        | {name for node in inside for name in node.outputs}
+        | {
+            group.anchor.output
+            for node_id, group in groups.items()
+            if len(group.anchor.outputs) == 1 and group.epilogue.output != group.anchor.output
+        }
+    )
 
 
 def computed_for_concat(graph: Graph) -> dict[str, str]:

@@ -28,6 +28,7 @@ from penjing.ops.inverse_root import check_radicand, inverse_root, radicand, rad
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.norms import (
     check_norm,
+    code_span,
     norm_length,
     norm_parameters,
     norm_samples,
@@ -35,6 +36,7 @@ from penjing.ops.norms import (
     onnx_axis,
     onnx_parameter,
     sample_parameters,
+    wide_samples,
 )
 from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
@@ -101,7 +103,8 @@ class LayerNorm(Operator):
         order = normalized_last(lowering.order(value), self.axes)
         source, target = lowering.quant(value), lowering.quant(epilogue.output)
         n = math.prod(lowering.graph.types[value].bounds[len(order) - self.axes :])
-        w = radicand(self.eps * (n / float(source.scale)) ** 2, _largest(n))
+        span = code_span(lowering.program.types[lowering.placed(value, order)])
+        w = radicand(self.eps * (n / float(source.scale)) ** 2, _largest(n, span))
         gamma, beta = norm_parameters(lowering, node, self.axes, order)
         a = factors(gamma * w.factor / float(target.scale))
         b = factors(beta / float(target.scale))
@@ -129,14 +132,14 @@ class LayerNorm(Operator):
         yield Sample(cls(1, 1e-4), (x, np.linspace(-1, 1, 8, dtype=np.float32), None), constant=(1,))
 
 
-def _largest(n: int) -> int:
-    """The most that n * sum of q^2 - (sum of q)^2 can be: half of the codes 0, half 255."""
-    return (n * U8_MAX) ** 2 // 4
+def _largest(n: int, span: int = U8_MAX) -> int:
+    """The most that n * sum of q^2 - (sum of q)^2 can be: half of the codes at one end of `span`, half at the other."""
+    return (n * span) ** 2 // 4
 
 
 @dataclass(frozen=True)
 class QLayerNorm(IntegerOperator):
-    """x u8, a and b f32 (n), n the elements of x's last `axes` axes; output u8 of x's shape."""
+    """x u8 or s16, a and b f32 (n), n the elements of x's last `axes` axes; output u8 of x's shape."""
 
     name = "q_layer_norm"
     in_place = True
@@ -150,7 +153,7 @@ class QLayerNorm(IntegerOperator):
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         n = norm_length(self.name, self.axes, *inputs)
-        check_radicand(self.shift, self.eps, _largest(n))
+        check_radicand(self.shift, self.eps, _largest(n, code_span(inputs[0])))
         return (Type(inputs[0].shape, DType.U8),)
 
     def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
@@ -158,7 +161,7 @@ class QLayerNorm(IntegerOperator):
         n = a.size
         q = x.reshape(-1, n).astype(np.int32)
         total = q.sum(axis=1, keepdims=True, dtype=np.int32)
-        squares = np.square(q).sum(axis=1, keepdims=True, dtype=np.int64)
+        squares = np.square(q.astype(np.int64)).sum(axis=1, keepdims=True)
         v = n * squares - total.astype(np.int64) ** 2
         t = (n * q - total).astype(np.float32) * inverse_root(v, self.shift, self.eps)
         return (round_clamped(t * a + b, self.y_zero, self.qmin, self.qmax).reshape(x.shape),)
@@ -169,6 +172,7 @@ class QLayerNorm(IntegerOperator):
         return {
             **sizes,
             **radicand_params(self.shift, self.eps),
+            "wide": int(inputs[0].dtype is DType.S16),
             **{"y_zero": self.y_zero, "low": float(self.qmin - self.y_zero), "high": float(self.qmax - self.y_zero)},
         }
 
@@ -176,6 +180,7 @@ class QLayerNorm(IntegerOperator):
     def samples(cls) -> Iterator[Sample]:
         rng = np.random.default_rng(51)
         yield from norm_samples(lambda axes, shift, eps, clamp: cls(axes, shift, eps, *clamp), _largest)
+        yield from wide_samples(lambda axes, shift, eps, clamp: cls(axes, shift, eps, *clamp), _largest)
         # d = +-n at v = n^2: the root is a power of two, and halves are exact
         even = np.tile(np.array([100, 102], np.uint8), (1, 32))
         half = np.full(64, 0.5, np.float32)

@@ -111,6 +111,11 @@ class Linear(Operator):
             lowering.constant(f"{weight}.bias", b),
             lowering.constant(f"{weight}.multiplier", m),
         )
+        if lowering.is_wide(epilogue.output):
+            from penjing.ops.linear_wide import QLinearWide
+
+            lowering.finish(epilogue, QLinearWide(source.zero_point), inputs, order)
+            return
         op = QLinear(source.zero_point, target.zero_point, *lowering.clamp_codes(epilogue))
         lowering.finish(epilogue, op, inputs, order)
 

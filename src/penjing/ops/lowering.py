@@ -17,6 +17,7 @@ from penjing.core.errors import QuantizationError
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Constant, DType, Names, Quant, Shape, Type, bounds
 from penjing.ops.operator import IntegerOperator
+from penjing.ops.wide import wide_quant, wide_values
 
 Order = tuple[int, ...]
 
@@ -51,6 +52,7 @@ class Lowering:
         self._placed: dict[str, dict[Order, str]] = {}
         self._node: Node | None = None
         self._shared: dict[str, str] = {}
+        self._wide = wide_values(graph)
         self._read = {name for node in graph.nodes for name in node.inputs} | graph.sinks()
 
     def start(self, node: Node) -> None:
@@ -86,8 +88,16 @@ class Lowering:
         """Logical shape of a value of the network."""
         return self.graph.types[value].shape
 
+    def is_wide(self, value: str) -> bool:
+        """Whether the program holds a value in 16 bits."""
+        return value in self._wide
+
     def quant(self, value: str) -> Quant:
-        """Quantization of a value of the network."""
+        """Quantization of a value of the network as the program has it."""
+        quant = self._quant8(value)
+        return wide_quant(quant) if value in self._wide else quant
+
+    def _quant8(self, value: str) -> Quant:
         quant = self.graph.types[value].quant
         if quant is None:
             where = str(self._node) if self._node else f"graph {self.graph.name}"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from penjing.core.arithmetic import INT32_MAX, U8_MAX
+from penjing.core.arithmetic import INT32_MAX, S16_MAX, S16_MIN, U8_MAX
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
@@ -46,10 +46,15 @@ def check_norm(name: str, axes: int, eps: float, x: Type, *parameters: Type) -> 
     expect(fits, f"{name} over {shape} with parameters of shape {[p.bounds for p in parameters]}")
 
 
-def check_length(name: str, n: int) -> None:
+def code_span(x: Type) -> int:
+    """How far two codes of a norm's input can be apart."""
+    return S16_MAX - S16_MIN if x.dtype is DType.S16 else U8_MAX
+
+
+def check_length(name: str, n: int, span: int = U8_MAX) -> None:
     """InvalidGraph unless n codes, and n times a code, fit into int32."""
     expect(n >= 1, f"{name} over nothing")
-    expect(n * U8_MAX <= INT32_MAX, f"{name} over {n} elements could overflow int32")
+    expect(n * span <= INT32_MAX, f"{name} over {n} elements could overflow int32")
 
 
 def normalized_last(order: Order, axes: int) -> Order:
@@ -76,11 +81,12 @@ def norm_parameters(lowering: Lowering, node: Node, axes: int, order: Order) -> 
 
 def norm_length(name: str, axes: int, x: Type, *parameters: Type) -> int:
     """n of an integer norm; InvalidGraph unless its inputs fit together."""
-    expect(x.dtype is DType.U8 and all(p.dtype is DType.F32 for p in parameters), f"{name} takes u8 and f32")
+    takes = x.dtype in (DType.U8, DType.S16) and all(p.dtype is DType.F32 for p in parameters)
+    expect(takes, f"{name} takes u8 or s16, and f32")
     expect(1 <= axes <= x.rank, f"{name} over the last {axes} axes of rank {x.rank}")
     n = math.prod(x.bounds[x.rank - axes :])
     expect(all(isinstance(extent, int) for extent in x.shape[x.rank - axes :]), f"{name} over a symbolic axis")
-    check_length(name, n)
+    check_length(name, n, code_span(x))
     expect(all(p.bounds == (n,) for p in parameters), f"{name} of {n} with {[p.bounds for p in parameters]}")
     return n
 
@@ -109,6 +115,19 @@ def norm_samples(make: object, largest: Callable[[int], int]) -> Iterator[Sample
     # factors whose products leave the range of int32 at both ends
     steep = np.where(np.arange(60) % 2, 2.0**60, -(2.0**61)).astype(np.float32)
     yield Sample(make(1, w.shift, w.eps, clamps[2]), (codes(rng, (2, 60)), steep, row[1]), constant=(1, 2))
+
+
+def wide_samples(make: object, largest: Callable[[int, int], int]) -> Iterator[Sample]:
+    """Samples of an integer norm of s16; `make` as above. Rows have outliers, both ends, and no variance at all."""
+    assert callable(make)
+    rng = np.random.default_rng(53)
+    for i, n in enumerate((1, 5, 16, 33, 384)):
+        x = rng.integers(-300, 300, (4, n)).astype(np.int16)
+        x[1, n // 2], x[2] = -(2**15), np.where(np.arange(n) % 2, 2**15 - 1, -(2**15))
+        x[3] = 2**15 - 1
+        w = radicand((0.0, 1e7, 3.0 * n)[i % 3], largest(n, S16_MAX - S16_MIN))
+        row = sample_parameters(rng, n, w.factor)
+        yield Sample(make(1, w.shift, w.eps, ((128, 0, 255), (3, 2, 250))[i % 2]), (x, *row), constant=(1, 2))
 
 
 def sample_parameters(rng: np.random.Generator, n: int, factor: float = 2.0**15) -> tuple[np.ndarray, np.ndarray]:

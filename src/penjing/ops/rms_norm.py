@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from penjing.core.arithmetic import U8_MAX, factors, round_clamped
+from penjing.core.arithmetic import S16_MIN, U8_MAX, factors, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.coupling import Coupling, kept_axes
@@ -27,6 +27,7 @@ from penjing.ops.inverse_root import check_radicand, inverse_root, radicand, rad
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.norms import (
     check_norm,
+    code_span,
     norm_length,
     norm_parameters,
     norm_samples,
@@ -34,6 +35,7 @@ from penjing.ops.norms import (
     onnx_axis,
     onnx_parameter,
     sample_parameters,
+    wide_samples,
 )
 from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
@@ -103,7 +105,8 @@ class RmsNorm(Operator):
         order = normalized_last(lowering.order(value), self.axes)
         source, target = lowering.quant(value), lowering.quant(epilogue.output)
         n = math.prod(lowering.graph.types[value].bounds[len(order) - self.axes :])
-        w = radicand(self.eps * n / float(source.scale) ** 2, _largest(n))
+        span = code_span(lowering.program.types[lowering.placed(value, order)])
+        w = radicand(self.eps * n / float(source.scale) ** 2, _largest(n, span))
         gamma, _ = norm_parameters(lowering, node, self.axes, order)
         a = lowering.constant(f"{node.output}.factor", factors(gamma * math.sqrt(n) * w.factor / float(target.scale)))
         zeros = source.zero_point, target.zero_point
@@ -125,13 +128,13 @@ class RmsNorm(Operator):
         yield Sample(cls(1, 1e-4), (x, np.linspace(-1, 1, 8, dtype=np.float32)), constant=(1,))
 
 
-def _largest(n: int) -> int:
-    return n * U8_MAX**2
+def _largest(n: int, span: int = U8_MAX) -> int:
+    return n * min(span, -S16_MIN) ** 2  # codes of 16 bits lie on both sides of their zero point
 
 
 @dataclass(frozen=True)
 class QRmsNorm(IntegerOperator):
-    """x u8, a f32 (n), n the elements of x's last `axes` axes; output u8 of x's shape."""
+    """x u8, or s16 with zero point 0, a f32 (n), n the elements of x's last `axes` axes; output u8 of x's shape."""
 
     name = "q_rms_norm"
     in_place = True
@@ -146,13 +149,15 @@ class QRmsNorm(IntegerOperator):
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         expect(len(inputs) == 2, f"q_rms_norm of {len(inputs)} inputs")
-        check_radicand(self.shift, self.eps, _largest(norm_length(self.name, self.axes, *inputs)))
+        n, span = norm_length(self.name, self.axes, *inputs), code_span(inputs[0])
+        expect(span == U8_MAX or self.x_zero == 0, f"a zero point of {self.x_zero} in 16 bits")
+        check_radicand(self.shift, self.eps, _largest(n, span))
         return (Type(inputs[0].shape, DType.U8),)
 
     def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         x, a = inputs
         c = x.reshape(-1, a.size).astype(np.int32) - np.int32(self.x_zero)
-        v = np.square(c).sum(axis=1, keepdims=True, dtype=np.int64)
+        v = np.square(c.astype(np.int64)).sum(axis=1, keepdims=True)
         y = c.astype(np.float32) * inverse_root(v, self.shift, self.eps) * a
         return (round_clamped(y, self.y_zero, self.qmin, self.qmax).reshape(x.shape),)
 
@@ -162,7 +167,7 @@ class QRmsNorm(IntegerOperator):
         return {
             **sizes,
             **radicand_params(self.shift, self.eps),
-            **{"x_zero": self.x_zero, "y_zero": self.y_zero},
+            **{"wide": int(inputs[0].dtype is DType.S16), "x_zero": self.x_zero, "y_zero": self.y_zero},
             **{"low": float(self.qmin - self.y_zero), "high": float(self.qmax - self.y_zero)},
         }
 
@@ -173,6 +178,8 @@ class QRmsNorm(IntegerOperator):
 
         rng = np.random.default_rng(71)
         for sample in norm_samples(made, _largest):
+            yield Sample(sample.op, sample.inputs[:2], constant=(1,))
+        for sample in wide_samples(lambda axes, shift, eps, clamp: cls(axes, shift, eps, 0, *clamp), _largest):
             yield Sample(sample.op, sample.inputs[:2], constant=(1,))
         # c = +-2 at v = 4 n, n a power of four: the root is a power of two, and halves are exact
         even = np.tile(np.array([98, 102], np.uint8), (1, 32))

@@ -7,7 +7,13 @@ from penjing.ir.graph import Graph
 # operators that accumulate u8 * s8: positions of their weights, each before its bias, and the output-channel axis
 _LAYER, _RECURRENT = ((1,), 0), ((1, 4), 0)
 _ACCUMULATING = {
-    **{"q_conv2d": _LAYER, "q_linear": _LAYER, "q_depthwise": ((1,), 2), "q_conv_transpose2d": _LAYER},
+    **{
+        "q_conv2d": _LAYER,
+        "q_linear": _LAYER,
+        "q_linear_wide": _LAYER,
+        "q_depthwise": ((1,), 2),
+        "q_conv_transpose2d": _LAYER,
+    },
     **{"q_lstm": _RECURRENT, "q_gru": _RECURRENT, "q_rnn": _RECURRENT},
 }
 

@@ -86,7 +86,8 @@ class Sharing:
         self._members = {name: [name] for name in self._program.types}
         for i, node in enumerate(self._program.nodes):
             assert isinstance(node.op, IntegerOperator)
-            if (node.op.alias or node.op.in_place) and node.output not in self._fixed:
+            same = self.nbytes[node.inputs[0]] == self.nbytes[node.outputs[0]]  # a norm may read 16 bits and write 8
+            if (node.op.alias or (node.op.in_place and same)) and node.output not in self._fixed:
                 self._follow(i, node, alias=node.op.alias)
             for k, part in enumerate(self.parts.get(i, ())):
                 if (i, k) not in apart:

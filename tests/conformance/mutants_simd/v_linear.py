@@ -2,6 +2,10 @@
 
 MUTANTS = {
     "simd/v_linear.c": (
+        ("16 bits are kept in 8", "if (p->wide)", "if (p->wide && rows > 3)"),
+        ("16 bits run over the last channel", "lanes < 16 * group ? lanes : 16 * group", "16 * group"),
+        ("16 bits stop before the last channel", "j < lanes; j++)", "j < lanes - 1; j++)"),
+        ("16 bits share a multiplier", "(float)sums[j] * multiplier[j]", "(float)sums[j] * multiplier[0]"),
         ("each part computes all blocks", "if (turn++ % part.count != part.index)\n            continue;", ""),
         ("the last part computes nothing", "turn++ % part.count", "turn++ % (part.count + (part.count > 1))"),
         ("rows are staged for the first block only", "if (fresh || p->rows", "if (b == 0 || p->rows"),
@@ -12,7 +16,7 @@ MUTANTS = {
         ("only the first rows are staged", "if (fresh || p->rows != rows)", "if (fresh)"),
         ("rows of a tile land on one another", "(int64_t)(row + r) * p->oc", "(int64_t)row * p->oc"),
         ("the last rows are skipped", "row < p->rows; row += rows", "row + 1 < p->rows || row == 0; row += rows"),
-        ("channels beyond the last are stored", "p->oc - 16 * b, group", "16 * group, group"),
+        ("channels beyond the last are stored", "out[0] + at, lanes, group", "out[0] + at, 16 * group, group"),
     ),
     "simd/v_linear_int4.c": (
         ("runs overlap", "left -= run) {", "left -= run, x -= 4 * (left > 0)) {"),

@@ -215,6 +215,18 @@ PJ_INLINE uint8_t pj_requantize(int32_t acc, float multiplier, int32_t zero, flo
     return (uint8_t)(pj_round((float)acc * multiplier, low, high) + zero);
 }
 
+/* The code at a place among codes of 8 bits or of 16. */
+PJ_INLINE int32_t pj_code(const void *codes, int64_t at, int32_t wide)
+{
+    return wide ? ((const int16_t *)codes)[at] : ((const uint8_t *)codes)[at];
+}
+
+/* A real in steps, as a code of 16 bits. */
+PJ_INLINE int16_t pj_wide(float value)
+{
+    return (int16_t)pj_round(value, -32768.0f, 32767.0f);
+}
+
 /* acc * multiplier + d * scale, in this order; a contracted build differs in the last bit (see the self-test). */
 PJ_INLINE float pj_scaled_sum(int32_t acc, float multiplier, int32_t d, float scale)
 {

@@ -6,8 +6,17 @@
  */
 struct pj_v_linear {
     int32_t rows, k, oc;
+    int32_t wide; /* whether y has codes of 16 bits */
     int32_t y_zero, qmin, qmax;
 };
+
+/* A row of sums as codes of 16 bits. */
+PJ_SHARED void pj_v_linear_wide(const int32_t *sums, const float *multiplier, int16_t *y, int32_t lanes)
+{
+    int32_t j;
+    for (j = 0; j < lanes; j++)
+        y[j] = pj_wide((float)sums[j] * multiplier[j]);
+}
 
 #define PJ_LINEAR_TILE(R, V, C)                                                                                       \
     PJ_SHARED void pj_v_linear_##R##x##V(const struct pj_linear_walk *k, const uint8_t *x, const int8_t *w,        \
@@ -72,9 +81,15 @@ static void pj_v_linear_part(const struct pj_v_linear *p, const void *const *in,
                 fresh = 0;
                 pj_v_linear_group(&k, scratch, w, bias, sums, rows, group);
             }
-            for (r = 0; r < rows; r++)
-                pj_finish_row(&codes, sums + r * k.sums_row, multiplier,
-                              (uint8_t *)out[0] + (int64_t)(row + r) * p->oc + 16 * b, p->oc - 16 * b, group);
+            for (r = 0; r < rows; r++) {
+                const int64_t at = (int64_t)(row + r) * p->oc + 16 * b;
+                const int32_t lanes = p->oc - 16 * b;
+                if (p->wide)
+                    pj_v_linear_wide(sums + r * k.sums_row, multiplier, (int16_t *)out[0] + at,
+                                     lanes < 16 * group ? lanes : 16 * group);
+                else
+                    pj_finish_row(&codes, sums + r * k.sums_row, multiplier, (uint8_t *)out[0] + at, lanes, group);
+            }
         }
     }
 }
