@@ -1,9 +1,6 @@
 """What the conformance tests run on: targets, compilers, and the programs that they compare."""
 
 import dataclasses
-import functools
-import subprocess
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,7 +13,6 @@ from penjing.testing.networks import batches, edge_cnn
 from penjing.testing.op_suite import OpCase, op_cases, runnable_operators
 from penjing.testing.sample_graphs import operator_samples, sample_graph
 from penjing.toolchain import Compiler, find_compiler, find_target
-from penjing.toolchain.flags import compile_flags
 
 
 @pytest.fixture(scope="session")
@@ -26,28 +22,6 @@ def zig(host) -> Compiler:
         return dataclasses.replace(find_compiler(find_target("wasm32")), target=host)
     except MissingCompiler as error:
         pytest.skip(error.what)
-
-
-@pytest.fixture(scope="session")
-def intrinsics(host, tmp_path_factory) -> Callable[..., tuple[str, ...]]:
-    """`intrinsics("-O1")`: options for executables of this optimisation that spare gcc the reading of <immintrin.h>.
-
-    That takes it longer than most kernels. It takes the header precompiled only if all options are the same, which
-    `-Winvalid-pch` watches over. A kernel that forgets the header is found by test_pedantic.py.
-    """
-    compiler = find_compiler(host)
-
-    @functools.cache
-    def options(optimize: str) -> tuple[str, ...]:
-        if compiler.family != "gcc" or not any(isa.startswith("x86") for isa in host.isas):
-            return ()
-        header = tmp_path_factory.mktemp("intrinsics") / "intrinsics.h"
-        header.write_text("#include <immintrin.h>\n")
-        words = (*compiler.command, *compile_flags(compiler, "executable", optimize))
-        subprocess.run([*words, "-x", "c-header", header, "-o", f"{header}.gch"], check=True)
-        return "-include", str(header), "-Winvalid-pch"
-
-    return options
 
 
 @pytest.fixture(scope="session")

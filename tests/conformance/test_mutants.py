@@ -20,7 +20,6 @@ from penjing.toolchain import host_target
 
 pytestmark = pytest.mark.slow
 
-OPTIMIZE = "-O1"
 TIMEOUT_S = 5  # a fault may run wild; without one, the longest takes a quarter of a second
 LEAST = 3
 LEAST_OF_A_VOCABULARY = 6
@@ -60,14 +59,14 @@ MUTANTS = _mutants()
 
 
 @pytest.mark.parametrize("file", [file for file in MUTANTS if _isas_of(file)])
-def test_every_fault_is_caught(file, intrinsics):
-    text, options = kernel_text(file), ("-w", *intrinsics(OPTIMIZE))  # warnings are no matter here
+def test_every_fault_is_caught(file):
+    text = kernel_text(file)
     survivors = []
     for what, old, new in MUTANTS[file]:
         assert text.count(old) == 1, f"{file}: {what}: the old text occurs {text.count(old)} times:\n{old}"
         mutated = text.replace(old, new)
         suspects = [*_suspects(file, text.index(old))]
-        if suspects and not any(is_caught(file, mutated, op_cases(op), isa, options) for op, isa in suspects):
+        if suspects and not any(is_caught(file, mutated, op_cases(op), isa) for op, isa in suspects):
             survivors.append(what)
     assert not survivors or not _is_judged_here(file), f"{file}: no sample catches: {'; '.join(survivors)}"
 
@@ -112,7 +111,7 @@ def _uses(text: str, names: set[str]) -> bool:
     return any(re.search(rf"\b{name}\b", text) for name in names)
 
 
-def is_caught(file: str, text: str, cases: tuple[OpCase, ...], isa: str | None, options: tuple[str, ...]) -> bool:
+def is_caught(file: str, text: str, cases: tuple[OpCase, ...], isa: str | None) -> bool:
     def mutated(name: str) -> str:
         return text if name == file else kernel_text(name)
 
@@ -120,8 +119,8 @@ def is_caught(file: str, text: str, cases: tuple[OpCase, ...], isa: str | None, 
         run_op_cases(
             cases,
             HOST,
-            options,
-            optimize=OPTIMIZE,
+            ("-w",),  # warnings are no matter here
+            optimize="-O1",
             kernels=mutated,
             isa=isa,
             timeout_s=TIMEOUT_S,
