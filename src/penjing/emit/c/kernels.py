@@ -3,7 +3,7 @@
 from importlib.resources import files
 
 # The parts of a vocabulary, in the order in which they build upon each other.
-FAMILIES = ("base", "linear", "sparse", "elementwise", "depthwise")
+FAMILIES = ("base", "linear", "sparse", "elementwise", "depthwise", "attention")
 
 
 def kernel_text(name: str) -> str:
@@ -27,7 +27,7 @@ def kernel_file(op: str, *, simd: bool) -> str:
 
 
 # What SIMD kernels share, in the order in which it is included.
-SIMD_HEADERS = ("simd/pj_simd.h", "simd/pj_elementwise.h", "simd/pj_linear.h", "simd/pj_sparse.h")
+SIMD_HEADERS = ("simd/pj_simd.h", "simd/pj_elementwise.h", "simd/pj_linear.h", "simd/pj_sparse.h", "simd/pj_attention.h")
 
 
 def opening_files(*, isa: str | None) -> list[str]:
