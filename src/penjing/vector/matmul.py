@@ -23,7 +23,7 @@ ROWS = 6  # staged at once, at most
 
 @dataclass(frozen=True)
 class VMatmul(QMatmul, VectorOperator):
-    """As q_matmul: a u8 (..., M, K), b u8 (..., N, K) of the same rank, leading axes equal or 1; output u8 (..., M, N)."""
+    """As q_matmul: a u8 (..., M, K), b u8 (..., N, K), leading axes equal or 1; output u8 (..., M, N)."""
 
     name = "v_matmul"
     replaces = "q_matmul"

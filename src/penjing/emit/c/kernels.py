@@ -27,7 +27,14 @@ def kernel_file(op: str, *, simd: bool) -> str:
 
 
 # What SIMD kernels share, in the order in which it is included.
-SIMD_HEADERS = ("simd/pj_simd.h", "simd/pj_elementwise.h", "simd/pj_linear.h", "simd/pj_sparse.h", "simd/pj_attention.h")
+SIMD_HEADERS = (
+    "simd/pj_simd.h",
+    "simd/pj_elementwise.h",
+    "simd/pj_linear.h",
+    "simd/pj_sparse.h",
+    "simd/pj_attention.h",
+    "simd/pj_norm.h",
+)
 
 
 def opening_files(*, isa: str | None) -> list[str]:

@@ -32,3 +32,46 @@ PJ_WORD pj_fc_acc pj_pairs_dot(pj_fc_acc acc, const int16_t *weights, int64_t od
     acc.hi = _mm256_add_epi32(acc.hi, _mm256_madd_epi16(odd_w, codes.odd.hi));
     return acc;
 }
+
+/* norms */
+#define PJ_SQUARED 4096
+PJ_WORD int64_t pj_sum_squares(const uint8_t *x, int32_t n)
+{
+    const __m256i byte = _mm256_set1_epi16(255);
+    int64_t all = 0;
+    int32_t i;
+    while (n >= 32) {
+        __m256i sums = _mm256_setzero_si256(), wide;
+        __m128i two;
+        for (i = 0; n >= 32 && i < PJ_SQUARED; i++, n -= 32, x += 32) {
+            const __m256i v = _mm256_loadu_si256((const __m256i *)x);
+            const __m256i even = _mm256_and_si256(v, byte), odd = _mm256_srli_epi16(v, 8);
+            sums = _mm256_add_epi32(sums, _mm256_add_epi32(_mm256_madd_epi16(even, even), _mm256_madd_epi16(odd, odd)));
+        }
+        wide = _mm256_add_epi64(_mm256_srli_epi64(sums, 32), _mm256_and_si256(sums, _mm256_set1_epi64x(UINT32_MAX)));
+        two = _mm_add_epi64(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+        all += _mm_cvtsi128_si64(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two)));
+    }
+    for (; n > 0; n--, x++)
+        all += *x * *x;
+    return all;
+}
+
+PJ_WORD pj_f pj_from_multiples(const uint8_t *codes, int32_t factor, int32_t less)
+{
+    const __m128i c = _mm_loadu_si128((const __m128i *)codes);
+    const __m256i f = _mm256_set1_epi32(factor), l = _mm256_set1_epi32(less);
+    const __m256i lo = _mm256_mullo_epi32(_mm256_cvtepu8_epi32(c), f);
+    const __m256i hi = _mm256_mullo_epi32(_mm256_cvtepu8_epi32(_mm_srli_si128(c, 8)), f);
+    pj_f v;
+    v.lo = _mm256_cvtepi32_ps(_mm256_sub_epi32(lo, l));
+    v.hi = _mm256_cvtepi32_ps(_mm256_sub_epi32(hi, l));
+    return v;
+}
+
+PJ_WORD int64_t pj_floor_root(uint64_t w)
+{
+    const __m128d root = _mm_sqrt_pd(_mm_set1_pd((double)(int64_t)w));
+    const int64_t near = _mm_cvttsd_si64(root);
+    return near - (near * near > (int64_t)w);
+}

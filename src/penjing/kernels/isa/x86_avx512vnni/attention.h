@@ -108,3 +108,40 @@ PJ_SHARED int32_t pj_weigh(int16_t *weights, const pj_exp *table, const uint8_t 
     }
     return _mm512_reduce_add_epi32(sums);
 }
+
+/* norms */
+
+/* The sum of squares of n codes; lanes of 32 bits hold those of PJ_SQUARED vectors. */
+#define PJ_SQUARED 4096
+PJ_WORD int64_t pj_sum_squares(const uint8_t *x, int32_t n)
+{
+    int64_t all = 0;
+    int32_t i, j;
+    for (i = 0; i < n; i += 64 * PJ_SQUARED) {
+        __m512i sums = _mm512_setzero_si512();
+        for (j = i; j < n && j - i < 64 * PJ_SQUARED; j += 64) {
+            const __m512i v = pj_load_b(x + j, n - j < 64 ? n - j : 64);
+            const __m512i even = _mm512_and_si512(v, _mm512_set1_epi16(255)), odd = _mm512_srli_epi16(v, 8);
+            sums = pj_pairs_add(pj_pairs_add(sums, even, even), odd, odd);
+        }
+        all += _mm512_reduce_add_epi64(_mm512_add_epi64(_mm512_srli_epi64(sums, 32),
+                                                        _mm512_and_si512(sums, _mm512_set1_epi64(UINT32_MAX))));
+    }
+    return all;
+}
+
+/* factor * code - less for 16 codes, as floats. */
+PJ_WORD pj_f pj_from_multiples(const uint8_t *codes, int32_t factor, int32_t less)
+{
+    const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)codes));
+    const __m512i products = _mm512_mullo_epi32(wide, _mm512_set1_epi32(factor));
+    return _mm512_cvtepi32_ps(_mm512_sub_epi32(products, _mm512_set1_epi32(less)));
+}
+
+/* The largest integer whose square is at most w < 2^62; the root of a double is exact to the last bit, and w to 53. */
+PJ_WORD int64_t pj_floor_root(uint64_t w)
+{
+    const __m128d root = _mm_sqrt_pd(_mm_set1_pd((double)(int64_t)w));
+    const int64_t near = _mm_cvttsd_si64(root);
+    return near - (near * near > (int64_t)w);
+}
