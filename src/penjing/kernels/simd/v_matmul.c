@@ -111,8 +111,10 @@ static void pj_v_matmul_run(const struct pj_v_matmul *p, const uint8_t *a, const
         for (r = 0; r < blocks; r++)
             pj_v_matmul_bias(bias + 16 * r, (const int8_t *)scratch + 64 * (int64_t)quads * r, quads, p->a_zero);
         for (row = 0; row < rows; row += some) {
-            const uint8_t *from = a + (int64_t)row * p->k;
-            some = rows - row < PJ_MATMUL_ROWS ? 1 : PJ_MATMUL_ROWS;
+            const uint8_t *from;
+            some = rows < PJ_MATMUL_ROWS ? 1 : PJ_MATMUL_ROWS;
+            row = row < rows - some ? row : rows - some; /* the last tile may do some rows again */
+            from = a + (int64_t)row * p->k;
             for (r = 0; !in_place && r < some; r++) {
                 pj_stage(staged + r * x_row, from + (int64_t)r * p->k, p->k);
                 pj_stage_zero(staged + r * x_row + p->k, 0, (int32_t)x_row - p->k);
