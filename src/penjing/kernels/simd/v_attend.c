@@ -94,16 +94,17 @@ static void pj_v_attend_lanes(const struct pj_v_attend *p, const pj_exp *table, 
     pj_pack_blocks(scratch, v, lanes, p->length, 0);
     for (row = 0; row < p->rows; row += some) {
         int32_t quads;
-        some = p->rows - row < PJ_ATTEND_ROWS ? 1 : PJ_ATTEND_ROWS;
+        some = p->rows < PJ_ATTEND_ROWS ? 1 : PJ_ATTEND_ROWS;
+        row = row < p->rows - some ? row : p->rows - some; /* the last tile may do some rows again */
         quads = (pj_v_attend_seen(p, row + some - 1) + 3) / 4;
-        for (r = 0; r < some; r++, x += p->length) {
-            const uint8_t *shown = mask ? mask + (int64_t)masked * p->length : 0;
-            weight[r] = pj_weigh(weights + 4 * (int64_t)quads * r, table, x, shown, pj_v_attend_seen(p, row + r), quads);
-            masked = masked + 1 < p->mask_rows ? masked + 1 : 0;
+        for (r = 0; r < some; r++) {
+            const uint8_t *shown = mask ? mask + (int64_t)((masked + row + r) % p->mask_rows) * p->length : 0;
+            weight[r] = pj_weigh(weights + 4 * (int64_t)quads * r, table, x + (int64_t)(row + r) * p->length, shown,
+                                 pj_v_attend_seen(p, row + r), quads);
         }
         pj_v_attend_rows(weights, scratch, sums, all, quads, some, blocks);
-        for (r = 0; r < some; r++, y += p->features)
-            pj_v_attend_finish(p, y, sums + PJ_BYTES * r, weight[r], lanes);
+        for (r = 0; r < some; r++)
+            pj_v_attend_finish(p, y + (int64_t)(row + r) * p->features, sums + PJ_BYTES * r, weight[r], lanes);
     }
 }
 
