@@ -172,6 +172,8 @@ def _model_record(prepared: Prepared, limit: float, rounds: int) -> dict[str, An
 def _said(options: Any, rules: Rules) -> str:
     """The options that decided what was measured, as one would type them."""
     words = [f"--isa {options.isa}"] if options.isa else []
+    if ENCODER in options.models:
+        words.append(f"--models {','.join(options.models)}")
     if len(rules.amx) == 1 and rules.amx != ("none",):
         words.append(f"--amx {options.amx}")
     return " ".join(words)

@@ -138,7 +138,7 @@ PJ_WORD pj_f pj_from_multiples(const uint8_t *codes, int32_t factor, int32_t les
     return _mm512_cvtepi32_ps(_mm512_sub_epi32(products, _mm512_set1_epi32(less)));
 }
 
-/* The largest integer whose square is at most w < 2^62; the root of a double is exact to the last bit, and w to 53. */
+/* The largest integer whose square is at most w < 2^62. Rounding w to a double may lead to the next one, never to one less. */
 PJ_WORD int64_t pj_floor_root(uint64_t w)
 {
     const __m128d root = _mm_sqrt_pd(_mm_set1_pd((double)(int64_t)w));
