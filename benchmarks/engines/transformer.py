@@ -1,4 +1,4 @@
-"""A Transformer encoder of the size of all-MiniLM-L6-v2: 6 layers of width 384, 12 heads of 32, 1536 between, length 128.
+"""A Transformer encoder of the size of all-MiniLM-L6-v2: 6 layers of width 384, 12 heads of 32, 1536 between.
 
 Token embeddings are left out, so that every engine is given the same floats; weights are random, as speed does not
 depend on them. Written as BERT is, which the fusions of other engines know: query, key and value are layers of their
