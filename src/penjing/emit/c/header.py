@@ -7,6 +7,7 @@ from penjing.emit.c.pool import pool_declarations
 from penjing.emit.c.states import state_header
 from penjing.ir.graph import Graph
 from penjing.ir.lengths import length_bound
+from penjing.ir.types import bound, is_length
 from penjing.program.plan import ALIGNMENT, Plan
 
 
@@ -113,7 +114,7 @@ def _ports(program: Graph, plan: Plan, up: str, kind: str, names: tuple[str, ...
     blocks = []
     for i, name in enumerate(names):
         type_, place = program.types[name], plan.places[name]
-        shape = " x ".join(str(extent) for extent in type_.bounds)
+        shape = " x ".join(f"1..{bound(n)}" if is_length(n) else str(bound(n)) for n in type_.shape)
         lines = [
             f"/* {kind.lower()} {i}: {comment_text(name)}, {type_.dtype} {shape} */",
             f"#define {up}_{kind}_{i}_OFFSET {place.offset}",
