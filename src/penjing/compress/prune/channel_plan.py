@@ -1,7 +1,8 @@
 """Which units go: the least of each group first, in steps that leave whole tiles, until a ratio or a budget is met.
 
-A group keeps a multiple of `round_to` units and never fewer than one step. To meet a budget of multiply-accumulates, of
-all cuts of one group the one that saves most work for what it loses is taken, again and again:
+A group keeps a multiple of `round_to` channels, of which a head of attention has many, and never fewer than one step.
+To meet a budget of multiply-accumulates, of all cuts of one group the one that saves most work for what it loses is
+taken, again and again:
 
     next cut = argmax over groups and numbers of units of (work saved) / (scores of the units lost)
 
@@ -46,7 +47,7 @@ def by_ratio(ranked: Sequence[Ranked], ratio: Mapping[str, float], round_to: int
     counts = []
     for one in ranked:
         wanted = math.floor(_exact(ratio.get(one.group.name, 0.0)) * one.group.size)
-        counts.append(_rounded(one.group.size, wanted, round_to))
+        counts.append(_rounded(one.group.size, wanted, one.group.step(round_to)))
     return counts
 
 
@@ -56,7 +57,7 @@ def by_global_ratio(ranked: Sequence[Ranked], ratio: float, round_to: int) -> li
     owner = np.repeat(np.arange(len(ranked)), [one.group.size for one in ranked])
     lost = owner[np.argsort(scores, kind="stable")[: math.floor(_exact(ratio) * len(scores))]]
     counts = np.bincount(lost, minlength=len(ranked))
-    return [_rounded(one.group.size, int(n), round_to) for one, n in zip(ranked, counts, strict=True)]
+    return [_rounded(one.group.size, int(n), one.group.step(round_to)) for one, n in zip(ranked, counts, strict=True)]
 
 
 def by_macs(graph: Graph, ranked: Sequence[Ranked], share: float, round_to: int) -> list[int]:
@@ -130,7 +131,7 @@ def _best_cut(work: _Work, ranked: Sequence[Ranked], lost: Sequence[int], round_
     for i, one in enumerate(ranked):
         now = work.near(i, lost, lost[i])
         losses = np.cumsum(np.sort(one.scores)[lost[i] :])
-        for after in _further(one.group.size, lost[i], round_to):
+        for after in _further(one.group.size, lost[i], one.group.step(round_to)):
             gain = (now - work.near(i, lost, after)) / max(float(losses[after - lost[i] - 1]), TINY)
             if gain > best_gain:
                 best, best_gain = (i, after), gain
@@ -144,8 +145,8 @@ def _best_return(
     best, best_worth = None, 0.0
     for i, one in enumerate(ranked):
         now, losses = work.near(i, lost, lost[i]), np.cumsum([0.0, *np.sort(one.scores)])
-        for fewer in (0, *_further(one.group.size, 0, round_to)):
-            kept = one.group.size - fewer
+        for fewer in (0, *_further(one.group.size, 0, one.group.step(round_to))):
+            kept = (one.group.size - fewer) * one.group.width
             worth = float(losses[lost[i]] - losses[min(fewer, lost[i])])
             if worth <= best_worth or (fewer and kept > VECTOR and kept % VECTOR):
                 continue
@@ -154,16 +155,16 @@ def _best_return(
     return best
 
 
-def _rounded(size: int, wanted: int, round_to: int) -> int:
-    """The most units, up to `wanted`, whose loss leaves a multiple of `round_to`."""
-    kept = max(-(-(size - wanted) // round_to) * round_to, round_to)
+def _rounded(size: int, wanted: int, step: int) -> int:
+    """The most units, up to `wanted`, whose loss leaves a multiple of `step`."""
+    kept = max(-(-(size - wanted) // step) * step, step)
     return max(size - kept, 0)
 
 
-def _further(size: int, lost: int, round_to: int) -> list[int]:
-    """All losses beyond `lost` that leave a multiple of `round_to`."""
-    most = (size - lost - 1) // round_to * round_to
-    return [size - kept for kept in range(most, 0, -round_to)]
+def _further(size: int, lost: int, step: int) -> list[int]:
+    """All losses beyond `lost` that leave a multiple of `step`."""
+    most = (size - lost - 1) // step * step
+    return [size - kept for kept in range(most, 0, -step)]
 
 
 def _exact(ratio: float) -> Fraction:

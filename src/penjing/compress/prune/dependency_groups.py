@@ -13,6 +13,7 @@ slices of queries, keys and values have one label.
 (After Fang et al., "DepGraph: Towards Any Structural Pruning", 2023, sections 3.1 and 3.2.)
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -37,15 +38,21 @@ class ChannelGroup:
     Attributes:
         name: the first weight whose output channels they are, or else the first constant that they touch.
         slices: place -> (units, n) indices: the slices of each unit there.
+        width: channels of a unit there where the group has its name: a head of attention has as many as features.
     """
 
     name: str
     slices: Mapping[Place, Indices]
+    width: int = 1
 
     @property
     def size(self) -> int:
         """Number of units."""
         return len(next(iter(self.slices.values())))
+
+    def step(self, channels: int) -> int:
+        """The fewest units that are a multiple of so many channels."""
+        return channels // math.gcd(channels, self.width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +205,9 @@ def _groups(slices: _Slices) -> Iterator[ChannelGroup]:
     names = Names()
     for first, signature, members_ in sorted(found, key=lambda item: item[0]):
         name = weights[first][0] if first < len(weights) else others[first - len(weights)]
-        yield ChannelGroup(names.fresh(name), _by_place(slices, signature, members_))
+        found_at = _by_place(slices, signature, members_)
+        width = found_at[weights[first]].shape[1] if first < len(weights) else 1
+        yield ChannelGroup(names.fresh(name), found_at, width)
 
 
 def _by_place(slices: _Slices, signature: tuple[tuple[int, int], ...], units: Indices) -> dict[Place, Indices]:

@@ -61,10 +61,11 @@ class PruneChannels(Pass):
         changed = []
         for one, count in zip(ranked, counts, strict=True):
             size, name = one.group.size, one.group.name
+            kind = "channels" if one.group.width == 1 else f"units of {one.group.width} channels"
             if count:
-                changed.append(Remark(name, f"{size} channels, {size - count} left"))
+                changed.append(Remark(name, f"{size} {kind}, {size - count} left"))
             else:
-                declined.append(Remark(name, self._reason(name, size)))
+                declined.append(Remark(name, _reason(size, kind, one.group.step(self.round_to))))
         chosen = [(one.group, one.least(count)) for one, count in zip(ranked, counts, strict=True)]
         removed = slices_of(chosen)
         fitted = graph if self.inputs is None else compensate_channels(graph, removed, self.inputs)
@@ -110,10 +111,11 @@ class PruneChannels(Pass):
             return by_global_ratio(ranked, self.ratio, self.round_to)
         return by_ratio(ranked, dict.fromkeys((one.group.name for one in ranked), self.ratio), self.round_to)
 
-    def _reason(self, name: str, size: int) -> str:
-        if size <= self.round_to:
-            return f"{size} channels are not more than one step of {self.round_to}"
-        return f"all {size} channels stay: less than a step of {self.round_to} would go"
+
+def _reason(size: int, kind: str, step: int) -> str:
+    if size <= step:
+        return f"{size} {kind} are not more than one step of {step}"
+    return f"all {size} {kind} stay: less than a step of {step} would go"
 
 
 def _first(remarks: Sequence[Remark]) -> str | None:
