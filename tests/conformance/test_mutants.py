@@ -87,6 +87,8 @@ def _suspects(file: str, place: int) -> Iterator[tuple[str, str | None]]:
         yield from ((op, None) for op in integer_operators() if _uses(kernel_text(f"{op}.c"), faulty))
     simd = [op for op in runnable_operators() if kernel_file(op, simd=True).startswith("simd/")]
     users = [op for op in simd if _uses(kernel_text(f"simd/{op}.c"), faulty)]
+    if file.startswith("isa/"):  # a small word: any user shows a fault in it, and short ones compile fast
+        users.sort(key=lambda op: len(kernel_text(f"simd/{op}.c")))
     others = [op for op in simd if op not in users] if _is_judged_here(file) else []
     yield from ((op, isa) for op in [*users, *others] for isa in _isas_of(file) if isa is not None)
 
