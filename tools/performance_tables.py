@@ -40,6 +40,17 @@ def ranking(record: dict[str, Any]) -> Iterator[str]:
     yield f"{closeness}{amx} Measured on {machine_line(record)}.{f' All engines held: {held}.' if held else ''}"
 
 
+def raced(record: dict[str, Any]) -> Iterator[str]:
+    """Every form that took turns, fastest first."""
+    yield "| Engine | Form | In and out | AMX | Time | penjing is faster by |"
+    yield "|---|---|---|---|---:|---:|"
+    rows = [form for form in record["results"]["forms"] if form["stage"] == "final"]
+    for form in sorted(rows, key=lambda form: (form["ends"] != "floats", form["median_us"])):
+        ratio = f"{form['time_over_ours']:.2f}x"
+        cells = (form["engine"], form["form"], form["ends"], form["amx"], time_text(form["median_us"]), ratio)
+        yield f"| {' | '.join(cells)} |"
+
+
 def behind(record: dict[str, Any]) -> Iterator[str]:
     """The comparisons that penjing does not win, all of them."""
     found = in_order(record, record["results"]["best"])

@@ -33,6 +33,7 @@ _PLACE = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end of figures -->)
 _NOT_MEASURED = "Not measured in this checkout yet: `python benchmarks/{command}` does it.\n"
 _COMMANDS = {
     "models-avx2": "models.py --isa avx2 --output docs/results/models-avx2.json",
+    "transformers": "models.py --models encoder --output docs/results/transformers.json",
     "compression/pruned_resnet20": "compression/pruned_resnets.py",
     "compression/pruned_resnet20_short": "compression/pruned_resnets.py --forms n-of-m:0.25 --epochs 6 "
     "--output docs/results/compression/pruned_resnet20_short.json",
@@ -68,6 +69,8 @@ FIGURES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "engines-avx2": ("models-avx2", tables.engines),
     "recurrent": ("recurrent", tables.ranking),
     "recurrent-engines": ("recurrent", tables.by_engine),
+    "ranking-encoder": ("transformers", tables.ranking),
+    "raced-encoder": ("transformers", tables.raced),
     "kernels": ("kernels", tables.kernels),
     "sparse": ("sparse", sparse_tables.sparse),
     "sparse-peers": ("sparse", sparse_tables.sparse_peers),

@@ -74,4 +74,4 @@ def tile_samples() -> Iterator[Sample]:
     for length in (5, 6, 62, 66, 67, 68, 127, 128, 129, 191):
         yield sample(8, length, 32, (2,))
         yield sample(8, length, 7, (2, 3), mask=1 + length % 4)
-        yield sample(70, length, 5, causal=True, mask=length % 3)
+        yield sample(20, length, 18, causal=True, mask=length % 3)
