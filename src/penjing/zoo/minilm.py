@@ -55,7 +55,7 @@ def minilm_tokenizer() -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise MissingDependency("tokenizers is not installed", hint="pip install tokenizers") from error
+        raise MissingDependency("tokenizers is not installed", hint="pip install 'penjing[text]'") from error
     tokenizer = Tokenizer.from_file(str(_file("tokenizer.json")))
     tokenizer.no_padding()
     tokenizer.enable_truncation(LONGEST)
