@@ -109,9 +109,8 @@ def main(steps: int) -> None:
     print(f"{network_size(network)} weights, {steps} training steps of {BATCH * LENGTH} characters")
     print(f"float   {bits_per_character(in_float, tested):.3f} bits per character")
     print(f"int8    {bits_per_character(in_int8, tested):.3f} bits per character")
-    print(
-        f"numbers that differ between whole sequences and steps: {np.count_nonzero(np.concatenate(read) != in_int8[:8])}"
-    )
+    differ = np.count_nonzero(np.concatenate(read) != in_int8[:8])
+    print(f"numbers that differ between whole sequences and steps: {differ}")
     print(f"torch   {characters_per_second(network, tested.numpy()):.0f} characters a second")
 
 

@@ -116,7 +116,8 @@ def rotation(net, x, cos, sin, *, out="y"):
     axis = net.graph.types[x].rank - 1
     a = net.node(Slice(axis, features // 2, features), x, out=f"{out}.b")
     b = net.node(Slice(axis, 0, features // 2), x, out=f"{out}.a")
-    turned = net.node(Mul(), net.node(Concat(axis), a, b, out=f"{out}.other"), net.constant(f"{out}.s", sin), out=f"{out}.t")
+    other = net.node(Concat(axis), a, b, out=f"{out}.other")
+    turned = net.node(Mul(), other, net.constant(f"{out}.s", sin), out=f"{out}.t")
     return net.node(Add(), net.node(Mul(), x, net.constant(f"{out}.c", cos), out=f"{out}.k"), turned, out=out)
 
 

@@ -19,7 +19,7 @@ from penjing.ops.rms_norm import QRmsNorm, RmsNorm
 from penjing.ops.softmax import MAX_LENGTH, QSoftmax, Softmax
 
 BATCH = Dim("batch", 8)
-LENGTH = Dim("seq", 512)
+LENGTH = Dim("length", 512)
 
 
 def floats(*shapes: Shape) -> tuple[Type, ...]:
@@ -45,12 +45,12 @@ REFUSED: list[tuple[Operation, tuple[Type, ...], str]] = [
     (Mean((1, 1)), floats((1, 3, 4)), "ascending"),
     (Mean((0, 1)), floats((1, 3, 4)), "mean over"),
     (Mean((3,)), floats((1, 3, 4)), "mean over"),
-    (Mean((1,)), floats((1, LENGTH, 4)), "symbolic"),
+    (Mean((1,)), floats((1, BATCH, 4)), "the batch"),
     (Mean((1,)), floats((1, 0)), "nothing"),
     (Mean((1, 2)), floats((1, 4096, 4096)), "overflow"),
     (Softmax(0), floats((1, 3)), "axis 0"),
     (Softmax(2), floats((1, 3)), "axis 2"),
-    (Softmax(1), floats((1, LENGTH)), "symbolic"),
+    (Softmax(1), floats((1, BATCH)), "the batch"),
     (Softmax(1), floats((1, MAX_LENGTH + 1)), "65535"),
     (AdaptiveAvgPool((2,)), floats((1, 3, 4, 4)), "rank 4"),
     (AdaptiveMaxPool((0, 2)), floats((1, 3, 4, 4)), "pool to"),
@@ -69,8 +69,8 @@ REFUSED: list[tuple[Operation, tuple[Type, ...], str]] = [
     (Attend(), floats((1, 2, 3, 4), (1, 3, 4, 4)), "scores of"),
     (Attend(), floats((1, 1, 3, 4), (1, 2, 4, 4)), "scores of"),
     (Attend(), floats((1, 3, 4), (1, 4, 4), (2, 4)), "mask of shape"),
-    (Attend(), floats((1, 3, LENGTH), (1, LENGTH, 4)), "symbolic"),
-    (Attend(True), floats((1, LENGTH, 4), (1, 4, 4)), "rows of a fixed count"),
+    (Attend(), floats((1, 3, BATCH), (1, BATCH, 4)), "the batch"),
+    (Attend(True), floats((1, BATCH, 4), (1, 4, 4)), "the batch"),
     (Attend(), floats((1, 1, 2**15 + 129), (1, 2**15 + 129, 1)), "32896"),
     (QAttend(False, 0, 1.0, 0, 0, 255), (*codes((1, 3, 4), (1, 2, 4)), Type((255,), DType.S32)), "table"),
     (QAttend(False, 0, 1.0, 0, 0, 255), (*codes((1, 3, 4), (1, 2, 4)), TABLE, *codes((1, 4))), "mask"),
@@ -78,7 +78,7 @@ REFUSED: list[tuple[Operation, tuple[Type, ...], str]] = [
     (Matmul(), floats((1, 3, 4), (4,)), "ranks 3 and 1"),
     (Matmul(), floats((1, 3, 4, 2), (1, 2, 2, 2)), "broadcast"),
     (Matmul(), floats((1, 3, MAX_K + 1), (1, MAX_K + 1, 1)), "33025"),
-    (Matmul(), floats((1, 3, LENGTH), (1, LENGTH, 1)), "symbolic"),
+    (Matmul(), floats((1, 3, BATCH), (1, BATCH, 1)), "the batch"),
     (QMatmul(1.0, 0, 0, 0, 0, 255), codes((1, 3, 4), (3, 4)), "ranks 3 and 2"),
     (QMatmul(1.0, 0, 0, 0, 0, 255), codes((1, 3, 4), (1, 4, 3)), "4 and 3"),
     (RmsNorm(2), floats((1, 3)), "last 2 axes"),
