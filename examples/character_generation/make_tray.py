@@ -99,9 +99,10 @@ def main(steps: int) -> None:
         "characters.tray",
         force=True,
     )
-    penjing.save(penjing.build(penjing.lower(whole)), "whole.tray", force=True)
+    without_library = penjing.BuildOptions(targets=())
+    penjing.save(penjing.build(penjing.lower(whole), without_library), "whole.tray", force=True)
 
-    in_int8 = penjing.load("whole.tray").run(x)
+    in_int8 = penjing.load("whole.tray", engine="interpreter").run(x)
     session, read = penjing.load("characters.tray").session(), []
     for sample in x[:8]:
         session.reset()
@@ -120,4 +121,4 @@ def network_size(network: Decoder) -> int:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 700)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 500)

@@ -40,11 +40,6 @@ def halves(x):
     return x * BOTH.cos() + half(x) * BOTH.sin()
 
 
-def chunks(x):
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * ANGLES.cos() - b * ANGLES.sin(), b * ANGLES.cos() + a * ANGLES.sin()), -1)
-
-
 def computed(x):
     angles = torch.outer(torch.arange(x.shape[2]).float(), INVERSE)
     angles = torch.cat((angles, angles), -1)
@@ -60,11 +55,7 @@ def neighbours(x):
     return x * ANGLES.cos().repeat_interleave(2, -1) + every_two(x) * ANGLES.sin().repeat_interleave(2, -1)
 
 
-def backwards(x):
-    return x * BOTH.cos() - half(x) * BOTH.sin()
-
-
-SPELLINGS = {halves: False, chunks: False, computed: False, backwards: False, pairs: True, neighbours: True}
+SPELLINGS = {halves: False, computed: False, pairs: True, neighbours: True}
 
 
 class Turned(torch.nn.Module):

@@ -21,6 +21,7 @@ class Advance(Operator):
     """Input and output a position s32 (N, 1)."""
 
     name = "advance"
+    of_streams = True
     steps: int
     capacity: int
 

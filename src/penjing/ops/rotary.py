@@ -63,8 +63,8 @@ class Rotary(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         x, cos, sin, *position = inputs
-        where = [position[0].numpy()] if position else []
-        cos, sin = (torch.from_numpy(_beside(t.detach().numpy(), x, self.axis, where)).to(x) for t in (cos, sin))
+        cos, sin, *where = (tensor.detach().cpu().numpy() for tensor in (cos, sin, *position))  # not to be trained
+        cos, sin = (torch.from_numpy(_beside(table, x, self.axis, where)).to(x) for table in (cos, sin))
         return x * cos + x[..., partners(x.shape[-1], self.interleaved)] * sin
 
     def to_onnx(self, form: OnnxForm) -> None:

@@ -12,7 +12,7 @@ from penjing.ir.graph import Operation
 from penjing.ir.types import Quant, Type
 from penjing.ops.attend import QAttend, exp_table
 from penjing.ops.integer_samples import codes, float32
-from penjing.ops.operator import Sample
+from penjing.ops.operator import Param, Sample
 from penjing.ops.position import is_position
 from penjing.vector.operator import Taken, VectorOperator
 from penjing.vector.packing import LANES, QUAD, round_up
@@ -34,6 +34,11 @@ class VAttend(QAttend, VectorOperator):
         if any(map(is_position, types[3:])):
             return "its values are a cache, filled as far as a position says"
         return Taken(cls(*astuple(cast(QAttend, op))), {})
+
+    def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
+        params = super().kernel_params(inputs, outputs)
+        del params["counted"]  # it takes no position
+        return params
 
     def scratch_bytes(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> int:
         features = min(FEATURES, round_up(inputs[1].bounds[-2], LANES))

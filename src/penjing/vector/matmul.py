@@ -13,7 +13,7 @@ from penjing.ir.graph import Operation
 from penjing.ir.types import Type
 from penjing.ops.integer_samples import codes, float32
 from penjing.ops.matmul import MAX_K, QMatmul
-from penjing.ops.operator import Sample
+from penjing.ops.operator import Param, Sample
 from penjing.vector.operator import Taken, VectorOperator
 from penjing.vector.packing import LANES, QUAD, round_up
 
@@ -34,6 +34,11 @@ class VMatmul(QMatmul, VectorOperator):
         if len(types) > 2:
             return "its right operand is a cache, filled as far as a position says"
         return Taken(cls(*astuple(cast(QMatmul, op))), {})
+
+    def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
+        params = super().kernel_params(inputs, outputs)
+        del params["counted"]  # it takes no position
+        return params
 
     def scratch_bytes(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> int:
         columns = min(COLUMNS, round_up(inputs[1].bounds[-2], LANES))
