@@ -49,7 +49,7 @@ from engines.cpu_mask import avx2_mask
 from engines.environments import SetupFailed, installed_bytes, installed_version, run_python
 from engines.forms import ENGINES, EngineEntry
 from engines.runs import Results, Unfinished, mergeable, merged
-from engines.subjects import CHECKED, MODELS, Given, Prepared, prepare
+from engines.subjects import CHECKED, ENCODER, MODELS, Given, Prepared, prepare
 
 NOTES = (
     "batch 1, one thread, all workers pinned to one core, taking turns; medians over rounds of at least 10 ms",
@@ -62,6 +62,7 @@ NOTES = (
     "installed_bytes leaves out Python and numpy, and counts what running needs, not what converting needs; penjing's"
     " includes the packages of its command line, which running a tray does not need",
 )
+KNOWN = (*MODELS, ENCODER)
 MASKED = "CPUID, the instruction by which every engine asks, answers as on a processor without anything above AVX2"
 
 
@@ -90,7 +91,7 @@ def main() -> None:
         unfinished.write(results)
     chosen = {key: [item for item in results[key] if item["model"] in options.models] for key in results}
     print(f"\n{report.summary(chosen['best'])}")
-    final = merged(older, {"held": held, "engines": engines, **chosen}, MODELS)
+    final = merged(older, {"held": held, "engines": engines, **chosen}, KNOWN)
     write_record(options.output, "models", final, NOTES, load, said(options, rules))
     unfinished.forget()
 
@@ -171,6 +172,8 @@ def _model_record(prepared: Prepared, limit: float, rounds: int) -> dict[str, An
 def said(options: Any, rules: Rules) -> str:
     """The options that decided what was measured, as one would type them."""
     words = [f"--isa {options.isa}"] if options.isa else []
+    if ENCODER in options.models:
+        words.append(f"--models {','.join(options.models)}")
     if len(rules.amx) == 1 and rules.amx != ("none",):
         words.append(f"--amx {options.amx}")
     return " ".join(words)
@@ -179,7 +182,7 @@ def said(options: Any, rules: Rules) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     folders = [entry.folder for entry in ENGINES if entry.folder != "ours"]
-    parser.add_argument("--models", type=names(MODELS), default=list(MODELS), help=f"some of {','.join(MODELS)}")
+    parser.add_argument("--models", type=names(KNOWN), default=list(MODELS), help=f"some of {','.join(KNOWN)}")
     parser.add_argument("--engines", type=names(folders), default=folders, help=f"some of {','.join(folders)}")
     parser.add_argument("--rounds", type=int, default=60, help="of the race, at most")
     parser.add_argument("--isa", choices=["avx2"], help="hold all engines to this instruction set")

@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import settings
 
 from penjing.core import knobs
-from penjing.core.errors import CompileError, MissingCompiler
+from penjing.core.errors import CompileError, MissingCompiler, ToolchainError
 from penjing.testing.isas import runnable_isas
 from penjing.testing.op_suite import SANITIZE
 from penjing.toolchain import Target, compile_executable, find_compiler, find_target, has_emulator, host_target
@@ -34,6 +35,27 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: takes more than about ten seconds; `make test-quick` leaves it out")
+
+    if not hasattr(config, "workerinput"):
+        _compile_once(config)
+
+
+def _compile_once(config: pytest.Config) -> None:
+    """Let all that is built for this machine, by this process and those that it starts, share the objects of gcc.
+
+    That building twice gives the same bytes is for tests/toolchain, which goes without. So does test_pedantic.py.
+    """
+    try:
+        compiler = find_compiler(host_target())
+    except ToolchainError:
+        return
+    script = Path(__file__).with_name("compile_once.sh")
+    if compiler.family != "gcc" or knobs.CC.text() or not script.is_file():
+        return
+    folder = tempfile.mkdtemp(prefix="penjing-objects-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    config.add_cleanup(lambda: os.environ.pop(knobs.CC.name))
+    os.environ[knobs.CC.name] = shlex.join(["sh", str(script), folder, *compiler.command])
 
 
 def pytest_report_header() -> str:

@@ -18,12 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from engines import transformer
 from engines.environments import HERE, SetupFailed, convert_python, engines_folder, worker_environment
 from penjing import api
 from penjing.bundle.tray import read_tray
 from penjing.zoo import catalog, data, weights
 
 MODELS = ("edgecnn", "autoencoder", "dscnn", "mobilenetv1", "resnet8", "resnet20", "mobilenetv2")
+ENCODER = "encoder"  # not of the zoo, and not among those that run unless others are asked for
 CHECKED = 8
 CALIBRATION = 128
 LARGE_INPUT = 100_000  # values; larger ones are calibrated on fewer inputs
@@ -90,14 +92,15 @@ def prepare(name: str, engines: Iterable[str], given: Given | None = None) -> Pr
     """Make the folder of one network, converted for the given engines; conversions are kept in the cache.
 
     Args:
-        name: in the catalogue, unless the network is given with its title.
+        name: in the catalogue, or ENCODER, unless the network is given with its title.
         engines: whose converters are to run.
         given: the network with its inputs; None: as the zoo has it.
 
     Returns:
         What was made.
     """
-    given = given or zoo_network(name)
+    given = given or (transformer_network() if name == ENCODER else zoo_network(name))
+    title = given.title or catalog.find(name).title
     exported = to_onnx(given.module, given.checked[:1])
     digest = hashlib.sha256(exported + given.calibration.tobytes() + given.checked.tobytes())
     folder = engines_folder() / "models" / f"{name}-{digest.hexdigest()[:12]}"
@@ -122,7 +125,6 @@ def prepare(name: str, engines: Iterable[str], given: Given | None = None) -> Pr
     ((target, _),) = opened.manifest.targets.items()
     library = opened.library(target, "default")
     macs = opened.variant("default").macs
-    title = given.title or catalog.find(name).title
     return Prepared(name, title, given.origin, folder, made, macs, len(tray), len(library or b""), failed)
 
 
@@ -139,6 +141,12 @@ def zoo_network(name: str) -> Given:
     module = catalog.create(name, trained_batchnorm=True)
     origin = "untrained, batch norms settled on random inputs"
     return Given(module, model.random_inputs(count, seed=1), model.random_inputs(CHECKED, seed=2), origin)
+
+
+def transformer_network() -> Given:
+    """An encoder with random weights."""
+    seen, checked = transformer.inputs(CALIBRATION // 8, seed=1), transformer.inputs(CHECKED, seed=2)
+    return Given(transformer.encoder(), seen, checked, "untrained", transformer.TITLE)
 
 
 def to_onnx(module: torch.nn.Module, example: np.ndarray) -> bytes:
@@ -159,7 +167,7 @@ def to_onnx(module: torch.nn.Module, example: np.ndarray) -> bytes:
 
 
 def _tray(name: str, given: Given) -> bytes:
-    graph = api.capture(given.module, given.calibration[:2], name=name)
+    graph = api.capture(given.module, given.checked[:2], name=name)
     batches = (given.calibration[i : i + BATCH] for i in range(0, len(given.calibration), BATCH))
     return api.build(api.lower(api.quantize(graph, batches)), api.BuildOptions(with_source=False))
 

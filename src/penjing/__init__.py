@@ -15,7 +15,6 @@ from penjing.core import version
 if TYPE_CHECKING:
     from penjing.api import (
         BuildOptions,
-        Length,
         Port,
         apply,
         build,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
         trainable,
     )
     from penjing.core.errors import PenjingError
+    from penjing.core.length import Length
     from penjing.ir.graph import Graph
     from penjing.recipe.data import Data
     from penjing.recipe.graph_file import load_graph, save_graph
@@ -71,6 +71,7 @@ __all__ = [
 _HOMES = {
     "Data": "penjing.recipe.data",
     "Graph": "penjing.ir.graph",
+    "Length": "penjing.core.length",
     "Model": "penjing.runtime.model",
     "PenjingError": "penjing.core.errors",
     "Recipe": "penjing.recipe.recipe",

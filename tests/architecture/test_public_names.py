@@ -6,6 +6,7 @@ PUBLIC = [
     "BuildOptions",
     "Data",
     "Graph",
+    "Length",
     "Model",
     "PenjingError",
     "Port",

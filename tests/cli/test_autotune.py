@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from penjing import api
 from penjing.bundle.tray import open_tray
 from penjing.core.targets import host_target
+from penjing.ir.graph import Graph
 from penjing.runtime.loading import load
+from penjing.testing.networks import batches, edge_cnn
 from penjing.tune.layers import LayerTimer
 
 BUILD = ("build", "net.py:TinyNet", "--input-shape", "1x8x8", "--calibrate", "samples.npy")
@@ -76,6 +79,25 @@ def test_what_was_measured_is_not_measured_again(penjing, place, cache, slow_rul
     assert Path("a.tray").read_bytes() == Path("b.tray").read_bytes()
 
 
+def test_a_damaged_cache_is_ignored_with_a_warning(penjing, place, cache, slow_rule, monkeypatch):
+    monkeypatch.setattr("penjing.cli.output._noted", set())
+    assert penjing(*BUILD, "--autotune", "-o", "a.tray").code == 0
+    (file,) = cache.glob("tiles-*.json")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    told = penjing(*BUILD, "--autotune", "-o", "b.tray")
+    assert told.code == 0
+    assert "cannot be read" in told.err
+    assert Path("a.tray").read_bytes() == Path("b.tray").read_bytes()
+    assert file.read_bytes() == whole
+
+
+@pytest.fixture(scope="module")
+def program() -> Graph:
+    graph = edge_cnn()
+    return api.lower(api.quantize(graph, batches(graph, 4)))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -91,17 +113,15 @@ def test_what_was_measured_is_not_measured_again(penjing, place, cache, slow_rul
         lambda data: data.replace(b" 8.0,", b""),
     ],
 )
-def test_a_damaged_cache_is_ignored_with_a_warning(penjing, place, cache, slow_rule, damage, monkeypatch):
-    monkeypatch.setattr("penjing.cli.output._noted", set())
-    assert penjing(*BUILD, "--autotune", "-o", "a.tray").code == 0
+def test_what_a_damaged_cache_held_is_measured_again_and_kept(program, cache, slow_rule, damage):
+    measured = api.autotune(program)
     (file,) = cache.glob("tiles-*.json")
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     assert file.read_bytes() != whole
-    told = penjing(*BUILD, "--autotune", "-o", "b.tray")
-    assert told.code == 0
-    assert "cannot be read" in told.err
-    assert Path("a.tray").read_bytes() == Path("b.tray").read_bytes()
+    with pytest.warns(RuntimeWarning, match="cannot be read"):
+        assert api.autotune(program) == measured
+    assert not any(layer.cached for layer in measured)
     assert file.read_bytes() == whole
 
 

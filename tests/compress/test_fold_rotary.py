@@ -40,11 +40,6 @@ def halves(x):
     return x * BOTH.cos() + half(x) * BOTH.sin()
 
 
-def chunks(x):
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * ANGLES.cos() - b * ANGLES.sin(), b * ANGLES.cos() + a * ANGLES.sin()), -1)
-
-
 def computed(x):
     angles = torch.outer(torch.arange(x.shape[2]).float(), INVERSE)
     angles = torch.cat((angles, angles), -1)
@@ -60,11 +55,7 @@ def neighbours(x):
     return x * ANGLES.cos().repeat_interleave(2, -1) + every_two(x) * ANGLES.sin().repeat_interleave(2, -1)
 
 
-def backwards(x):
-    return x * BOTH.cos() - half(x) * BOTH.sin()
-
-
-SPELLINGS = {halves: False, chunks: False, computed: False, backwards: False, pairs: True, neighbours: True}
+SPELLINGS = {halves: False, computed: False, pairs: True, neighbours: True}
 
 
 class Turned(torch.nn.Module):
@@ -116,7 +107,8 @@ def rotation(net, x, cos, sin, *, out="y"):
     axis = net.graph.types[x].rank - 1
     a = net.node(Slice(axis, features // 2, features), x, out=f"{out}.b")
     b = net.node(Slice(axis, 0, features // 2), x, out=f"{out}.a")
-    turned = net.node(Mul(), net.node(Concat(axis), a, b, out=f"{out}.other"), net.constant(f"{out}.s", sin), out=f"{out}.t")
+    other = net.node(Concat(axis), a, b, out=f"{out}.other")
+    turned = net.node(Mul(), other, net.constant(f"{out}.s", sin), out=f"{out}.t")
     return net.node(Add(), net.node(Mul(), x, net.constant(f"{out}.c", cos), out=f"{out}.k"), turned, out=out)
 
 

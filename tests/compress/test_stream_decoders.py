@@ -1,4 +1,4 @@
-"""Causal attention, step by step from a cache: every byte is that of the whole sequence, and what cannot be is refused."""
+"""Causal attention, step by step from a cache: every byte is that of the whole sequence, or it is refused."""
 
 import numpy as np
 import pytest
@@ -129,9 +129,8 @@ def test_layers_that_read_the_same_keys_share_a_cache():
     streamed = api.stream(graph)
     assert len(streamed.states) == 3
     x = np.random.default_rng(0).integers(0, 256, (1, STEPS, 4), np.uint8)
-    for got, want in zip(
-        interpret_samples(api.lower(streamed), pieces(x, 1)), interpret(api.lower(graph), x), strict=True
-    ):
+    results = zip(interpret_samples(api.lower(streamed), pieces(x, 1)), interpret(api.lower(graph), x), strict=True)
+    for got, want in results:
         np.testing.assert_array_equal(got.reshape(want.shape), want)
 
 

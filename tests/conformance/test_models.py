@@ -7,7 +7,6 @@ import pytest
 from penjing import api
 from penjing.emit.c import emit
 from penjing.ir.graph import Graph
-from penjing.ops import operators
 from penjing.ops.pool2d import MaxPool2d
 from penjing.program.plan import plan
 from penjing.testing import model_suite
@@ -15,7 +14,7 @@ from penjing.testing.isas import runnable_isas
 from penjing.testing.model_suite import corner_samples, run_model_suite
 from penjing.testing.networks import Network, batches
 from penjing.testing.plan_check import plan_problems
-from penjing.testing.sample_graphs import operator_samples, sample_graph
+from penjing.testing.sample_graphs import network_operators, operator_samples, sample_graph
 from penjing.toolchain import TARGETS, Target, host_target
 from penjing.vector.prepare import prepare
 
@@ -64,7 +63,7 @@ def test_several_threads_compute_a_program_of_every_operator(threads, every_oper
     assert not report.problems, "\n".join(report.problems)
 
 
-@pytest.mark.parametrize("name", operators())
+@pytest.mark.parametrize("name", network_operators())
 def test_the_plan_of_an_operator_is_sound(name):
     made = sample_graph(name, list(operator_samples((name,))))
     program = api.lower(api.quantize(made.graph, [made.inputs], observer="min-max"))

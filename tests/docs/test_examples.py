@@ -51,3 +51,14 @@ def test_the_speech_example_hears_digits_frame_by_frame_with_the_bytes_of_the_wh
     assert in_int8 >= in_float - 0.5
     assert "differ between whole recordings and frames: 0\n" in printed
     assert re.findall(r"heard (\d)", printed) == ["3", "7"]
+
+
+def test_the_decoder_writes_characters_from_a_cache_with_the_bytes_of_the_whole(make, data_dir):
+    if not all((data_dir / name).is_file() for name in ("sick_test.txt", "sts2015_test.tsv")):
+        pytest.skip("the sentences are not in the data folder")
+    printed = make("character_generation", "STEPS=8")
+    in_float, in_int8 = (float(bits) for bits in re.findall(r"([\d.]+) bits per character", printed))
+    assert in_float < 5.5
+    assert in_int8 < in_float + 0.05
+    assert "differ between whole sequences and steps: 0\n" in printed
+    assert re.search(r"^a man is.{50}", printed, re.MULTILINE) and "library" in printed

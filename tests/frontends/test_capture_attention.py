@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from penjing.api import clean
 from penjing.core.errors import InvalidInput, UnsupportedOp
 from penjing.frontends.torch_export import capture
 from penjing.ir.types import Dim
 from penjing.ops.attend import Attend
+from penjing.zoo.models.decoder import Decoder
 
 LATER = torch.ones(5, 5).triu(1).bool()
 INFINITE = torch.zeros(5, 5).masked_fill(LATER, -torch.inf)
@@ -156,3 +158,22 @@ def test_a_mask_of_infinities_gives_finite_constants():
     hidden = x(5, 5) - 1 / (x(5, 5) > 0).float()
     graph = captured(lambda s, x: attention(x, x, x, s.mask), None, hidden)
     assert all(np.isfinite(constant.array).all() for constant in graph.constants.values())
+
+
+def test_a_decoder_is_captured_whole_for_any_batch_and_reads_step_by_step_what_it_reads_at_once():
+    torch.manual_seed(0)
+    network = Decoder(11, width=16, layers=1, heads=4, groups=2, hidden=24).eval()
+    tokens = torch.randint(0, 11, (2, 6))
+    graph = clean(capture(network, tokens.numpy()))
+    assert isinstance(graph.types[graph.outputs[0]].shape[0], Dim)
+    attention_ops = ["linear", "linear", "linear", "rotary", "rotary", "matmul", "attend", "linear", "add"]
+    gated = ["linear", "silu", "linear", "mul", "linear", "add"]
+    found = computing(graph)
+    assert found[:2] + found[-2:] == ["embedding", "rms_norm", "rms_norm", "linear"]
+    assert sorted(found[2:-2]) == sorted([*attention_ops, "rms_norm", *gated])
+    past, logits = None, []
+    with torch.no_grad():
+        for one in tokens.split(1, 1):
+            y, past = network.step(one, past)
+            logits.append(y)
+        torch.testing.assert_close(torch.cat(logits, 1), network(tokens))

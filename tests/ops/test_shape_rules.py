@@ -6,6 +6,8 @@ from penjing.core.errors import InvalidGraph
 from penjing.ir.graph import Operation
 from penjing.ir.types import Dim, DType, Shape, Type
 from penjing.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool, QAdaptiveAvgPool2d, QAdaptiveMaxPool2d
+from penjing.ops.advance import Advance
+from penjing.ops.append import Append
 from penjing.ops.attend import Attend, QAttend
 from penjing.ops.batch_norm import BatchNorm
 from penjing.ops.gelu import Gelu
@@ -16,10 +18,12 @@ from penjing.ops.mul import Mul, QMul
 from penjing.ops.pool1d import AvgPool1d, MaxPool1d
 from penjing.ops.prelu import Prelu
 from penjing.ops.rms_norm import QRmsNorm, RmsNorm
+from penjing.ops.rotary import Rotary
 from penjing.ops.softmax import MAX_LENGTH, QSoftmax, Softmax
+from penjing.ops.take_steps import TakeSteps
 
 BATCH = Dim("batch", 8)
-LENGTH = Dim("seq", 512)
+LENGTH = Dim("length", 512)
 
 
 def floats(*shapes: Shape) -> tuple[Type, ...]:
@@ -30,6 +34,7 @@ def codes(*shapes: Shape) -> tuple[Type, ...]:
     return tuple(Type(shape, DType.U8) for shape in shapes)
 
 
+POSITION = Type((1, 1), DType.S32)
 TABLE = Type((256,), DType.S32)
 
 REFUSED: list[tuple[Operation, tuple[Type, ...], str]] = [
@@ -45,12 +50,12 @@ REFUSED: list[tuple[Operation, tuple[Type, ...], str]] = [
     (Mean((1, 1)), floats((1, 3, 4)), "ascending"),
     (Mean((0, 1)), floats((1, 3, 4)), "mean over"),
     (Mean((3,)), floats((1, 3, 4)), "mean over"),
-    (Mean((1,)), floats((1, LENGTH, 4)), "symbolic"),
+    (Mean((1,)), floats((1, BATCH, 4)), "the batch"),
     (Mean((1,)), floats((1, 0)), "nothing"),
     (Mean((1, 2)), floats((1, 4096, 4096)), "overflow"),
     (Softmax(0), floats((1, 3)), "axis 0"),
     (Softmax(2), floats((1, 3)), "axis 2"),
-    (Softmax(1), floats((1, LENGTH)), "symbolic"),
+    (Softmax(1), floats((1, BATCH)), "the batch"),
     (Softmax(1), floats((1, MAX_LENGTH + 1)), "65535"),
     (AdaptiveAvgPool((2,)), floats((1, 3, 4, 4)), "rank 4"),
     (AdaptiveMaxPool((0, 2)), floats((1, 3, 4, 4)), "pool to"),
@@ -69,8 +74,8 @@ REFUSED: list[tuple[Operation, tuple[Type, ...], str]] = [
     (Attend(), floats((1, 2, 3, 4), (1, 3, 4, 4)), "scores of"),
     (Attend(), floats((1, 1, 3, 4), (1, 2, 4, 4)), "scores of"),
     (Attend(), floats((1, 3, 4), (1, 4, 4), (2, 4)), "mask of shape"),
-    (Attend(), floats((1, 3, LENGTH), (1, LENGTH, 4)), "symbolic"),
-    (Attend(True), floats((1, LENGTH, 4), (1, 4, 4)), "rows of a fixed count"),
+    (Attend(), floats((1, 3, BATCH), (1, BATCH, 4)), "the batch"),
+    (Attend(True), floats((1, BATCH, 4), (1, 4, 4)), "the batch"),
     (Attend(), floats((1, 1, 2**15 + 129), (1, 2**15 + 129, 1)), "32896"),
     (QAttend(False, 0, 1.0, 0, 0, 255), (*codes((1, 3, 4), (1, 2, 4)), Type((255,), DType.S32)), "table"),
     (QAttend(False, 0, 1.0, 0, 0, 255), (*codes((1, 3, 4), (1, 2, 4)), TABLE, *codes((1, 4))), "mask"),
@@ -78,9 +83,23 @@ REFUSED: list[tuple[Operation, tuple[Type, ...], str]] = [
     (Matmul(), floats((1, 3, 4), (4,)), "ranks 3 and 1"),
     (Matmul(), floats((1, 3, 4, 2), (1, 2, 2, 2)), "broadcast"),
     (Matmul(), floats((1, 3, MAX_K + 1), (1, MAX_K + 1, 1)), "33025"),
-    (Matmul(), floats((1, 3, LENGTH), (1, LENGTH, 1)), "symbolic"),
+    (Matmul(), floats((1, 3, BATCH), (1, BATCH, 1)), "the batch"),
     (QMatmul(1.0, 0, 0, 0, 0, 255), codes((1, 3, 4), (3, 4)), "ranks 3 and 2"),
     (QMatmul(1.0, 0, 0, 0, 0, 255), codes((1, 3, 4), (1, 4, 3)), "4 and 3"),
+    (Matmul(), (*floats((1, 3, 4), (1, 4, 2)), POSITION), "3 rows in a memory of 2"),
+    (Matmul(), (*floats((1, 1, 4), (1, 4, 2)), *floats((1, 1))), "position of f32"),
+    (Attend(), (*floats((1, 2, 4), (1, 4, 2)), POSITION), "a position of 2 rows"),
+    (Attend(True), (*floats((1, 5, 4), (1, 4, 2)), POSITION), "5 rows that keep 4"),
+    (Rotary(1), floats((1, 3, 4), (2, 4), (2, 4)), "angles of"),
+    (Rotary(1), (*floats((1, 3, 4), (2, 4), (2, 4)), POSITION), "angles of"),
+    (Rotary(1), floats((1, 3, 5), (3, 5), (3, 5)), "no pairs"),
+    (Rotary(2), floats((1, 3, 4), (4, 4), (4, 4)), "along axis 2 of rank 3"),
+    (Advance(3, 2), (POSITION,), "steps of 3 up to 2"),
+    (Advance(1, 2), (Type((2, 1), DType.S32),), "position of s32"),
+    (Append(1), (*floats((1, 2, 4), (1, 3, 4)), POSITION), "appended along axis 1"),
+    (Append(1), (*floats((1, 2, 4), (1, 1, 3)), POSITION), "appended along axis 1"),
+    (TakeSteps(1, 3), (*floats((1, 2, 4)), POSITION), "3 steps of 2"),
+    (TakeSteps(1, 1), (*floats((2, 2, 4)), POSITION), "steps along axis 1 of"),
     (RmsNorm(2), floats((1, 3)), "last 2 axes"),
     (QRmsNorm(1, 30, 0, 0, 0, 0, 255), (*codes((1, 2**18)), *floats((2**18,))), "radicand"),
     (LayerNorm(0), floats((1, 3)), "last 0 axes"),

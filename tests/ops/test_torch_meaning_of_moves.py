@@ -370,7 +370,8 @@ def test_a_table_that_points_outside_the_image_is_refused(place):
     ("op", "shapes"),
     [
         (QSlice(1, 0, 4, 1), [(1, 3)]),
-        (QSlice(1, -1, 1, 1), [(1, 3)]),
+        (QSlice(1, -1, 2, 1), [(1, 3)]),
+        (QSlice(1, -2, 1, 1), [(1, 3)]),
         (QSlice(1, 0, 2, 0), [(1, 3)]),
         (QSlice(2, 0, 1, 1), [(1, 3)]),
         (QPad((0, 0, -1, 0), "constant", 0), [(1, 3)]),

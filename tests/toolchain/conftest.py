@@ -4,8 +4,15 @@ from collections.abc import Callable
 
 import pytest
 
+from penjing.core import knobs
 from penjing.core.errors import MissingCompiler
 from penjing.toolchain import Target, find_compiler, find_target
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch) -> None:
+    """Every build compiles anew, by the compiler itself."""
+    monkeypatch.delenv(knobs.CC.name, raising=False)
 
 
 @pytest.fixture

@@ -45,7 +45,8 @@ InputShape = Annotated[
     str | None,
     typer.Option(
         metavar="CxHxW",
-        help="The input of a factory, or of an ONNX model that leaves it open, without the batch, such as 3x32x32.",
+        help="The input of a factory, or of an ONNX model that leaves it open, without the batch, such as 3x32x32; "
+        "1..128x384 for sequences of up to 128 steps.",
     ),
 ]
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="Trained weights: an .npz, .pt or .pth state dict.")]

@@ -1,6 +1,7 @@
 """Numpy files given on the command line: mapped, not read, so that a large one costs what is used of it."""
 
 import struct
+from collections.abc import Collection
 from pathlib import Path
 from tokenize import TokenError
 
@@ -43,8 +44,10 @@ def read_array(path: Path, key: str = "x") -> np.ndarray:
     return array
 
 
-def check_samples(array: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
+def check_samples(array: np.ndarray, shape: tuple[int, ...], where: str, lengths: Collection[int] = ()) -> np.ndarray:
     """The array as a batch (n, *shape) of uint8 or floats; a single sample gets its first axis.
+
+    Along the axes `lengths` of a sample, the array may have fewer elements than `shape` says.
 
     Raises:
         InvalidInput: another shape or type.
@@ -56,8 +59,10 @@ def check_samples(array: np.ndarray, shape: tuple[int, ...], where: str) -> np.n
             hint="save them with .astype(numpy.uint8) or .astype(numpy.float32)",
         )
     batch = array if array.ndim != len(shape) else array[None]
-    if batch.shape[1:] != shape:
-        wanted = ", ".join(map(str, shape))
+    axes = enumerate(zip(batch.shape[1:], shape, strict=False))
+    fits = all(1 <= n <= most if axis in lengths else n == most for axis, (n, most) in axes)
+    if batch.ndim != 1 + len(shape) or not fits:
+        wanted = ", ".join(f"1 to {n}" if axis in lengths else str(n) for axis, n in enumerate(shape))
         raise InvalidInput(f"samples have shape {array.shape}, the model takes (n, {wanted})", where=where)
     return batch
 

@@ -131,7 +131,10 @@ def make(request: Request, prepared: Prepared, shown: Phases) -> Built:
     model, port = prepared.model, prepared.port
     shown.start("reading samples")
     drawn = _drawn(request, model, port)
-    tested = labelled_samples(request.evaluate, model.shape, port, raw=request.raw) if request.evaluate else None
+    tested = None
+    if request.evaluate:
+        axes = model.length_axes
+        tested = labelled_samples(request.evaluate, model.shape, port, raw=request.raw, lengths=axes)
     shown.start("importing the model")
     original = model.graph(prepared.name)
     check_labels(prepared.labels, original)
@@ -172,7 +175,9 @@ def _drawn(request: Request, model: ModelSource, port: api.Port) -> Samples | No
     if request.calibrate is None:
         return None
     seed = knobs.SEED.integer()
-    return calibration_samples(request.calibrate, model.shape, port, request.samples, raw=request.raw, seed=seed)
+    return calibration_samples(
+        request.calibrate, model.shape, port, request.samples, raw=request.raw, seed=seed, lengths=model.length_axes
+    )
 
 
 def chosen_tiles(tuned: list[TunedLayer]) -> Tiles:

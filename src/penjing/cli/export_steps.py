@@ -116,7 +116,9 @@ def _graph(request: Request, model: ModelSource, shown: Phases) -> Graph:
     shown.start("reading samples")
     port = described_port(model.port, request.mean, request.std, model.shape)
     seed = knobs.SEED.integer()
-    drawn = calibration_samples(request.calibrate, model.shape, port, request.samples, raw=request.raw, seed=seed)
+    drawn = calibration_samples(
+        request.calibrate, model.shape, port, request.samples, raw=request.raw, seed=seed, lengths=model.length_axes
+    )
     shown.start("importing the model")
     graph = model.graph(model.name)
     return quantized(graph, model, drawn, request.observer, shown, symmetric=request.tensorrt)

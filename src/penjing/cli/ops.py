@@ -73,7 +73,7 @@ def _coverage(model: str, weights: Path | None, input_shape: str | None) -> tupl
     if source.saved is None:
         from penjing.frontends.torch_export import coverage
 
-        return source.name, coverage(source.module, source.examples)
+        return source.name, coverage(source.module, source.examples, length=source.length)
     counts = Counter(node.op.name for node in source.saved.graph.nodes)
     return source.name, Coverage(tuple(Supported(name, count) for name, count in sorted(counts.items())), ())
 

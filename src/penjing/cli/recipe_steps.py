@@ -144,7 +144,7 @@ def _data(request: Request, model: ModelSource, port: api.Port) -> Data:
     if request.train is not None:
         trained = training_samples(request.train, model.shape, port, raw=request.raw)
     if request.evaluate is not None:
-        found = labelled_samples(request.evaluate, model.shape, port, raw=request.raw)
+        found = labelled_samples(request.evaluate, model.shape, port, raw=request.raw, lengths=model.length_axes)
         assert found.y is not None
         tested = Labelled(found.x, found.y)
     drawn = _calibration(request, model, port, trained)
@@ -171,7 +171,9 @@ def _calibration(
     if source is None:
         return None
     raw = request.raw if trained is None or request.calibrate else trained.raw
-    return calibration_samples(source, model.shape, port, request.samples, raw=raw, seed=knobs.SEED.integer())
+    return calibration_samples(
+        source, model.shape, port, request.samples, raw=raw, seed=knobs.SEED.integer(), lengths=model.length_axes
+    )
 
 
 def _follow(shown: Phases) -> Progress:

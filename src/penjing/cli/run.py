@@ -96,19 +96,11 @@ def _read(path: Path, spec: InputSpec, *, raw: bool) -> np.ndarray:
     array = read_array(path)
     if spec.dtype == "s32":
         return array  # ids, which `Model.run` checks
-    samples = check_samples(array, _sample_shape(spec, array), str(path))
+    samples = check_samples(array, shape, str(path), [axis - 1 for axis in spec.length_axes])
     if not len(samples):
         raise InvalidInput("there is no sample in it", where=str(path))
     check_finite(samples, str(path))
     return prepared(samples, port, raw=raw, where=str(path))
-
-
-def _sample_shape(spec: InputSpec, array: np.ndarray) -> tuple[int, ...]:
-    """The shape of a sample; where it may have any length, that of the array's."""
-    behind = array.shape[-len(spec.shape) + 1 :] if 2 <= len(spec.shape) <= array.ndim + 1 else spec.shape[1:]
-    return tuple(
-        min(behind[axis - 1], n) if axis in spec.length_axes else n for axis, n in enumerate(spec.shape) if axis > 0
-    )
 
 
 def _outputs(model: Model, samples: np.ndarray, progress: Any) -> tuple[np.ndarray, ...]:

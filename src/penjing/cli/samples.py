@@ -38,7 +38,14 @@ class Samples:
 
 
 def calibration_samples(
-    source: str, shape: tuple[int, ...], port: Port, count: int, *, raw: bool = True, seed: int = 0
+    source: str,
+    shape: tuple[int, ...],
+    port: Port,
+    count: int,
+    *,
+    raw: bool = True,
+    seed: int = 0,
+    lengths: tuple[int, ...] = (),
 ) -> Samples:
     """At most `count` samples for calibration, drawn at random where there are more.
 
@@ -49,6 +56,7 @@ def calibration_samples(
         count: the limit.
         raw: whether an array is still to be normalised.
         seed: of the draw.
+        lengths: axes of a sample along which an array may be shorter.
 
     Raises:
         CalibrationError: no sample.
@@ -66,26 +74,30 @@ def calibration_samples(
     if path.is_dir():
         return Samples(path.name, _normal(_folder(path, shape, count), port))
     if path.suffix.lower() in ARRAYS:
-        drawn = _draw(check_samples(read_array(path), shape, source), count, rng, source)
+        drawn = _draw(check_samples(read_array(path), shape, source, lengths), count, rng, source)
         check_finite(drawn, source)
         return Samples(path.name, prepared(drawn, port, raw=raw, where=source))
     raise _no_source(source, SOURCES)
 
 
-def labelled_samples(source: str, shape: tuple[int, ...], port: Port, *, raw: bool = True) -> Samples:
+def labelled_samples(
+    source: str, shape: tuple[int, ...], port: Port, *, raw: bool = True, lengths: tuple[int, ...] = ()
+) -> Samples:
     """The test part of a data set, or the arrays x and y of an .npz; arguments and errors as above."""
     if source in data.names():
         dataset = data.load(source, image_size=shape[-1])
         return Samples(dataset.name, _normal(check_samples(dataset.test_x, shape, dataset.name), port), dataset.test_y)
-    x, y = _labelled_arrays(source, shape)
+    x, y = _labelled_arrays(source, shape, lengths)
     return Samples(Path(source).name, prepared(x, port, raw=raw, where=source), y)
 
 
-def _labelled_arrays(source: str, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _labelled_arrays(
+    source: str, shape: tuple[int, ...], lengths: tuple[int, ...] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     path = Path(source)
     if path.suffix.lower() != ".npz":
         raise _no_source(source, f"{', '.join(data.names())}, or an .npz file with arrays x and y")
-    x, y = check_samples(read_array(path), shape, source), read_array(path, "y")
+    x, y = check_samples(read_array(path), shape, source, lengths), read_array(path, "y")
     if y.shape != (len(x),) or y.dtype.kind not in "iu" or not len(y):
         raise InvalidInput(
             f"y has the type {y.dtype} and shape {y.shape}, not one class number for each of {len(x)} samples",

@@ -15,6 +15,7 @@ from penjing.cli.arrays import require_file
 from penjing.cli.user_code import call_factory
 from penjing.core.errors import InvalidInput, MissingDependency
 from penjing.ir.graph import Graph
+from penjing.ir.lengths import length_axes
 from penjing.recipe.graph_file import SUFFIX, SavedGraph, load_graph
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class ModelSource:
         trained: False when its weights are known to be random.
         saved: the graph, where the model is one.
         captured: what became of an ONNX model.
+        length: which axis of the inputs is the length of a sequence, where they may have any.
     """
 
     name: str
@@ -46,6 +48,7 @@ class ModelSource:
     trained: bool = True
     saved: SavedGraph | None = None
     captured: "Captured | None" = None
+    length: api.Length | None = None
 
     def graph(self, name: str) -> Graph:
         """The graph under this name, imported where the model is a torch module.
@@ -55,7 +58,7 @@ class ModelSource:
         """
         held = self.saved or self.captured
         if held is None:
-            return api.capture(self.module, self.examples, name=name)
+            return api.capture(self.module, self.examples, name=name, length=self.length)
         graph = held.graph.copy()
         graph.name = name
         return graph
@@ -77,8 +80,15 @@ class ModelSource:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the first input, without the batch."""
+        """Of the first input, without the batch; of the longest sequence."""
         return self.examples[0].shape[1:]
+
+    @property
+    def length_axes(self) -> tuple[int, ...]:
+        """The axes of `shape` along which samples may be shorter."""
+        if self.saved is not None:
+            return tuple(axis - 1 for axis in length_axes(self.saved.graph.types[self.saved.graph.inputs[0]]))
+        return (self.length.axis - 1,) if self.length is not None and isinstance(self.length.axis, int) else ()
 
 
 def require_torch() -> None:
@@ -96,7 +106,7 @@ def load_model(spec: str, *, weights: Path | None = None, input_shape: str | Non
     Args:
         spec: see MODEL_KINDS.
         weights: .npz with the names of the state dict, or a .pt / .pth state dict.
-        input_shape: such as 3x32x32 (without batch), needed for factories.
+        input_shape: such as 3x32x32 (without batch), needed for factories; 1..128x384 for sequences of any length.
 
     Raises:
         InvalidInput: no such model, or weights that do not fit.
@@ -150,6 +160,19 @@ def onnx_shapes(path: Path, input_shape: str | None) -> dict[str, tuple[int, ...
     return {names[0]: parse_shape(input_shape)}
 
 
+def parse_lengths(text: str) -> tuple[tuple[int, ...], api.Length | None]:
+    """'1..128x384' -> (128, 384), and that the first of them is a length of up to 128; a plain shape has none."""
+    parts = text.lower().split("x")
+    ranges = [axis for axis, part in enumerate(parts) if part.startswith("1..")]
+    shape = parse_shape("x".join(part.removeprefix("1..") for part in parts))
+    if not ranges:
+        return shape, None
+    if len(ranges) > 1:
+        what = f"{text!r} has {len(ranges)} lengths"
+        raise InvalidInput(what, where="--input-shape", hint="one axis may be 1..N; all inputs share it")
+    return shape, api.Length(shape[ranges[0]], ranges[0] + 1)
+
+
 def parse_shape(text: str) -> tuple[int, ...]:
     """'3x32x32' -> (3, 32, 32)."""
     parts = text.lower().split("x")
@@ -182,14 +205,14 @@ def _from_factory(spec: str, input_shape: str | None) -> ModelSource:
         raise InvalidInput(
             "a factory does not say what its input looks like", where=spec, hint="add --input-shape, such as 3x32x32"
         )
-    shape = parse_shape(input_shape)
+    shape, length = parse_lengths(input_shape)
     attribute = spec.rpartition(":")[2]
     module = call_factory(spec)
     check_module(module, f"{attribute}()", spec)
     example = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     class_name = type(module).__name__
     name = attribute if class_name == "Sequential" else class_name
-    return ModelSource(_plain(name.lower()), module, (example,), Port(), None, attribute)
+    return ModelSource(_plain(name.lower()), module, (example,), Port(), None, attribute, length=length)
 
 
 def _from_exported(path: Path) -> ModelSource:

@@ -63,10 +63,10 @@ def capture(
     return reading.graph
 
 
-def coverage(module: Any, example: Any) -> Coverage:
+def coverage(module: Any, example: Any, *, length: Length | None = None) -> Coverage:
     """Which operators of a torch module are carried, and which are not, with places and reasons.
 
-    Takes the module and the example as `capture` does.
+    Takes the module, the example and the length as `capture` does.
 
     Raises:
         InvalidInput: the example does not fit.
@@ -75,7 +75,7 @@ def coverage(module: Any, example: Any) -> Coverage:
     """
     tensors = example_tensors(module, example)
     with evaluation(module):
-        _, reading = _read(module, tensors, "model")
+        _, reading = _read(module, tensors, "model", length)
     return coverage_of(reading.carried, reading.problems)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
 from penjing.ops.lowering import Epilogue, Lowering, identity
-from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
+from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.position import check_position, first_steps
 
 
@@ -21,8 +21,7 @@ class Advance(Operator):
     """Input and output a position s32 (N, 1)."""
 
     name = "advance"
-    quant_rule = QuantRule.SAME
-
+    of_streams = True
     steps: int
     capacity: int
 

@@ -25,6 +25,7 @@ class Append(Operator):
     """Inputs x (N, ..., S, ...), new (N, ..., steps, ...) and a position s32 (N, 1); output of x's shape."""
 
     name = "append"
+    of_streams = True
     quant_rule = QuantRule.SAME
 
     axis: int

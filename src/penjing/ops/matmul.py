@@ -143,8 +143,8 @@ class Matmul(Operator):
         fixed, x = (rng.normal(size=s).astype(np.float32) for s in ((3, 4), (2, 4, 5)))
         yield Sample(cls(), (fixed, x), constant=(0,))
         for rows, at in ((1, 3), (2, 0), (3, 4)):
-            q, k = (rng.normal(size=s).astype(np.float32) for s in ((1, 2, rows, 5), (1, 2, 5, 7)))
-            yield Sample(cls(0.5), (q, k, np.array([[at]], np.int32)), constant=(2,))
+            x, y = (rng.normal(size=s).astype(np.float32) for s in ((1, 2, rows, 5), (1, 2, 5, 7)))
+            yield Sample(cls(0.5), (x, y, np.array([[at]], np.int32)), constant=(2,))
 
 
 def _check_k(a: Type) -> None:
@@ -254,9 +254,9 @@ class QMatmul(IntegerOperator):
             yield Sample(op, (codes(rng, (*a, 3, 20)), codes(rng, (*b, 5, 20))))
         yield Sample(op, (codes(rng, (3, 20)), codes(rng, (5, 20))))
         for i, at in enumerate((0, 1, 5, 6, 7, 1000, -1)):
-            q, keys = codes(rng, (1, 2, 1 + i % 3, 9)), codes(rng, (1, 2, 9, 9))
+            rows, memory = codes(rng, (1, 2, 1 + i % 3, 9)), codes(rng, (1, 2, 9, 9))
             clamped = cls(float32(0.02), 100, 140, *[(120, 0, 255), (3, 20, 240)][i % 2])
-            yield Sample(clamped, (q, keys, np.array([[at]], np.int32)))
+            yield Sample(clamped, (rows, memory, np.array([[at]], np.int32)))
         # the longest sums: one that just fits into int32, of either sign, and one that float32 rounds
         ends = np.zeros((2, MAX_K), np.uint8)
         ends[1] = 255

@@ -116,6 +116,7 @@ class Operator(Operation):
     recurrent_weights: ClassVar[tuple[WeightInput, ...]] = ()
     weight_axis: ClassVar[int] = 0  # its output-channel axis
     bias_input: ClassVar[int | None] = None
+    of_streams: ClassVar[bool] = False  # only a network that knows its position in a sequence holds it
     parameter_inputs: ClassVar[tuple[int, ...]] = ()  # float constants that lowering reads as they are
 
     @classmethod

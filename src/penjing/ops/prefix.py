@@ -64,7 +64,7 @@ class Prefix(Operator):
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         table = inputs[0]
         assert table is not None
-        kept = [(axis, alone(n)) for axis, n in enumerate(table.bounds) if axis != self.axis]
+        kept = [(axis, alone(n)) for axis, n in enumerate(table.bounds) if axis not in (0, self.axis)]
         return Coupling(tuple((on_input(0, axis, n), on_output(axis, n)) for axis, n in kept))
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
@@ -119,5 +119,5 @@ class QPrefix(IntegerOperator):
     def samples(cls) -> Iterator[Sample]:
         rng = np.random.default_rng(91)
         for n in (1, 5, 33):
-            yield Sample(cls(0, 1), (codes(rng, (33, 4)), codes(rng, (2, n, 3))), constant=(0,))
+            yield Sample(cls(0, 1), (codes(rng, (64, 4)), codes(rng, (2, n, 3))), constant=(0,))
         yield Sample(cls(1, 2), (codes(rng, (1, 9, 4)), codes(rng, (1, 2, 7))), constant=(0,))

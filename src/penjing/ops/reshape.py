@@ -9,7 +9,7 @@ import numpy as np
 
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node
-from penjing.ir.types import LENGTH, Dim, Extent, Shape, Type, bound, bounds
+from penjing.ir.types import Dim, Extent, Shape, Type, bound, bounds, is_length
 from penjing.ops.coupling import Coupling, Kept, Labels, alone, on_input, on_output
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, identity
@@ -40,14 +40,14 @@ def _reshaped(x: np.ndarray, shape: Shape) -> np.ndarray:
 def _check(x: Type, shape: Shape) -> None:
     y = Type(shape, x.dtype)
     expect(x.elements == y.elements, f"{x.elements} elements do not fit into {y.bounds}")
-    names = [[e.name for e in s if isinstance(e, Dim)] for s in (x.shape, shape)]
-    expect(names[0] == names[1], "a symbolic extent must keep its own axis")
-    if LENGTH not in names[1]:
-        expect(len(names[1]) <= 1, "a symbolic extent must keep its own axis")
+    before, after = ([e for e in s if isinstance(e, Dim)] for s in (x.shape, shape))
+    expect(before == after, "a symbolic extent must keep its own axis")
+    if not any(map(is_length, after)):
+        expect(len(after) <= 1, "a symbolic extent must keep its own axis")
         return
     expect(_between(x.shape) == _between(shape), "the length must keep its own axis, with as much before and behind it")
-    leads = isinstance(x.shape[0], Dim) and isinstance(shape[0], Dim) and names[1].count(names[1][0]) == 1
-    expect(len(set(names[1])) == 1 or leads, "the batch must lead shapes that follow the length")
+    leads = isinstance(x.shape[0], Dim) and isinstance(shape[0], Dim) and after.count(after[0]) == 1
+    expect(len(set(after)) == 1 or leads, "one symbolic extent, the batch or the length, must lead a shape with both")
 
 
 def _between(shape: Shape) -> list[int]:
@@ -198,6 +198,8 @@ class Reshape(Operator):
         before = form.type(0).shape
         places = [0 if e in before[i : i + 1] else -1 for i, e in enumerate(self.shape)]  # 0 keeps the input's extent
         shape = [place if isinstance(e, Dim) else e for place, e in zip(places, self.shape, strict=True)]
+        if shape.count(-1) > 1:
+            raise UnsupportedOp("a reshape that moves the batch and the length at once", where=str(form.source))
         form.result("Reshape", form.input(0), form.integers("shape", shape))
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:

@@ -1,4 +1,4 @@
-"""Rotary position embedding: pairs of features turn by an angle that grows with the step (Su et al., 2021, equation 34).
+"""Rotary position embedding: pairs of features turn by angles that grow with the step (Su et al., 2021, equation 34).
 
     y[t, i] = cos[t, i] * x[t, i] + sin[t, i] * x[t, p(i)]
 
@@ -51,7 +51,7 @@ class Rotary(Operator):
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, cos, sin, *position = inputs
-        expect(3 <= x.rank and 1 <= self.axis < x.rank - 1, f"rotary along axis {self.axis} of rank {x.rank}")
+        expect(x.rank >= 3 and 1 <= self.axis < x.rank - 1, f"rotary along axis {self.axis} of rank {x.rank}")
         expect(cos.rank == 2 and cos.shape == sin.shape, f"rotary by angles of {cos.bounds} and {sin.bounds}")
         _check_angles(x, cos.bounds, self.axis, position)
         return (Type(x.shape),)
@@ -63,13 +63,14 @@ class Rotary(Operator):
 
     def torch_form(self, torch: Any, *inputs: Any) -> Any:
         x, cos, sin, *position = inputs
-        where = [position[0].numpy()] if position else []
-        cos, sin = (torch.from_numpy(_beside(t.detach().numpy(), x, self.axis, where)).to(x) for t in (cos, sin))
+        cos, sin, *where = (tensor.detach().cpu().numpy() for tensor in (cos, sin, *position))  # not to be trained
+        cos, sin = (torch.from_numpy(_beside(table, x, self.axis, where)).to(x) for table in (cos, sin))
         return x * cos + x[..., partners(x.shape[-1], self.interleaved)] * sin
 
     def to_onnx(self, form: OnnxForm) -> None:
         x, shape = form.input(0), form.type(0).bounds
-        cos, sin = (_beside(form.parameter(k), np.zeros(shape), self.axis, []) for k in (1, 2))
+        tables = (form.parameter(k) for k in (1, 2))
+        cos, sin = (_beside(np.asarray(table), np.zeros(shape), self.axis, []) for table in tables)
         places = form.integers("partners", [int(p) for p in partners(shape[-1], self.interleaved)])
         turned = form.node("Mul", form.node("Gather", x, places, axis=len(shape) - 1), form.floats("sin", sin))
         form.result("Add", form.node("Mul", x, form.floats("cos", cos)), turned)
@@ -196,9 +197,7 @@ class QRotary(IntegerOperator):
             yield made(i, 1, (1 + i % 2, 3, 2 * n))
             yield made(i, 2, (1, 2, 3, 2 * (1 + i % 5)))
             yield made(i, 1, (1, 3, 1 + i % 3, 2 * n))
-        for i, at in enumerate(
-            (0, 1, 4, 7, 8, 9, 1000, -1)
-        ):  # those behind the last and before the first are held there
+        for i, at in enumerate((0, 1, 4, 7, 8, 9, 1000, -1)):  # 8 and more are 7, below 0 is 0
             yield made(i, 1 + i % 2, (1, 2, 2, 2, 4), rows=9, at=at)
         # every code by 1/2 and -1/2: exact halves; the largest sums; saturation at both ends
         every = np.stack([np.arange(256), np.arange(256)[::-1]], axis=-1).astype(np.uint8).reshape(1, 1, 256, 2)

@@ -20,6 +20,7 @@ class TakeSteps(Operator):
     """Inputs x (1, ..., T, ...) and a position s32 (N, 1); output (N, ..., steps, ...), cut along `axis`."""
 
     name = "take_steps"
+    of_streams = True
     quant_rule = QuantRule.SAME
 
     axis: int

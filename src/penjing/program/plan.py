@@ -47,8 +47,8 @@ class Plan:
     """Places of all values of a program, scratch by node index, and the exact sizes.
 
     A node that several threads compute has scratch for each, one after another in its place. What the next call reads
-    as its states lies in `next`, as the states themselves in `state`, until the call ends; what is written over a state,
-    as a cache to which steps are appended, lies there.
+    as its states lies in `next`, as the states themselves in `state`, until the call ends; what is written over a
+    state, as a cache to which steps are appended, lies there.
     `lower_bound_bytes` is the largest set of arena bytes alive at once: no plan can need less.
     """
 
@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def session_bytes(self) -> int:
-        """Memory that a caller keeps from call to call: the states, and behind them the next of those that are moved."""
+        """Memory that a caller keeps from call to call: the states, and behind them what those that move become."""
         return align(self.states_bytes) + align(self.next_bytes)
 
     @property

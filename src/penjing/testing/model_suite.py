@@ -130,7 +130,7 @@ def planned_arena_bytes(memory: Plan) -> int:
 
 
 def corner_samples(program: Graph, rng: np.random.Generator, count: int) -> list[Sample]:
-    """Inputs for one call each: all codes or ids 0, all the last, and `count` random ones; sequences of many lengths."""
+    """Inputs for one call each: all codes or ids 0, all the last, `count` random ones; sequences of many lengths."""
     rows, longest = id_rows(program), length_bound(program)
     kinds = [(t, rows.get(name, 256)) for name, t in ((name, program.types[name]) for name in program.inputs)]
     flat = [tuple(np.full(t.bounds, last * (n - 1), t.dtype.numpy) for t, n in kinds) for last in (0, 1)]

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from penjing.ir.graph import Graph
 from penjing.ir.text import print_graph
 from penjing.ir.types import DType, Extent, Type
-from penjing.ops import operators
 from penjing.ops.embedding import id_rows
 from penjing.ops.operator import Operator
 from penjing.testing.growth import BATCH, Growth
 from penjing.testing.random_layers import batch_norm_of, flattened, grow, linear_of
+from penjing.testing.sample_graphs import network_operators
 
 MAX_LAYERS = 20
 # drawn more often than others: what networks are made of, and what lowering fuses
@@ -49,7 +49,7 @@ def float_graphs(draw: Any, names: Sequence[str] = (), max_layers: int = MAX_LAY
         max_layers: how many layers at most; a few more nodes may come from fitting inputs to an operator.
     """
     growth = _seedling(draw)
-    table = list(names) or [*_FREQUENT, *sorted(operators())]
+    table = list(names) or [*_FREQUENT, *network_operators()]
     for _ in range(growth.number(1, max_layers)):
         if len(growth.graph.nodes) < max_layers:
             grow(growth, growth.choose(table))

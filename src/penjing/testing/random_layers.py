@@ -34,6 +34,7 @@ from penjing.ops.split import Split
 from penjing.ops.table import Elementwise
 from penjing.ops.upsample import UpsampleLinear, UpsampleNearest
 from penjing.testing.growth import Growth
+from penjing.testing.sample_graphs import knows_position
 
 Rule = Callable[[Growth], tuple[str, ...]]
 MAX_CHANNELS = 19  # over one vector of 16
@@ -50,7 +51,7 @@ def grow(growth: Growth, name: str) -> tuple[str, ...]:
 
 
 def _from_sample(growth: Growth, operator: type[Operator]) -> tuple[str, ...]:
-    sample: Sample = growth.choose(list(operator.samples()))
+    sample: Sample = growth.choose([one for one in operator.samples() if not knows_position(one)])
     if issubclass(operator, Elementwise) and len(sample.inputs) == 1:
         name = growth.value()
         return growth.add(operator_of(sample), name) if name else ()

@@ -20,11 +20,21 @@ class SampleGraph:
 
 
 def operator_samples(names: Sequence[str] = ()) -> Iterator[tuple[str, Sample]]:
-    """(label, sample) of every sample of the named operators; of all operators when no name is given."""
+    """(label, sample) of every sample of the named operators; of all of whole networks when no name is given."""
     table = operators()
-    for name in names or sorted(table):
+    for name in names or network_operators():
         for i, sample in enumerate(table[name].samples()):
             yield f"{name}_{i}", sample
+
+
+def network_operators() -> list[str]:
+    """Names of the operators of networks as they are captured, not cut into steps."""
+    return sorted(name for name, operator in operators().items() if not operator.of_streams)
+
+
+def knows_position(sample: Sample) -> bool:
+    """Whether a sample is that of a stream: one of its constants is a position."""
+    return any(i in sample.constant and x is not None and x.dtype == np.int32 for i, x in enumerate(sample.inputs))
 
 
 def sample_graph(name: str, samples: Sequence[tuple[str, Sample]]) -> SampleGraph:

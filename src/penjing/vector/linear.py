@@ -20,7 +20,7 @@ from penjing.vector.linear_samples import tile_samples
 from penjing.vector.operator import Taken, VectorOperator
 from penjing.vector.packing import LANES, QUAD, blocks, fill, round_up, unfolded_bias
 
-ROWS = 3  # taken at once
+FEWEST_ROWS, MOST_ROWS = 3, 6  # that any instruction set takes at once
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ class VLinear(VectorOperator):
         if self.features % QUAD == 0:
             return 0
         rows = inputs[0].elements // self.features
-        return round_up(self.features, QUAD) * (ROWS if rows >= ROWS else 1)
+        return round_up(self.features, QUAD) * min(rows, MOST_ROWS)
 
     def inner_loops(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, set[int]]:
         rows, groups = inputs[0].elements // self.features, set(group_sizes(blocks(self.channels)))
         # instruction sets with few registers take rows one by one
-        return {"PJ_LINEAR_GROUPS_1": groups, "PJ_LINEAR_GROUPS": groups if rows >= ROWS else set()}
+        return {"PJ_LINEAR_GROUPS_1": groups, "PJ_LINEAR_GROUPS": groups if rows >= FEWEST_ROWS else set()}
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         return Cost(outputs[0].elements * self.features, sum(t.nbytes for t in (*inputs, *outputs)))

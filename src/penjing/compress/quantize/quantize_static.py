@@ -51,6 +51,8 @@ class QuantizeStatic(Pass):
         for node in graph.nodes:
             assert isinstance(node.op, Operator)
             for i, output in enumerate(node.outputs):
+                if graph.types[output].dtype is not DType.F32:
+                    continue  # ids and positions are their own codes
                 match node.op.quant_rule_of(i):
                     case QuantRule.OWN:
                         quants[output] = self._observed(output)

@@ -6,9 +6,9 @@ It stands behind quantization, so that both have the same codes, and every byte 
 
 What a step reads of those before it becomes a state. For a recurrent layer that is what it carries, in the codes in
 which it carries it; for a convolution, the last (kernel - 1) * dilation steps of its input, at first those zeros that
-the padding before a sequence holds. For a causal attention, it is the keys and values of all steps so far, with room for
-those of a whole sequence, and their number: a position, which says where in tables of positions a piece is, too. Every
-other operator takes its steps one by one (`ops/along_time.py`).
+the padding before a sequence holds. For a causal attention, it is the keys and values of all steps so far, with room
+for those of a whole sequence, and their number: a position, which also says where in tables of positions a piece is.
+Every other operator takes its steps one by one (`ops/along_time.py`).
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ class StreamSteps(Pass):
         """The network for pieces, with states.
 
         Raises:
-            InvalidInput: axes that are none, or differ in extent; no steps, or more than what remembers them has room for.
+            InvalidInput: axes that are none, or differ in extent; no steps, or more than caches have room for.
             InvalidGraph: the graph is not quantized, or has states already.
             UnsupportedOp: a node needs steps that come later, or all of them at once.
         """

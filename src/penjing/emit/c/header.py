@@ -7,6 +7,7 @@ from penjing.emit.c.pool import pool_declarations
 from penjing.emit.c.states import state_header
 from penjing.ir.graph import Graph
 from penjing.ir.lengths import length_bound
+from penjing.ir.types import bound, is_length
 from penjing.ops.embedding import id_rows
 from penjing.program.plan import ALIGNMENT, Plan
 from penjing.program.states import counters
@@ -126,7 +127,7 @@ def _ports(program: Graph, plan: Plan, up: str, kind: str, names: tuple[str, ...
     blocks, rows = [], id_rows(program)
     for i, name in enumerate(names):
         type_, place = program.types[name], plan.places[name]
-        shape = " x ".join(str(extent) for extent in type_.bounds)
+        shape = " x ".join(f"1..{bound(n)}" if is_length(n) else str(bound(n)) for n in type_.shape)
         lines = [
             f"/* {kind.lower()} {i}: {comment_text(name)}, {type_.dtype} {shape} */",
             f"#define {up}_{kind}_{i}_OFFSET {place.offset}",
@@ -175,7 +176,7 @@ def _length_error(up: str, longest: int | None) -> str:
     if longest is None:
         return ""
     return f"""
-    {up}_ERROR_LENGTH = -7,     /* a sequence of no steps, or of more than {up}_LENGTH_MAX */"""
+    {up}_ERROR_LENGTH = -9,     /* a sequence of no steps, or of more than {up}_LENGTH_MAX */"""
 
 
 def _isa_error(up: str, isas: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from importlib.resources import files
 
 # The parts of a vocabulary, in the order in which they build upon each other.
-FAMILIES = ("base", "linear", "sparse", "elementwise", "recurrent", "depthwise")
+FAMILIES = ("base", "linear", "sparse", "elementwise", "recurrent", "depthwise", "attention")
 
 
 def kernel_text(name: str) -> str:
@@ -33,6 +33,8 @@ SIMD_HEADERS = (
     "simd/pj_linear.h",
     "simd/pj_sparse.h",
     "simd/pj_recurrent.h",
+    "simd/pj_attention.h",
+    "simd/pj_norm.h",
 )
 
 

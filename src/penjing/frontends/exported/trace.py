@@ -225,7 +225,7 @@ def _steps(inputs: tuple[Any, ...], length: Length | None) -> Steps | None:
 def _dynamic(module: Any, inputs: tuple[Any, ...], steps: Steps | None) -> Trace:
     torch = import_torch()
     axes = steps.axes if steps else (None,) * len(inputs)
-    several = tuple(_several(x, axis) for x, axis in zip(inputs, axes, strict=True))
+    several = _several(inputs, axes)
     shapes = torch.export.ShapesCollection()
     batch = torch.export.Dim("batch")
     length = torch.export.Dim(LENGTH, max=steps.max) if steps else None
@@ -244,18 +244,23 @@ def _dynamic(module: Any, inputs: tuple[Any, ...], steps: Steps | None) -> Trace
     return Trace(program, symbol, inputs, dims=dims, length=steps)
 
 
-def _several(x: Any, axis: int | None) -> Any:
-    """An example of two samples or more, and two steps or more of another number: torch takes a 1 for a constant, and
-    equal extents for the same one.
+def _several(inputs: tuple[Any, ...], axes: Sequence[int | None]) -> tuple[Any, ...]:
+    """The example with two samples or more, and two steps or more, of another number.
+
+    torch takes a 1 for a constant, and equal extents for the same one.
     """
-    counts = [1] * x.dim()
-    counts[0] = 2 if x.shape[0] == 1 else 1
-    if axis is not None and x.shape[axis] == 1:
-        counts[axis] = 2
-    x = x.repeat(*counts)
-    if axis is not None and x.shape[axis] == x.shape[0]:
-        x = x.repeat(2, *[1] * (x.dim() - 1))
-    return x.clone()
+    batch = int(inputs[0].shape[0])
+    steps = next((int(x.shape[axis]) for x, axis in zip(inputs, axes, strict=True) if axis is not None), 0)
+    samples, pieces = 2 if batch == 1 else 1, 2 if steps == 1 else 1
+    samples *= 2 if batch * samples == steps * pieces else 1
+    made = []
+    for x, axis in zip(inputs, axes, strict=True):
+        counts = [1] * x.dim()
+        counts[0] = samples
+        if axis is not None:
+            counts[axis] = pieces
+        made.append(x.repeat(*counts).clone())
+    return tuple(made)
 
 
 def _only_symbol(what: str, extents: list[Any]) -> str:

@@ -1,5 +1,5 @@
-/* q_append: x u8 (outer, all_steps, inner), new u8 (outer, steps, inner), position s32; y as x, with the new steps from the
- * position on. Where y is x, nothing else is written. */
+/* q_append: x u8 (outer, all_steps, inner), new u8 (outer, steps, inner), position s32; y as x, with the new steps from
+ * the position on. Where y is x, nothing else is written. */
 struct pj_q_append {
     int32_t outer, all_steps, steps, inner;
 };

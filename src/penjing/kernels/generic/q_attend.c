@@ -1,8 +1,8 @@
 /* q_attend: x u8 (..., rows, length), v u8 (..., features, length), table s32 (256), mask u8 (mask_rows, length) if
  * mask_rows > 0; y u8 (..., rows, features), over four leading axes of which v may repeat some. Every output is a mean of
  * v weighted by exp(x): the weights of a row, in units of table[0], lie in scratch and have at most 15 bits. The mask
- * repeats every mask_rows rows; what it hides has the weight 0, and if causal, so has what stands behind the row's own: that
- * of its number, or if counted, of so many more as the position s32 says that stands in the mask's place. */
+ * repeats every mask_rows rows; what it hides has the weight 0, and if causal, so has what stands behind the row's own:
+ * that of its number, or if counted, of so many more as the position s32 says that stands in the mask's place. */
 struct pj_q_attend {
     int32_t extent[4], stride_v[4];
     int32_t rows, length, features, causal;

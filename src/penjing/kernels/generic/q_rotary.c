@@ -1,5 +1,5 @@
-/* q_rotary: x u8 (outer, steps, inner, features), angles s16 (all_steps, 2, features), position s32 if counted; y as x. With
- * c = x - x_zero and p(i) the feature of the other half, or the neighbour if interleaved,
+/* q_rotary: x u8 (outer, steps, inner, features), angles s16 (all_steps, 2, features), position s32 if counted; y as x.
+ * With c = x - x_zero and p(i) the feature of the other half, or the neighbour if interleaved,
  *   y = round(float(cos * c[i] + sin * c[p(i)]) * multiplier),   the angles being those of step position + t. */
 struct pj_q_rotary {
     int32_t outer, steps, inner, features, all_steps, interleaved, counted;

@@ -2,7 +2,7 @@
  * multiplier f32 (blocks, 16). The zero point of x is in the bias already: for codes, then for differences of codes from 128.
  *
  * 16 output channels are a block. Groups have 8 blocks, and at the end 4, 2 and 1 as far as needed, so that the weights are
- * read in one stream by a tile that is as wide as a group. Rows are taken PJ_LINEAR_ROWS at a time, then one by one.
+ * read in one stream by a tile that is as wide as a group. Rows are taken PJ_LINEAR_ROWS at a time, fewer one by one.
  */
 struct pj_v_linear {
     int32_t rows, k, oc;
@@ -13,16 +13,20 @@ struct pj_v_linear {
 /* A row of sums as codes of 16 bits. */
 PJ_SHARED void pj_v_linear_wide(const int32_t *sums, const float *multiplier, int16_t *y, int32_t lanes)
 {
-    int32_t j;
-    for (j = 0; j < lanes; j++)
-        y[j] = pj_wide((float)sums[j] * multiplier[j]);
+    int16_t last[16];
+    for (; lanes >= 16; lanes -= 16, sums += 16, multiplier += 16, y += 16)
+        pj_put_wide(y, pj_scale(sums, multiplier));
+    if (lanes > 0) {
+        pj_put_wide(last, pj_scale(sums, multiplier));
+        memcpy(y, last, sizeof *y * (size_t)lanes);
+    }
 }
 
 #define PJ_LINEAR_TILE(R, V, C)                                                                                       \
-    PJ_SHARED void pj_v_linear_##R##x##V(const struct pj_linear_walk *k, const uint8_t *x, const int8_t *w,      \
+    PJ_SHARED void pj_v_linear_##R##x##V(const struct pj_linear_walk *k, const uint8_t *x, const int8_t *w,        \
                                          const int32_t *bias, int32_t *sums)                                         \
     {                                                                                                                \
-        pj_linear_tile(k, x, w, bias, sums, R, V, C);                                                              \
+        pj_linear_tile(k, x, w, bias, sums, R, V, C);                                                                \
     }
 /* A library may say which groups of blocks it has, for one row and for several: bit N for groups of N. Each is cut into tiles
  * of its size, or of the widest that there is, and tiles that none takes are left out. */
@@ -71,8 +75,10 @@ static void pj_v_linear_part(const struct pj_v_linear *p, const void *const *in,
         if (turn++ % part.count != part.index)
             continue;
         for (row = 0; row < p->rows; row += rows) {
-            const uint8_t *x = (const uint8_t *)in[0] + (int64_t)row * p->k;
-            rows = p->rows - row < PJ_LINEAR_ROWS ? 1 : PJ_LINEAR_ROWS;
+            const uint8_t *x;
+            rows = p->rows < PJ_LINEAR_ROWS ? 1 : PJ_LINEAR_ROWS;
+            row = row < p->rows - rows ? row : p->rows - rows; /* the last tile may do some rows again */
+            x = (const uint8_t *)in[0] + (int64_t)row * p->k;
             if (in_place)
                 pj_v_linear_group(&k, x, w, bias, sums, rows, group);
             else {

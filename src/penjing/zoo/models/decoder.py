@@ -3,7 +3,7 @@
     x + attention(norm(x)),   then   x + down(silu(gate(y)) * up(y)) with y = norm(x)
 
 with RMS norms (Zhang and Sennrich, 2019), rotary positions (Su et al., 2021), queries that share keys and values in
-groups (Ainslie et al., 2023), and SwiGLU (Shazeer, 2020). No layer but the embedding has weights of tokens or positions.
+groups (Ainslie et al., 2023), and SwiGLU (Shazeer, 2020). Positions have no weights.
 """
 
 import torch

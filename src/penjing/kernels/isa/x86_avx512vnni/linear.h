@@ -1,9 +1,9 @@
 /* linear */
 #define PJ_LINEAR_CENTRED 0 /* whether the codes that meet weights are differences from 128 */
-#define PJ_LINEAR_ROWS 3
+#define PJ_LINEAR_ROWS 6
 #define PJ_LINEAR_VECTORS_1 8 /* blocks that a tile of one row takes at once, and a tile of PJ_LINEAR_ROWS */
-#define PJ_LINEAR_VECTORS 8
-#define PJ_LINEAR_TILES(T) T(1, 8, 1) T(1, 4, 2) T(1, 2, 4) T(1, 1, 4) T(3, 8, 1) T(3, 4, 1) T(3, 2, 2) T(3, 1, 4)
+#define PJ_LINEAR_VECTORS 4
+#define PJ_LINEAR_TILES(T) T(1, 8, 1) T(1, 4, 2) T(1, 2, 4) T(1, 1, 4) T(6, 4, 1) T(6, 2, 1) T(6, 1, 2)
 #define PJ_LINEAR_FOURS 1 /* whether finishing four blocks at once pays */
 
 typedef pj_acc pj_fc_acc;
