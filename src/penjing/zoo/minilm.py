@@ -43,7 +43,8 @@ def minilm() -> "SentenceEncoder":
         module.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, strict=True)
     except RuntimeError as error:
         raise damaged(path, str(error)) from error
-    return module.eval()
+    module.eval()
+    return module
 
 
 def minilm_tokenizer() -> Any:
@@ -81,7 +82,8 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _tensor(entry: dict[str, Any], data: bytes, start: int) -> np.ndarray:
-    dtype = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}[entry["dtype"]]
+    dtypes: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+    dtype = dtypes[entry["dtype"]]
     begin, end = entry["data_offsets"]
     if not 0 <= begin <= end <= len(data) - start:
         raise ValueError(f"a tensor at {begin} .. {end}")
