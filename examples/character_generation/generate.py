@@ -8,9 +8,9 @@ import sys
 import time
 
 import numpy as np
-from text import choose, text_of, tokens_of
 
 import penjing
+from text import choose, text_of, tokens_of
 
 parser = argparse.ArgumentParser()
 parser.add_argument("beginning")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from text import ALPHABET, tokens_of
 from torch.nn import functional
 
 import penjing
 from penjing.zoo.models.decoder import Decoder
+from text import ALPHABET, tokens_of
 
 LENGTH = 128  # characters of a sequence, and as many as a session remembers
 BATCH = 32

@@ -99,6 +99,12 @@ def test_the_encoder_of_the_howto_takes_any_length(run_page):
         names["model"].run(names["np"].zeros((1, 33, 24), "float32"))
 
 
+@pytest.mark.slow
+def test_the_sentence_encoder_of_the_howto_takes_ids(run_page):
+    names = run_page("docs/howto/text.md").names
+    assert names["model"].self_test() == 0
+
+
 def test_the_pass_of_the_howto_changes_what_the_page_shows(run_page):
     names = run_page("docs/howto/adding-a-pass.md").names
     clip, graph = names["ClipOutliers"], names["graph"]

@@ -56,7 +56,7 @@ class QAddWide(IntegerOperator):
     def samples(cls) -> Iterator[Sample]:
         scales = ((0.5, 0.5), (float32(0.3), float32(0.7)), (float32(100.3), float32(77.1)), (160.0, -90.5))
         every = np.r_[-(2**15), 2**15 - 1, np.arange(-40, 40)].astype(np.int16)
-        for i, sample in enumerate(binary_samples(lambda i: cls(*scales[i % 4], 0, 0))):
+        for i, sample in enumerate(binary_samples(lambda i: cls(scales[i % 4][0], 0, scales[i % 4][1], 0))):
             a, b = sample.inputs
             assert a is not None and b is not None
             a_scale, b_scale = scales[i % 4]

@@ -43,7 +43,8 @@ def minilm() -> "SentenceEncoder":
         module.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, strict=True)
     except RuntimeError as error:
         raise damaged(path, str(error)) from error
-    return module.eval()
+    module.eval()
+    return module
 
 
 def minilm_tokenizer() -> Any:
@@ -55,7 +56,7 @@ def minilm_tokenizer() -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise MissingDependency("tokenizers is not installed", hint="pip install tokenizers") from error
+        raise MissingDependency("tokenizers is not installed", hint="pip install 'penjing[text]'") from error
     tokenizer = Tokenizer.from_file(str(_file("tokenizer.json")))
     tokenizer.no_padding()
     tokenizer.enable_truncation(LONGEST)
@@ -81,7 +82,8 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _tensor(entry: dict[str, Any], data: bytes, start: int) -> np.ndarray:
-    dtype = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}[entry["dtype"]]
+    dtypes: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+    dtype = dtypes[entry["dtype"]]
     begin, end = entry["data_offsets"]
     if not 0 <= begin <= end <= len(data) - start:
         raise ValueError(f"a tensor at {begin} .. {end}")

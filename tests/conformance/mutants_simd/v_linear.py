@@ -4,8 +4,8 @@ MUTANTS = {
     "simd/v_linear.c": (
         ("16 bits are kept in 8", "if (p->wide)", "if (p->wide && rows > 3)"),
         ("16 bits run over the last channel", "lanes < 16 * group ? lanes : 16 * group", "16 * group"),
-        ("16 bits stop before the last channel", "j < lanes; j++)", "j < lanes - 1; j++)"),
-        ("16 bits share a multiplier", "(float)sums[j] * multiplier[j]", "(float)sums[j] * multiplier[0]"),
+        ("16 bits stop before the last channel", "sizeof *y * (size_t)lanes", "sizeof *y * (size_t)(lanes - 1)"),
+        ("16 bits share multipliers", "sums += 16, multiplier += 16, y += 16", "sums += 16, y += 16"),
         ("each part computes all blocks", "if (turn++ % part.count != part.index)\n            continue;", ""),
         ("the last part computes nothing", "turn++ % part.count", "turn++ % (part.count + (part.count > 1))"),
         ("rows are staged for the first block only", "if (fresh || p->rows", "if (b == 0 || p->rows"),

@@ -13,9 +13,13 @@ struct pj_v_linear {
 /* A row of sums as codes of 16 bits. */
 PJ_SHARED void pj_v_linear_wide(const int32_t *sums, const float *multiplier, int16_t *y, int32_t lanes)
 {
-    int32_t j;
-    for (j = 0; j < lanes; j++)
-        y[j] = pj_wide((float)sums[j] * multiplier[j]);
+    int16_t last[16];
+    for (; lanes >= 16; lanes -= 16, sums += 16, multiplier += 16, y += 16)
+        pj_put_wide(y, pj_scale(sums, multiplier));
+    if (lanes > 0) {
+        pj_put_wide(last, pj_scale(sums, multiplier));
+        memcpy(y, last, sizeof *y * (size_t)lanes);
+    }
 }
 
 #define PJ_LINEAR_TILE(R, V, C)                                                                                       \

@@ -78,3 +78,11 @@ PJ_SHARED int64_t pj_floor_root(uint64_t w)
     }
     return (int64_t)root;
 }
+
+/* Values in steps as 16 codes of 16 bits. */
+PJ_WORD void pj_put_wide(int16_t *to, pj_f v)
+{
+    int32_t j;
+    for (j = 0; j < 16; j++)
+        to[j] = pj_wide(v.at[j]);
+}

@@ -119,3 +119,12 @@ PJ_WORD int64_t pj_floor_root(uint64_t w)
     const int64_t near = _mm_cvttsd_si64(root);
     return near - (near * near > (int64_t)w);
 }
+
+/* Values in steps as 16 codes of 16 bits. */
+PJ_WORD void pj_put_wide(int16_t *to, pj_f v)
+{
+    const __m256 low = _mm256_set1_ps(-32768.0f), high = _mm256_set1_ps(32767.0f);
+    const __m256i a = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(v.lo, low), high));
+    const __m256i b = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(v.hi, low), high));
+    _mm256_storeu_si256((__m256i *)to, _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8));
+}

@@ -177,3 +177,10 @@ PJ_WORD int64_t pj_floor_root(uint64_t w)
     const int64_t near = _mm_cvttsd_si64(root);
     return near - (near * near > (int64_t)w);
 }
+
+/* Values in steps as 16 codes of 16 bits. */
+PJ_WORD void pj_put_wide(int16_t *to, pj_f v)
+{
+    const __m512 within = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(-32768.0f)), _mm512_set1_ps(32767.0f));
+    _mm256_storeu_si256((__m256i *)to, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(within)));
+}
