@@ -5,6 +5,7 @@
 # <immintrin.h> precompiled, which it reads for longer than it compiles most kernels.
 folder=$1
 shift
+before= source= object= options=
 for word; do
     shift
     case $before in
@@ -31,11 +32,14 @@ made=$folder/${key%% *}.o
 if grep -qs '^#include <immintrin.h>' "$source" "${source%.c}.h"; then
     variant=$(echo "$options" | sha256sum)
     header=$folder/${variant%% *}.h # gcc takes what was precompiled with the very same options only
-    if [ ! -e "$header.gch" ]; then
+    if [ ! -e "$header" ]; then # options that come once are not worth it
         echo '#include <immintrin.h>' >"$header.$$" && mv "$header.$$" "$header"
-        "$@" -x c-header "$header" -o "$header.$$" && mv "$header.$$" "$header.gch"
+    else
+        if [ ! -e "$header.gch" ]; then
+            "$@" -x c-header "$header" -o "$header.$$" && mv "$header.$$" "$header.gch"
+        fi
+        set -- "$@" -include "$header"
     fi
-    set -- "$@" -include "$header"
 fi
 "$@" -c "$source" -o "$object" || exit
 cp "$object" "$made.$$" && mv "$made.$$" "$made"
