@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from penjing import api
 from penjing.core.errors import ParityError, UnsupportedOp
 from penjing.frontends.onnx.capture import capture as capture_onnx
 from penjing.frontends.torch_export import capture
 from penjing.ops.attend import Attend
 from penjing.ops.matmul import Matmul
+from penjing.program.interpret import interpret, interpret_samples
 
 STEPS, WIDTH, HEADS = 9, 16, 2
 INFINITE = torch.full((STEPS, STEPS), -math.inf).triu(1)
@@ -92,6 +94,16 @@ def test_products_and_a_softmax_are_attention_and_scales_are_the_products(source
 @pytest.mark.parametrize("name", MASKS)
 def test_masks_are_recognised_however_they_are_written(source, name, tmp_path):
     assert product_and_attend(source(ByHand(MASKS[name]), tmp_path))[1] == Attend(causal=True)
+
+
+def test_attention_by_hand_goes_step_by_step(tmp_path):
+    rng = np.random.default_rng(0)
+    graph = from_torch(ByHand(MASKS["fill"]), tmp_path)
+    whole = api.quantize(graph, [rng.normal(size=(16, STEPS, WIDTH)).astype(np.float32)])
+    codes = rng.integers(0, 256, (1, STEPS, WIDTH), np.uint8)
+    steps = np.concatenate([codes[:, i : i + 1] for i in range(STEPS)])
+    (want,), (got,) = interpret(api.lower(whole), codes), interpret_samples(api.lower(api.stream(whole)), steps)
+    np.testing.assert_array_equal(got.reshape(want.shape), want)
 
 
 @BOTH
