@@ -17,6 +17,7 @@ from penjing.ir.types import MAX_RANK, DType, Type
 from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering, identity
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
@@ -66,6 +67,14 @@ class Embedding(Operator):
     @classmethod
     def from_torch(cls, call: TorchCall) -> Imported:
         return Imported(cls(), (call.ref("weight").name, call.ref("indices").name))
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Imported:
+        """Of `Gather`, whose other meaning is that of `select`."""
+        table, ids = call.weight(0), call.activation(1)
+        call.require(ids.type.dtype is DType.S32, "places that are computed from real data")
+        call.require(table.type.rank == 2 and call.integer("axis", 0) in (0, -2), "a table that is no matrix of rows")
+        return Imported(cls(), (table.name, ids.name))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         table, ids = inputs

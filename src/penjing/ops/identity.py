@@ -11,7 +11,7 @@ import numpy as np
 
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node
-from penjing.ir.types import Type
+from penjing.ir.types import DType, Type
 from penjing.ops.coupling import Coupling, broadcast_axes
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.onnx_call import OnnxCall
@@ -19,6 +19,7 @@ from penjing.ops.operator import Cost, Operator, QuantRule, Sample
 from penjing.ops.torch_call import Imported, Ref, TorchCall
 
 _ONNX_FLOATS = (1, 10, 11, 16)  # float32, float16, float64, bfloat16: between them a cast changes nothing here
+_ONNX_INTEGERS = (6, 7)  # int32, int64
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ class Identity(Operator):
             call.require(call.outputs == 1, "a mask that is read")
             call.require(not (call.has(2) and call.array(2).any()), "training_mode, as in training,")
         if call.target == "Cast":
-            call.require(call.integer("to", 0) in _ONNX_FLOATS, f"to = {call.integer('to', 0)}, which is no float,")
+            is_ids = call.activation(0).type.dtype is DType.S32
+            kinds, said = (_ONNX_INTEGERS, "integer") if is_ids else (_ONNX_FLOATS, "float")
+            call.require(call.integer("to", 0) in kinds, f"to = {call.integer('to', 0)}, which is no {said},")
         return Imported(None, (call.activation(0).name,))
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:

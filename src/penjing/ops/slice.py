@@ -13,9 +13,10 @@ from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node, Operation
 from penjing.ir.types import Dim, DType, Extent, Type, bound, is_batch, is_length
 from penjing.ops.coupling import FREE, Coupling, Kept, alone, count_below, kept_axes, on_input, on_output
+from penjing.ops.embedding import Embedding
 from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.lowering import Epilogue, Lowering
-from penjing.ops.onnx_call import OnnxCall
+from penjing.ops.onnx_call import OnnxCall, Ref
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.reshape import Reshape
@@ -189,6 +190,8 @@ class Select(Operator):
 
     @classmethod
     def from_onnx(cls, call: OnnxCall) -> Imported:
+        if isinstance(call.inputs[1], Ref):
+            return Embedding.from_onnx(call)
         x, places = call.activation(0), call.integers(1)
         axis = call.axis(call.integer("axis", 0), x.type.rank)
         call.require(not _is_batch(x.type, axis), "elements of axis 0, the batch,")

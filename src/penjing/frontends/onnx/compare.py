@@ -17,7 +17,9 @@ from penjing.core.onnx_package import import_onnx
 from penjing.frontends.onnx.model import OnnxModel
 from penjing.frontends.onnx.read import Reading
 from penjing.frontends.parity import TOLERANCE, Arrays, Case, departure
+from penjing.ir.graph import Graph
 from penjing.ir.grid import activation_parameters
+from penjing.ops.embedding import id_rows
 from penjing.ops.evaluate import Watch, evaluate
 from penjing.ops.fusion import between_roundings
 from penjing.ops.onnx_call import BATCH
@@ -41,11 +43,18 @@ def check_model(model: OnnxModel, reading: Reading, ranges: Ranges | None) -> No
     """
     rng = np.random.default_rng(knobs.SEED.integer())
     for batch in _BATCHES if model.batch is None else (model.batch,):
-        inputs = tuple(rng.normal(size=(batch, *shape)).astype(np.float32) for shape in model.inputs.values())
+        inputs = tuple(_random(rng, reading.graph, name, batch) for name in reading.graph.inputs)
         expected = _source(model, inputs, model.outputs)
         _compare(model, reading, ranges, Case(inputs, expected, f"a batch of {batch}"))
     if model.batch is not None:
         _check_alone(reading, tuple(x[:_MOST_ALONE] for x in inputs))
+
+
+def _random(rng: np.random.Generator, graph: Graph, name: str, batch: int) -> np.ndarray:
+    shape, rows = (batch, *graph.types[name].bounds[1:]), id_rows(graph)
+    if name in rows:
+        return rng.integers(0, rows[name], shape).astype(np.int32)
+    return rng.normal(size=shape).astype(np.float32)
 
 
 def _compare(model: OnnxModel, reading: Reading, ranges: Ranges | None, case: Case) -> None:
@@ -89,7 +98,7 @@ def _evaluated(reading: Reading, ranges: Ranges | None, inputs: Arrays, watch: W
 
     values = {name: c.array for name, c in reading.graph.constants.items()}
     for name, array in zip(reading.graph.inputs, inputs, strict=True):
-        values[name] = rounded(name, array)
+        values[name] = rounded(name, array) if array.dtype.kind == "f" else array
     for node in reading.graph.nodes:
         assert isinstance(node.op, Operator)
         results = node.op.float_reference(*(values[name] if name else None for name in node.inputs))
@@ -99,7 +108,7 @@ def _evaluated(reading: Reading, ranges: Ranges | None, inputs: Arrays, watch: W
 
 def _check_alone(reading: Reading, inputs: Arrays) -> None:
     """The graph must give samples together what it gives each alone."""
-    pairs = tuple(np.concatenate([x, x[::-1] * np.float32(0.5)]) for x in inputs)
+    pairs = tuple(np.concatenate([x, x[::-1] if x.dtype.kind == "i" else x[::-1] * np.float32(0.5)]) for x in inputs)
     together = evaluate(reading.graph, *pairs)
     for place in range(len(pairs[0])):
         alone = evaluate(reading.graph, *(x[place : place + 1] for x in pairs))

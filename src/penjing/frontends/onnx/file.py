@@ -17,6 +17,7 @@ from penjing.frontends.onnx.tensors import HALVES, elements, to_array, type_name
 _MAX_BYTES = 2**31 - 1  # of the file itself, as protobuf has it; data may lie beside it
 _MAX_NODES = 20_000
 _STANDARD = ("", "ai.onnx")
+_IDS = ("INT64", "INT32")
 _FLOATS = ("FLOAT", "DOUBLE", *HALVES)
 
 Shapes = Mapping[str, Sequence[int]]
@@ -85,6 +86,7 @@ class _Loader:
         self.shapes = shapes
         self.constants: dict[str, np.ndarray] = {}
         self.half = False
+        self.ids: set[str] = set()
 
     def load(self) -> OnnxModel:
         opset = self._opset()
@@ -106,7 +108,9 @@ class _Loader:
             if name not in known:
                 raise InvalidInput(f"the output {name!r} is never computed")
         name = _text(self.graph.name) or "model"
-        return OnnxModel(name, opset, batch, inputs, outputs, self.constants, nodes, self.proto, self.half)
+        return OnnxModel(
+            name, opset, batch, inputs, outputs, self.constants, nodes, self.proto, self.half, frozenset(self.ids)
+        )
 
     def _opset(self) -> int:
         versions = {_text(entry.domain): entry.version for entry in self.proto.opset_import}
@@ -132,9 +136,13 @@ class _Loader:
             where = f"input {value.name}"
             kind = value.type.WhichOneof("value")
             tensor = value.type.tensor_type
-            if kind != "tensor_type" or type_name(tensor.elem_type) not in _FLOATS:
+            if kind != "tensor_type" or type_name(tensor.elem_type) not in (*_FLOATS, *_IDS):
                 said = type_name(tensor.elem_type) if kind == "tensor_type" else kind
-                raise InvalidInput(f"an input of {said}; only floats are supported", where=where)
+                raise InvalidInput(
+                    f"an input of {said}; floats are supported, and ids of {' or '.join(_IDS)}", where=where
+                )
+            if type_name(tensor.elem_type) in _IDS:
+                self.ids.add(value.name)
             if not tensor.HasField("shape") or not tensor.shape.dim:
                 raise InvalidInput("an input without axes has no batch", where=where, hint="axis 0 is the batch")
             self.half |= type_name(tensor.elem_type) in HALVES

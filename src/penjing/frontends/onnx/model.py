@@ -50,6 +50,7 @@ class OnnxModel:
         batch: the one batch size that the model is written for; None when it takes any.
         inputs: name -> shape of one sample, without the batch.
         outputs: names.
+        ids: inputs of integers, which embeddings look up.
         constants: initializers and `Constant` nodes.
         nodes: in order of execution.
         proto: the model as it was read, with all its data inside.
@@ -65,6 +66,7 @@ class OnnxModel:
     nodes: list[OnnxNode]
     proto: Any
     half: bool = False
+    ids: frozenset[str] = frozenset()
 
     def live(self) -> list[OnnxNode]:
         """The nodes that the outputs depend on."""

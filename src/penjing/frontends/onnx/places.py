@@ -6,7 +6,7 @@ What reads time first has it on axis 1, between moves there and back. Such moves
 from penjing.core.errors import UnsupportedOp
 from penjing.frontends.onnx.model import OnnxNode
 from penjing.ir.graph import Graph, Node
-from penjing.ir.types import Type
+from penjing.ir.types import DType, Type
 from penjing.ops.onnx_call import BATCH, Ref
 from penjing.ops.operator import Operator
 from penjing.ops.permute import Permute
@@ -26,8 +26,15 @@ _EACH_ELEMENT = frozenset(
 )  # fmt: skip
 
 
-def check_reader(node: OnnxNode, ref: Ref) -> None:
-    """Raise UnsupportedOp where a node takes a value whose batch is elsewhere, and would take axis 0 for it."""
+def check_reader(node: OnnxNode, place: int, ref: Ref) -> None:
+    """Raise UnsupportedOp where a node takes ids for numbers.
+
+    So it does where a node takes a value whose batch is elsewhere, and would take axis 0 for it.
+    """
+    if ref.type.dtype is DType.S32 and not (node.op == "Gather" and place == 1) and node.op not in ("Cast", "Identity"):
+        raise UnsupportedOp(
+            f"reads the ids %{ref.name}; ids are only looked up", hint="let Gather of a constant table read them"
+        )
     where = ref.type.shape.index(BATCH)
     if where == 0 or node.op in _MOVES or node.op in _EACH_ELEMENT:
         return

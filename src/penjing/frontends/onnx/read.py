@@ -15,7 +15,7 @@ from penjing.frontends.onnx.model import OnnxModel, OnnxNode
 from penjing.frontends.onnx.places import check_made, check_reader, drop_unread, undone
 from penjing.frontends.onnx.reasons import NO_MEANING, PARTS, reason_for
 from penjing.ir.graph import Graph, Node, Operation
-from penjing.ir.types import Constant, Names, Source, Type
+from penjing.ir.types import Constant, DType, Names, Source, Type
 from penjing.ops import operators
 from penjing.ops.onnx_call import BATCH, Imported, Known, OnnxCall, Ref
 from penjing.ops.operator import Operator
@@ -73,7 +73,8 @@ class _Reader:
 
     def read(self) -> None:
         for name, shape in self.model.inputs.items():
-            fresh = self.graph.add_input(self.names.fresh(plain(name)), Type((BATCH, *shape)))
+            dtype = DType.S32 if name in self.model.ids else DType.F32
+            fresh = self.graph.add_input(self.names.fresh(plain(name)), Type((BATCH, *shape), dtype))
             self.origins[fresh] = name
             self.held[name] = Ref(fresh, self.graph.types[fresh])
         for name, array in self.model.constants.items():
@@ -152,9 +153,9 @@ class _Reader:
         if not found:
             ranks = " and ".join(str(cls.onnx_rank) for cls in readers)
             raise UnsupportedOp(f"on an input of rank {rank}; it is carried for rank {ranks}")
-        for value in operands:
+        for place, value in enumerate(operands):
             if isinstance(value, Ref):
-                check_reader(node, value)
+                check_reader(node, place, value)
         used = 1 + max(i for i, name in enumerate(node.outputs) if i == 0 or self.users.get(name, 0))
         call = OnnxCall(
             node.op, self.model.opset, tuple(operands), node.attributes, used, self.model.batch, self.add_constant
