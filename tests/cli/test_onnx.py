@@ -13,6 +13,10 @@ node = helper.make_node
 RNG = np.random.default_rng(0)
 
 
+def floats(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
 def write(path, nodes, constants, height=8):
     graph = helper.make_graph(
         nodes,
@@ -38,6 +42,28 @@ def plain(place):
     weights = {"conv.weight": RNG.normal(size=(4, 1, 3, 3)), "fc.weight": RNG.normal(size=(3, 256))}
     write(place / "plain.onnx", nodes, {name: w.astype(np.float32) for name, w in weights.items()})
     return place
+
+
+def test_a_model_of_ids_is_built_from_ids_and_runs_on_them(penjing, place):
+    graph = helper.make_graph(
+        [node("Gather", ["t", "x"], ["g"]), node("Flatten", ["g"], ["f"]), node("Gemm", ["f", "w"], ["y"], transB=1)],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.INT64, ["n", 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(floats(*shape), name) for name, shape in (("t", (9, 4)), ("w", (3, 20)))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (place / "words.onnx").write_bytes(model.SerializeToString())
+    ids = RNG.integers(0, 9, (20, 5))
+    np.save("ids.npy", ids)
+    np.save("reals.npy", floats(20, 5))
+    np.save("beyond.npy", ids + 1)
+    assert penjing("build", "words.onnx", "--calibrate", "ids.npy", "--target", "host").code == 0
+    assert load(place / "words.tray").run(ids).shape == (20, 3)
+    for source, said in (("reals.npy", "takes ids"), ("random", "no source of samples"), ("beyond.npy", "rows 0..8")):
+        failed = penjing("build", "words.onnx", "--calibrate", source, "-o", "other.tray")
+        assert failed.code == 1 and said in failed.err
+        assert not (place / "other.tray").exists()
 
 
 @pytest.fixture

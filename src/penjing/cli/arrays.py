@@ -44,15 +44,19 @@ def read_array(path: Path, key: str = "x") -> np.ndarray:
     return array
 
 
-def check_samples(array: np.ndarray, shape: tuple[int, ...], where: str, lengths: Collection[int] = ()) -> np.ndarray:
-    """The array as a batch (n, *shape) of uint8 or floats; a single sample gets its first axis.
+def check_samples(
+    array: np.ndarray, shape: tuple[int, ...], where: str, lengths: Collection[int] = (), *, ids: bool = False
+) -> np.ndarray:
+    """The array as a batch (n, *shape) of uint8 or floats, or integers if `ids`; a single sample gets its first axis.
 
     Along the axes `lengths` of a sample, the array may have fewer elements than `shape` says.
 
     Raises:
         InvalidInput: another shape or type.
     """
-    if array.dtype != np.uint8 and array.dtype.kind != "f":
+    if ids and array.dtype.kind not in "iu":
+        raise InvalidInput(f"the model takes ids, which are integers, not {array.dtype}", where=where)
+    if not ids and array.dtype != np.uint8 and array.dtype.kind != "f":
         raise InvalidInput(
             f"samples must be uint8 (0..255) or float, not {array.dtype}",
             where=where,

@@ -176,7 +176,14 @@ def _drawn(request: Request, model: ModelSource, port: api.Port) -> Samples | No
         return None
     seed = knobs.SEED.integer()
     return calibration_samples(
-        request.calibrate, model.shape, port, request.samples, raw=request.raw, seed=seed, lengths=model.length_axes
+        request.calibrate,
+        model.shape,
+        port,
+        request.samples,
+        raw=request.raw,
+        seed=seed,
+        lengths=model.length_axes,
+        ids=model.takes_ids,
     )
 
 

@@ -117,7 +117,14 @@ def _graph(request: Request, model: ModelSource, shown: Phases) -> Graph:
     port = described_port(model.port, request.mean, request.std, model.shape)
     seed = knobs.SEED.integer()
     drawn = calibration_samples(
-        request.calibrate, model.shape, port, request.samples, raw=request.raw, seed=seed, lengths=model.length_axes
+        request.calibrate,
+        model.shape,
+        port,
+        request.samples,
+        raw=request.raw,
+        seed=seed,
+        lengths=model.length_axes,
+        ids=model.takes_ids,
     )
     shown.start("importing the model")
     graph = model.graph(model.name)

@@ -172,7 +172,14 @@ def _calibration(
         return None
     raw = request.raw if trained is None or request.calibrate else trained.raw
     return calibration_samples(
-        source, model.shape, port, request.samples, raw=raw, seed=knobs.SEED.integer(), lengths=model.length_axes
+        source,
+        model.shape,
+        port,
+        request.samples,
+        raw=raw,
+        seed=knobs.SEED.integer(),
+        lengths=model.length_axes,
+        ids=model.takes_ids,
     )
 
 

@@ -46,6 +46,7 @@ def calibration_samples(
     raw: bool = True,
     seed: int = 0,
     lengths: tuple[int, ...] = (),
+    ids: bool = False,
 ) -> Samples:
     """At most `count` samples for calibration, drawn at random where there are more.
 
@@ -57,6 +58,7 @@ def calibration_samples(
         raw: whether an array is still to be normalised.
         seed: of the draw.
         lengths: axes of a sample along which an array may be shorter.
+        ids: whether the input takes ids, which only an array file holds.
 
     Raises:
         CalibrationError: no sample.
@@ -64,6 +66,11 @@ def calibration_samples(
     """
     rng = np.random.default_rng(seed)
     path = Path(source)
+    if ids:
+        if path.suffix.lower() not in ARRAYS:
+            raise _no_source(source, "an .npy or .npz file of ids as they occur")
+        drawn = _draw(check_samples(read_array(path), shape, source, lengths, ids=True), count, rng, source)
+        return Samples(path.name, drawn.astype(np.int32))
     if source == "random":
         values = rng.uniform(*port.value_range, (count, *shape)).astype(np.float32)
         return Samples("random values", _normal(values, port))

@@ -84,6 +84,11 @@ class ModelSource:
         return self.examples[0].shape[1:]
 
     @property
+    def takes_ids(self) -> bool:
+        """Whether its input is of integers that embeddings look up."""
+        return self.examples[0].dtype.kind == "i"
+
+    @property
     def length_axes(self) -> tuple[int, ...]:
         """The axes of `shape` along which samples may be shorter."""
         if self.saved is not None:

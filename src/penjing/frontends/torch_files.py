@@ -36,10 +36,10 @@ _DAMAGED = (
 
 
 def load_exported(path: Path) -> tuple[Any, tuple[np.ndarray, ...]]:
-    """The module of an exported program, and its example inputs as float32 arrays with the batch first.
+    """The module of an exported program, and its example inputs, batch first: float32, or int32 where they are ids.
 
     Raises:
-        InvalidInput: no exported program, a damaged one, or one without float examples.
+        InvalidInput: no exported program, a damaged one, or one without examples of floats or ids.
         MissingDependency: torch is not installed.
     """
     torch = import_torch()
@@ -53,9 +53,14 @@ def load_exported(path: Path) -> tuple[Any, tuple[np.ndarray, ...]]:
             hint="write it with torch.export.save(torch.export.export(module, (example,)), FILE)",
         ) from error
     arguments = exported.example_inputs[0] if exported.example_inputs else ()
-    if not arguments or not all(isinstance(a, torch.Tensor) and a.is_floating_point() for a in arguments):
-        raise InvalidInput("the program has no example inputs of floats", where=str(path))
-    examples = tuple(np.asarray(tensor.detach().cpu().numpy(), np.float32) for tensor in arguments)
+    ids = (torch.int64, torch.int32)
+    if not arguments or not all(
+        isinstance(a, torch.Tensor) and (a.is_floating_point() or a.dtype in ids) for a in arguments
+    ):
+        raise InvalidInput("the program has no example inputs of floats or ids", where=str(path))
+    examples = tuple(
+        np.asarray(x.detach().cpu().numpy(), np.int32 if x.dtype in ids else np.float32) for x in arguments
+    )
     return _settled(exported.module()), examples
 
 
