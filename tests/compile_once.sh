@@ -38,7 +38,11 @@ if grep -qs '^#include <immintrin.h>' "$source" "${source%.c}.h"; then
         if [ ! -e "$header.gch" ]; then
             "$@" -x c-header "$header" -o "$header.$$" && mv "$header.$$" "$header.gch"
         fi
-        set -- "$@" -include "$header"
+        # now and then gcc crashes over what it precompiled
+        if "$@" -include "$header" -c "$source" -o "$object" 2>"$object.err"; then
+            cat "$object.err" >&2
+            cp "$object" "$made.$$" && exec mv "$made.$$" "$made"
+        fi
     fi
 fi
 "$@" -c "$source" -o "$object" || exit

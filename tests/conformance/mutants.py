@@ -351,6 +351,12 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         ("pads in front are of the axis before", "- p->before[axis]", "- p->before[axis ? axis - 1 : 0]"),
         ("the mirror of lines is a copy", "pj_q_pad_source(j, extent, p->mode)", "extent - 1"),
     ),
+    "q_prefix.c": (
+        ("the last byte is dropped", "(size_t)p->bytes", "(size_t)p->bytes - 1"),
+        ("nothing is copied", "memcpy(out[0], in[0], (size_t)p->bytes);", ""),
+        ("the first byte is dropped", "memcpy(out[0], in[0], (size_t)p->bytes);",
+         "memcpy((uint8_t *)out[0] + 1, (const uint8_t *)in[0] + 1, (size_t)p->bytes - 1);"),
+    ),
     "q_reshape.c": (
         ("the last byte is dropped", "(size_t)p->bytes", "(size_t)p->bytes - 1"),
         ("nothing is copied", "memcpy(out[0], in[0], (size_t)p->bytes);", ""),

@@ -23,8 +23,7 @@ from penjing.program.simplify import FoldTransposeIntoLinear
 from penjing.testing.isas import runnable_isas
 from penjing.testing.model_suite import corner_samples, run_model_suite
 from penjing.testing.plan_check import plan_problems
-from penjing.testing.random_graphs import RandomGraph, batch_norm_graphs, flatten_graphs, float_graphs
-from penjing.testing.sample_graphs import network_operators
+from penjing.testing.random_graphs import RandomGraph, batch_norm_graphs, drawn_operators, flatten_graphs, float_graphs
 from penjing.toolchain import host_target
 from penjing.vector.prepare import prepare
 
@@ -141,7 +140,7 @@ def test_every_operator_of_the_registry_is_drawn():
         refused += lowered(random) is None
 
     draw()
-    missing = set(network_operators()) - drawn
+    missing = set(drawn_operators()) - drawn
     assert not missing, f"never drawn: {sorted(missing)}"
     assert refused <= 30, f"{refused} of 300 graphs could not be lowered"
     print(f"{len(drawn)} operators drawn, {refused} graphs refused", file=sys.stderr)

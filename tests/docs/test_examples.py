@@ -58,7 +58,7 @@ def test_the_decoder_writes_characters_from_a_cache_with_the_bytes_of_the_whole(
         pytest.skip("the sentences are not in the data folder")
     printed = make("character_generation", "STEPS=8")
     in_float, in_int8 = (float(bits) for bits in re.findall(r"([\d.]+) bits per character", printed))
-    assert in_float < 5.5
+    assert in_float < 5.7
     assert in_int8 < in_float + 0.05
     assert "differ between whole sequences and steps: 0\n" in printed
     assert re.search(r"^a man is.{50}", printed, re.MULTILINE) and "library" in printed

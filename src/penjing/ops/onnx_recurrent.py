@@ -14,7 +14,6 @@ import numpy as np
 
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.types import Constant, Quant
-from penjing.ops.concat import Concat
 from penjing.ops.onnx_call import BATCH, Known, OnnxCall, Ref
 from penjing.ops.operator import Operator
 from penjing.ops.permute import Permute
@@ -232,6 +231,8 @@ class _Reading:
 
     def _all_steps(self, nodes: Nodes, ys: list[str]) -> str:
         """Y, of which every part is one move, so that what exporters write behind it undoes them one by one."""
+        from penjing.ops.concat import Concat
+
         count, size = len(ys), (self.steps, len(ys), self.units)
         y = ys[0] if count == 1 else nodes.add(Concat(2), *ys)[0]
         if self.batch_first:
@@ -251,5 +252,7 @@ class _Reading:
         if len(ends) == 1:
             shape = (BATCH, 1, self.units) if self.batch_first else (1, BATCH, self.units)
             return nodes.add(Reshape(shape), ends[0])[0]
+        from penjing.ops.concat import Concat
+
         both = nodes.add(Concat(1), *(nodes.add(Reshape((BATCH, 1, self.units)), end)[0] for end in ends))[0]
         return both if self.batch_first else nodes.add(Permute((1, 0, 2)), both)[0]

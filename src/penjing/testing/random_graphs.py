@@ -17,6 +17,8 @@ from penjing.testing.random_layers import batch_norm_of, flattened, grow, linear
 from penjing.testing.sample_graphs import network_operators
 
 MAX_LAYERS = 20
+# what it makes of a constant has no batch, and kernels of layers know one sample
+_NEVER = {"prefix"}
 # drawn more often than others: what networks are made of, and what lowering fuses
 _FREQUENT = ("conv2d",) * 5 + ("add",) * 4 + ("linear", "relu", "conv1d", "max_pool2d", "concat", "mul") * 2
 # layers that take an input of each rank
@@ -25,6 +27,11 @@ _WITH_WEIGHTS = {
     3: ("conv1d", "conv_transpose1d", "linear"),
     4: ("conv2d", "conv2d", "conv_transpose2d", "linear"),
 }
+
+
+def drawn_operators() -> list[str]:
+    """Names of the operators that random graphs hold."""
+    return [name for name in network_operators() if name not in _NEVER]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +56,7 @@ def float_graphs(draw: Any, names: Sequence[str] = (), max_layers: int = MAX_LAY
         max_layers: how many layers at most; a few more nodes may come from fitting inputs to an operator.
     """
     growth = _seedling(draw)
-    table = list(names) or [*_FREQUENT, *network_operators()]
+    table = list(names) or [*_FREQUENT, *drawn_operators()]
     for _ in range(growth.number(1, max_layers)):
         if len(growth.graph.nodes) < max_layers:
             grow(growth, growth.choose(table))

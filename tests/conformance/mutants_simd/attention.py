@@ -36,15 +36,18 @@ MUTANTS = {
     "isa/x86_avx512vnni.h": (
         ("odd codes meet even weights", "acc = pj_pairs_add(acc, _mm512_set1_epi32(a), codes.even);", "acc = pj_pairs_add(acc, _mm512_set1_epi32(b), codes.even);"),
         ("what is hidden may be the largest", "_mm512_maskz_loadu_epi8(pj_kept(mask, i, seen), x + i)", "_mm512_maskz_loadu_epi8(pj_kept(0, i, seen), x + i)"),
+        ("odd squares of wide codes are left out", "_mm512_add_epi64(even, _mm512_srli_epi64(two, 32))", "even"),
         ("upper lanes of squares are left out", "_mm512_add_epi64(_mm512_srli_epi64(sums, 32),", "_mm512_add_epi64(_mm512_setzero_si512(),"),
     ),
     "isa/x86_avx2.h": (
         ("odd pairs meet even weights", "odd_w = _mm256_set1_epi32(b);", "odd_w = _mm256_set1_epi32(a);"),
         ("odd squares are left out", "_mm256_add_epi32(_mm256_madd_epi16(even, even), _mm256_madd_epi16(odd, odd))", "_mm256_madd_epi16(even, even)"),
+        ("odd squares of wide codes are left out", "_mm256_add_epi64(even, _mm256_srli_epi64(pairs, 32))", "even"),
         ("the upper multiples are the lower", "_mm256_mullo_epi32(_mm256_cvtepu8_epi32(_mm_srli_si128(c, 8)), f)", "_mm256_mullo_epi32(_mm256_cvtepu8_epi32(c), f)"),
     ),
     "isa/scalar.h": (
         ("pairs swap their codes", "weights[1] * codes[2]", "weights[1] * codes[1]"),
         ("squares are sums", "        sum += *x * *x;", "        sum += *x;"),
+        ("wide squares are sums", "sum += code * code;", "sum += code;"),
     ),
 }  # fmt: skip

@@ -42,8 +42,10 @@ PJ_WORD int32_t pj_sum_wide(const int16_t *x, int32_t n)
 PJ_WORD int64_t pj_sum_squares_wide(const int16_t *x, int32_t n)
 {
     int64_t sum = 0;
-    for (; n > 0; n--, x++)
-        sum += *x * *x;
+    for (; n > 0; n--, x++) {
+        const int32_t code = *x;
+        sum += code * code;
+    }
     return sum;
 }
 
