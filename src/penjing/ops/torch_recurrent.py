@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from penjing.ir.types import is_batch
-from penjing.ops.concat import Concat
 from penjing.ops.operator import Operator
 from penjing.ops.permute import Permute
 from penjing.ops.reshape import Reshape
@@ -62,6 +61,8 @@ class _Stack:
     def nodes(self, nodes: Nodes, read: Collection[int]) -> dict[int, str]:
         """Emit the layers; names of those outputs of the call that are read."""
         x = self.x.name if self.batch_first else nodes.add(Permute((1, 0, 2)), self.x.name)[0]
+        from penjing.ops.concat import Concat
+
         last: list[_End] = []
         for layer in range(self.layers):
             places = [(layer * self.directions + way, way == 1) for way in range(self.directions)]
@@ -125,6 +126,8 @@ class _End(NamedTuple):
 
 def _stacked(nodes: Nodes, ends: list[str]) -> str:
     """(layers * directions, N, H)."""
+    from penjing.ops.concat import Concat
+
     joined = ends[0] if len(ends) == 1 else nodes.add(Concat(1), *ends)[0]
     return nodes.add(Permute((1, 0, 2)), joined)[0]
 

@@ -21,6 +21,7 @@ MAX_LAYERS = 20
 _NEVER = {"prefix"}
 # drawn more often than others: what networks are made of, and what lowering fuses
 _FREQUENT = ("conv2d",) * 5 + ("add",) * 4 + ("linear", "relu", "conv1d", "max_pool2d", "concat", "mul") * 2
+_SELDOM = ("conv_transpose2d",) * 2  # few values have the rank that it takes
 # layers that take an input of each rank
 _WITH_WEIGHTS = {
     2: ("linear",),
@@ -56,7 +57,7 @@ def float_graphs(draw: Any, names: Sequence[str] = (), max_layers: int = MAX_LAY
         max_layers: how many layers at most; a few more nodes may come from fitting inputs to an operator.
     """
     growth = _seedling(draw)
-    table = list(names) or [*_FREQUENT, *drawn_operators()]
+    table = list(names) or [*_FREQUENT, *_SELDOM, *drawn_operators()]
     for _ in range(growth.number(1, max_layers)):
         if len(growth.graph.nodes) < max_layers:
             grow(growth, growth.choose(table))

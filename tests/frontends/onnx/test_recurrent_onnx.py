@@ -147,8 +147,7 @@ def test_states_of_the_batch_s_size_become_one_row_or_nothing(tmp_path, opset):
 def test_a_network_that_reads_time_first_is_carried_and_lowered(tmp_path, fixed, opset):
     x = floats(BATCH, STEPS, FEATURES)
     graph = exported(TimeFirst(), tmp_path / "net.onnx", x, fixed=fixed, opset=opset)
-    calibrated = floats(64, STEPS, FEATURES)
-    quantized = api.quantize(graph, [calibrated])
+    quantized = api.quantize(graph, [x, floats(64, STEPS, FEATURES)])
     quant = quantized.types[quantized.inputs[0]].quant
     codes = np.clip(np.rint(x / quant.scale) + quant.zero_point, 0, 255).astype(np.uint8)
     for name, made, real in zip(graph.outputs, interpret(api.lower(quantized), codes), evaluate(graph, x), strict=True):
