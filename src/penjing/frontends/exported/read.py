@@ -105,7 +105,7 @@ class _Reader:
 
     def merge(self) -> None:
         """Make attention whole; masks that are left over are problems."""
-        for name in merge_attention(self.graph):
+        for name in merge_attention(self.graph)[0]:
             self.reading.origins.pop(name, None)
         for node in stray_masks(self.graph):
             self._problem(self.reading.origins[node.output][0], STRAY_MASK)

@@ -4,6 +4,7 @@ What reads time first has it on axis 1, between moves there and back. Such moves
 """
 
 from penjing.core.errors import UnsupportedOp
+from penjing.frontends.onnx.inputs import FIX_HINT
 from penjing.frontends.onnx.model import OnnxNode
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import DType, Type
@@ -33,8 +34,11 @@ def check_reader(node: OnnxNode, place: int, ref: Ref) -> None:
     """
     if ref.type.dtype is DType.S32 and not (node.op == "Gather" and place == 1) and node.op not in ("Cast", "Identity"):
         raise UnsupportedOp(
-            f"reads the ids %{ref.name}; ids are only looked up", hint="let Gather of a constant table read them"
+            f"reads the ids %{ref.name}; ids are only looked up",
+            hint=f"let Gather of a constant table read them; {FIX_HINT.format(name=ref.name)}",
         )
+    if BATCH not in ref.type.shape:
+        return
     where = ref.type.shape.index(BATCH)
     if where == 0 or node.op in _MOVES or node.op in _EACH_ELEMENT:
         return
