@@ -1,4 +1,4 @@
-"""A BERT written the way `transformers` writes it, as far as an exporter sees it: padding masks, tables of positions."""
+"""A BERT written as `transformers` writes it, as far as an exporter sees it: masks of padding, tables of positions."""
 
 import warnings
 from pathlib import Path

@@ -16,6 +16,7 @@ from penjing.ir.types import Extent, Shape, Type, is_batch, is_length
 from penjing.ops.attention_mask import HIDDEN, HIDING, finite
 from penjing.ops.onnx_call import Known, Ref, probed_extent
 
+BROADCASTS = ("Add", "Sub", "Mul", "Div", "Sum", "Min", "Max", "Attention")  # one sample of a constant does for all
 _NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 _EITHER = ("Add", "Mul")
 
@@ -155,6 +156,6 @@ def _chosen(operands: Sequence[Ref | Known | None], longest: int | None) -> Ref 
             whole = _keeps(value.type, condition, longest)
             beside = _keeps(value.type, other, longest) if isinstance(other, Known) else False
             return (
-                value if whole and (beside or isinstance(other, Ref) and fits(value.type, other.type.shape)) else None
+                value if whole and (beside or (isinstance(other, Ref) and fits(value.type, other.type.shape))) else None
             )
     return None

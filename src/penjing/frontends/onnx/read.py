@@ -11,7 +11,7 @@ from penjing.frontends.attention import STRAY_MASK, merge_attention, stray_masks
 from penjing.frontends.coverage import Problem
 from penjing.frontends.onnx.codes import Coded, Codes
 from penjing.frontends.onnx.fold import fold, shape_of
-from penjing.frontends.onnx.meeting import Met, fits, is_causal_at_any_length, mask_of, met, unchanged
+from penjing.frontends.onnx.meeting import BROADCASTS, Met, fits, is_causal_at_any_length, mask_of, met, unchanged
 from penjing.frontends.onnx.model import OnnxModel, OnnxNode
 from penjing.frontends.onnx.places import check_made, check_reader, drop_unread, undone
 from penjing.frontends.onnx.reasons import NO_MEANING, PARTS, reason_for
@@ -172,7 +172,8 @@ class _Reader:
         for place, value in enumerate(operands):
             if isinstance(value, Ref):
                 check_reader(node, place, value)
-        operands = [self._met(value) if isinstance(value, Known) else value for value in operands]
+        if node.op in BROADCASTS:
+            operands = [self._met(value) if isinstance(value, Known) else value for value in operands]
         used = 1 + max(i for i, name in enumerate(node.outputs) if i == 0 or self.users.get(name, 0))
         call = OnnxCall(
             node.op,
