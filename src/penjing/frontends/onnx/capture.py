@@ -1,4 +1,4 @@
-"""ONNX to Graph, opset 11 to 23, floats or QDQ and QLinear models. The first axis of every input is the batch.
+"""ONNX to Graph, opset 11 to 24, floats or QDQ and QLinear models. The first axis of every input is the batch.
 
 Shape arithmetic and constants are evaluated, decomposed patterns become one operator again, quantization is kept as
 grids and ranges. Refused are, all places at once: operators that no file in `ops/` reads, control flow, models that mix

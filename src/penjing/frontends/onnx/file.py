@@ -13,7 +13,7 @@ from penjing.core.errors import InvalidInput
 from penjing.core.length import Length
 from penjing.core.onnx_package import import_onnx
 from penjing.frontends.onnx.inputs import Inputs, Shapes
-from penjing.frontends.onnx.model import NEWEST_OPSET, OLDEST_OPSET, OnnxModel, OnnxNode
+from penjing.frontends.onnx.model import ADVISED_OPSET, NEWEST_OPSET, OLDEST_OPSET, OnnxModel, OnnxNode
 from penjing.frontends.onnx.tensors import HALVES, to_array, type_name
 
 _MAX_BYTES = 2**31 - 1  # of the file itself, as protobuf has it; data may lie beside it
@@ -138,7 +138,7 @@ class _Loader:
         if not OLDEST_OPSET <= standard[0] <= NEWEST_OPSET:
             raise InvalidInput(
                 f"the model uses opset {standard[0]}; penjing reads {OLDEST_OPSET} to {NEWEST_OPSET}",
-                hint=f"export it with opset_version={NEWEST_OPSET - 3}, or convert it with onnx.version_converter",
+                hint=f"export it with opset_version={ADVISED_OPSET}, or convert it with onnx.version_converter",
             )
         return int(standard[0])
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from penjing.ir.types import Shape, is_batch
 
-OLDEST_OPSET, NEWEST_OPSET = 11, 23
+OLDEST_OPSET, NEWEST_OPSET = 11, 24
+ADVISED_OPSET = 20
 MICROSOFT = "com.microsoft"
 
 

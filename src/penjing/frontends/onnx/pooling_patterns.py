@@ -1,7 +1,7 @@
 """What sentence encoders do behind their last layer: a mean that is written as a sum over a count, and a vector's unit.
 
-    sum of x / d    ->    mean of x * (n / d),     n the number of terms, which is d where no token is padding
-    x / max(|x|, eps)    ->    LpNormalization of x; without eps, which only keeps zeros from 0 / 0
+sum of x / d    ->    mean of x * (n / d),     n the number of terms, which is d where no token is padding
+x / max(|x|, eps)    ->    LpNormalization of x; without eps, which only keeps zeros from 0 / 0
 """
 
 from typing import Any

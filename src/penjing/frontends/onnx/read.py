@@ -173,7 +173,7 @@ class _Reader:
             if isinstance(value, Ref):
                 check_reader(node, place, value)
         if node.op in BROADCASTS:
-            operands = [self._met(value) if isinstance(value, Known) else value for value in operands]
+            operands = [self._met(node, value) if isinstance(value, Known) else value for value in operands]
         used = 1 + max(i for i, name in enumerate(node.outputs) if i == 0 or self.users.get(name, 0))
         call = OnnxCall(
             node.op,
@@ -187,15 +187,17 @@ class _Reader:
         )
         return found[0].from_onnx(call)
 
-    def _met(self, known: Known) -> Ref | Known:
+    def _met(self, node: OnnxNode, known: Known) -> Ref | Known:
         """A known operand as activations meet it: floats without their batch, as long as the sequence is."""
-        if known.array.dtype.kind != "f" or known.is_constant:
+        is_mask = node.op == "Attention"
+        if known.array.dtype.kind not in ("fb" if is_mask else "f") or known.is_constant:
             return known
         found = met(known, self.model.longest)
-        if len(found.axes) > 1:
+        if len(found.axes) > 1 and not is_mask:
             what = f"takes %{known.name}, a constant that follows the length along {len(found.axes)} axes"
             raise UnsupportedOp(what, hint="of these, only a causal mask can be carried")
-        return self._part(known.name, found) if found.axes else Known(known.name, found.array, found.array)
+        whole = is_mask or not found.axes
+        return Known(known.name, found.array, found.array) if whole else self._part(known.name, found)
 
     def _part(self, name: str, found: Met) -> Ref:
         """The first elements of a constant, as many as a sequence has steps."""
