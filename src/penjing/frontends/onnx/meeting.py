@@ -16,7 +16,8 @@ from penjing.ir.types import Extent, Shape, Type, is_batch, is_length
 from penjing.ops.attention_mask import HIDDEN, HIDING, finite
 from penjing.ops.onnx_call import Known, Ref, probed_extent
 
-BROADCASTS = ("Add", "Sub", "Mul", "Div", "Sum", "Min", "Max", "Attention")  # one sample of a constant does for all
+# Operators for which one sample of a constant does for all.
+BROADCASTS = ("Add", "Sub", "Mul", "Div", "Sum", "Min", "Max", "Attention", "RotaryEmbedding")
 _NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 _EITHER = ("Add", "Mul")
 

@@ -34,7 +34,7 @@ def check_reader(node: OnnxNode, place: int, ref: Ref) -> None:
     """
     if ref.type.dtype is DType.S32 and not (node.op == "Gather" and place == 1) and node.op not in ("Cast", "Identity"):
         raise UnsupportedOp(
-            f"reads the ids %{ref.name}; ids are only looked up",
+            f"reads the ids %{ref.name}; ids are only looked up, and masks of padding are fixed: --fix {ref.name}=1",
             hint=f"let Gather of a constant table read them; {FIX_HINT.format(name=ref.name)}",
         )
     if BATCH not in ref.type.shape:

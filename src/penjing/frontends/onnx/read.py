@@ -1,6 +1,7 @@
 """From an `OnnxModel` to a Graph: every node is tried, and all that cannot be carried is reported together."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -189,14 +190,14 @@ class _Reader:
 
     def _met(self, node: OnnxNode, known: Known) -> Ref | Known:
         """A known operand as activations meet it: floats without their batch, as long as the sequence is."""
-        is_mask = node.op == "Attention"
-        if known.array.dtype.kind not in ("fb" if is_mask else "f") or known.is_constant:
+        own_rules = node.op in ("Attention", "RotaryEmbedding")  # these read what they know themselves
+        if known.is_constant or not (own_rules or known.array.dtype.kind == "f"):
             return known
         found = met(known, self.model.longest)
-        if len(found.axes) > 1 and not is_mask:
+        if len(found.axes) > 1 and not own_rules:
             what = f"takes %{known.name}, a constant that follows the length along {len(found.axes)} axes"
             raise UnsupportedOp(what, hint="of these, only a causal mask can be carried")
-        whole = is_mask or not found.axes
+        whole = own_rules or not found.axes
         return Known(known.name, found.array, found.array) if whole else self._part(known.name, found)
 
     def _part(self, name: str, found: Met) -> Ref:
@@ -277,10 +278,15 @@ class _Reader:
         changed, left = merge_attention(self.graph, self.causal)
         for name in changed:
             self.origins.pop(name, None)
-        for name in left:
-            self.problems.append(Problem("mask", self.causal[name].name, self.source(self.causal[name]), STRAY_MASK))
+        self.report_masks(left)
         for node in stray_masks(self.graph):
             self.problems.append(Problem("Add", node.output, node.source, STRAY_MASK, None))
+
+    def report_masks(self, scores: Iterable[str]) -> None:
+        """Causal masks of scores that no attention has taken in."""
+        for name in scores:
+            node = self.causal[name]
+            self.problems.append(Problem(node.target, node.name, self.source(node), STRAY_MASK))
 
     def _outputs(self) -> None:
         for name in self.model.outputs:
@@ -333,7 +339,9 @@ def read(model: OnnxModel, name: str) -> Reading:
     """The graph of a model, in stage `imported`, not verified yet."""
     reader = _Reader(model, Graph(name))
     reader.read()
-    if not (reader.problems or reader.codes.found):  # a quantized model's own ranges are of the nodes as they are
+    if reader.codes.found:  # a quantized model's own ranges are of the nodes as they are
+        reader.report_masks(reader.causal)
+    elif not reader.problems:
         reader.merge()
     return Reading(reader.graph, reader.carried, reader.problems, reader.origins, reader.codes)
 
