@@ -105,9 +105,10 @@ def _result_size(node: OnnxNode, arrays: list[np.ndarray]) -> int:
         axis = node.attributes.get("axis", 0)
         if not isinstance(axis, int):
             raise TypeError(f"axis = {axis!r}")
-        return arrays[1].size * (arrays[0].size // max(arrays[0].shape[axis], 1))
+        return int(arrays[1].size * (arrays[0].size // max(arrays[0].shape[axis], 1)))
     if node.op == "GatherND":
-        return arrays[1].size // max(arrays[1].shape[-1], 1) * math.prod(arrays[0].shape[arrays[1].shape[-1] :])
+        depth = int(arrays[1].shape[-1])
+        return arrays[1].size // max(depth, 1) * math.prod(arrays[0].shape[depth:])
     if node.op == "Expand":
         return math.prod(np.broadcast_shapes(arrays[0].shape, _extents(arrays[1])))
     if node.op == "ConstantOfShape":

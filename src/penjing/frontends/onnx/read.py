@@ -85,7 +85,8 @@ class _Reader:
             self.origins[fresh] = name
             self.held[name] = Ref(fresh, self.graph.types[fresh])
         for name, fill in self.model.fixed.items():
-            self.held[name] = Known(name, *(fill.array(at_probe(fill.shape, probe)) for probe in (0, 1)))
+            first, second = (fill.array(at_probe(fill.shape, probe)) for probe in (0, 1))
+            self.held[name] = Known(name, first, second)
         for name, array in self.model.constants.items():
             self.held[name] = Known(name, array, array)
         for node in self.model.live():  # without what patterns have replaced
