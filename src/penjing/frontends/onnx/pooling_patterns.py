@@ -19,7 +19,9 @@ _AXES_ARE_AN_INPUT = 18  # of ReduceMean; ReduceSum has them since 13
 
 def mean_of_sum(node: OnnxNode, view: View) -> list[OnnxNode] | None:
     """The nodes for a division of a sum along axes."""
-    total = view.maker(node.inputs[0], "ReduceSum") if node.op == "Div" and not node.domain else None
+    if node.op != "Div" or node.domain or len(node.inputs) != 2:
+        return None
+    total = view.maker(node.inputs[0], "ReduceSum")
     axes = _axes(total, view) if total is not None else None
     if total is None or axes is None:
         return None
@@ -45,6 +47,8 @@ def mean_of_sum(node: OnnxNode, view: View) -> list[OnnxNode] | None:
 
 def unit(node: OnnxNode, view: View) -> OnnxNode | None:
     """x / max(|x|, eps)."""
+    if len(node.inputs) != 2:
+        return None
     x, length = node.inputs
     while (around := view.maker(length, "Expand", "Clip", "Max")) is not None:
         length = around.inputs[0]
