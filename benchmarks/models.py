@@ -49,7 +49,7 @@ from engines.cpu_mask import avx2_mask
 from engines.environments import SetupFailed, installed_bytes, installed_version, run_python
 from engines.forms import ENGINES, EngineEntry
 from engines.runs import Results, Unfinished, mergeable, merged
-from engines.subjects import CHECKED, ENCODER, MODELS, Given, Prepared, prepare
+from engines.subjects import CHECKED, MODELS, NOT_OF_THE_ZOO, Prepared, prepare
 
 NOTES = (
     "batch 1, one thread, all workers pinned to one core, taking turns; medians over rounds of at least 10 ms",
@@ -62,7 +62,7 @@ NOTES = (
     "installed_bytes leaves out Python and numpy, and counts what running needs, not what converting needs; penjing's"
     " includes the packages of its command line, which running a tray does not need",
 )
-KNOWN = (*MODELS, ENCODER)
+KNOWN = (*MODELS, *NOT_OF_THE_ZOO)
 MASKED = "CPUID, the instruction by which every engine asks, answers as on a processor without anything above AVX2"
 
 
@@ -96,11 +96,11 @@ def main() -> None:
     unfinished.forget()
 
 
-def measure(name: str, entries: list[EngineEntry], rules: Rules, results: Results, given: Given | None = None) -> None:
+def measure(name: str, entries: list[EngineEntry], rules: Rules, results: Results) -> None:
     """One network, screened, judged and raced, added to the results."""
     folders = [entry.folder for entry in entries if entry.folder != "ours"]
     makers = {*folders, *(["onnxruntime"] if "openvino" in folders else [])}
-    prepared = prepare(name, sorted(makers), given)
+    prepared = prepare(name, sorted(makers))
     rows = screened(prepared, entries, rules)
     chosen = finalists(rows)
     print(f"  racing {len(chosen)} of {len(rows)}", flush=True)
@@ -172,7 +172,7 @@ def _model_record(prepared: Prepared, limit: float, rounds: int) -> dict[str, An
 def said(options: Any, rules: Rules) -> str:
     """The options that decided what was measured, as one would type them."""
     words = [f"--isa {options.isa}"] if options.isa else []
-    if ENCODER in options.models:
+    if options.models != list(MODELS):
         words.append(f"--models {','.join(options.models)}")
     if len(rules.amx) == 1 and rules.amx != ("none",):
         words.append(f"--amx {options.amx}")

@@ -14,7 +14,7 @@ from penjing.frontends.onnx.codes import Coded, Codes
 from penjing.frontends.onnx.fold import fold, shape_of
 from penjing.frontends.onnx.meeting import BROADCASTS, Met, fits, is_causal_at_any_length, mask_of, met, unchanged
 from penjing.frontends.onnx.model import OnnxModel, OnnxNode
-from penjing.frontends.onnx.places import check_made, check_reader, drop_unread, undone
+from penjing.frontends.onnx.places import check_made, check_reader, undone
 from penjing.frontends.onnx.reasons import NO_MEANING, PARTS, reason_for
 from penjing.ir.graph import Graph, Node, Operation
 from penjing.ir.lengths import check_any_length, length_axes
@@ -94,7 +94,7 @@ class _Reader:
             for name, value in zip(node.outputs, results, strict=False):
                 self.held[name] = value
         self._outputs()
-        drop_unread(self.graph)
+        self.graph.remove_unread_nodes()
         self.graph.drop_unused_constants()
 
     def append(self, op: Operator, inputs: tuple[str, ...], stem: str, source: Source) -> list[Ref]:
