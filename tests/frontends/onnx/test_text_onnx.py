@@ -202,12 +202,36 @@ def test_another_mask_that_follows_the_length_is_refused(tmp_path):
     assert [n.op.causal for n in capture(path, shapes={"ids": (6,)}).graph.nodes if n.op.name == "attend"] == [False]
 
 
+_AXES = {"ReduceMean": {"axes": [1]}}
+
+
 @pytest.mark.parametrize(
     ("nodes", "why"),
     [
         ([("Mul", ["x", "f"])], "not by its first elements"),  # a number that is the length
-        ([("Neg", ["f"], "minus"), ("Range", ["minus", "zero", "one"], "r"), ("Add", ["x", "r"])], "first elements"),
-        ([("ReduceSum", ["x", "at"], "s"), ("Div", ["s", "three"])], "not by its first elements"),
+        (
+            [("Neg", ["f"], ["minus"]), ("Range", ["minus", "zero", "one"], ["r"]), ("Add", ["x", "r"])],
+            "first elements",
+        ),
+        ([("ReduceSum", ["x", "at"], ["s"]), ("Div", ["s", "three"])], "not by its first elements"),
+        (
+            [
+                ("Range", ["zero", "f", "one"], ["r"]),
+                ("Greater", ["r", "three"], ["late"]),
+                ("Where", ["late", "low", "zero"], ["m"]),
+                ("Add", ["x", "m"]),
+            ],
+            "a mask that follows the length and is not causal",
+        ),
+        (
+            [
+                ("ReduceMean", ["x"], ["s"]),
+                ("ConstantOfShape", ["s0"], ["c"]),
+                ("Add", ["c", "one"], ["ones"]),
+                ("Add", ["s", "ones"]),
+            ],
+            "repeats what it meets",
+        ),
     ],
 )
 def test_what_differs_along_the_length_is_no_constant(save, nodes, why):
@@ -215,9 +239,9 @@ def test_what_differs_along_the_length_is_no_constant(save, nodes, why):
         helper.make_node("Shape", ["x"], ["s0"]),
         helper.make_node("Gather", ["s0", "place"], ["i"]),
         helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
-        *(helper.make_node(op, given, output or ["y"]) for op, given, *output in nodes),
+        *(helper.make_node(op, given, *(output or [["y"]]), **_AXES.get(op, {})) for op, given, *output in nodes),
     ]
     constants = {"place": np.array(1), "at": np.array([1]), "three": np.float32(3)}
-    constants |= {"zero": np.float32(0), "one": np.float32(1)}
+    constants |= {"zero": np.float32(0), "one": np.float32(1), "low": np.float32(-1e9)}
     with pytest.raises(UnsupportedOp, match=why):
         capture(save(made, ("n", "l"), constants), length=Length(9))

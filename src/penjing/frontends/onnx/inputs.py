@@ -177,7 +177,7 @@ def _filled(name: str, value: Any, number: float) -> np.generic:
             made = np.asarray(number, np.float64).astype(dtype)[()]
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"{number!r} cannot fill it: {type_name(kind)}", where=f"input {name}") from error
-    fits = isinstance(made, np.generic) and bool(np.isfinite(number))
-    if not fits or (np.dtype(dtype).kind in "iub" and float(made) != number):
+    whole = np.dtype(dtype).kind in "iub"
+    if not isinstance(made, np.generic) or not np.isfinite(number) or (whole and float(made) != number):
         raise InvalidInput(f"{number!r} is no number of {type_name(kind)}", where=f"input {name}")
     return made

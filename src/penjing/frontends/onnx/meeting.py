@@ -12,7 +12,7 @@ import numpy as np
 
 from penjing.core.errors import UnsupportedOp
 from penjing.frontends.onnx.model import OnnxNode
-from penjing.ir.types import Extent, Shape, Type, is_batch, is_length
+from penjing.ir.types import Shape, Type, is_batch, is_length
 from penjing.ops.attention_mask import HIDDEN, HIDING, finite
 from penjing.ops.onnx_call import Known, Ref, probed_extent
 
@@ -46,9 +46,8 @@ def met(known: Known, longest: int | None) -> Met:
     what = f"takes %{known.name}, a constant that"
     if known.array.ndim != known.other.ndim:
         raise UnsupportedOp(f"{what} follows the size of the batch")
-    extents = [probed_extent(a, b, longest) for a, b in zip(known.array.shape, known.other.shape, strict=True)]
-    shape = tuple(extent for extent in extents if extent is not None)
-    if len(shape) < len(extents):
+    shape = _extents(known.array.shape, known.other.shape, longest)
+    if shape is None:
         raise UnsupportedOp(f"{what} mixes the batch with another axis")
     first, second = known.array, known.other
     for axis, extent in enumerate(shape):
@@ -95,7 +94,7 @@ def mask_of(node: OnnxNode, operands: Sequence[Ref | Known | None], longest: int
             if isinstance(x, Ref) and isinstance(known, Known) and known.array.dtype.kind == "f":
                 hides = bool((known.array <= HIDING).any())
                 found = met(known, longest) if hides else None
-                if found is not None and (len(found.axes) > 1 or bool((found.array == -np.inf).any())):
+                if found is not None and (found.axes or bool((found.array == -np.inf).any())):
                     return x, Met(finite(found.array).astype(np.float32), found.shape, found.axes)
         return None
     condition, *values = operands
@@ -103,7 +102,9 @@ def mask_of(node: OnnxNode, operands: Sequence[Ref | Known | None], longest: int
         return None
     for place, x in ((1, values[0]), (0, values[1])):
         fill = values[place]
-        if isinstance(x, Ref) and isinstance(fill, Known) and bool((fill.array <= HIDING).all()):
+        if not isinstance(x, Ref) or not isinstance(fill, Known) or not _keeps(x.type, fill, longest):
+            continue
+        if bool((fill.array <= HIDING).all()):
             found = met(condition, longest)
             hides = found.array.astype(bool) == (place == 0)
             return x, Met(np.where(hides, np.float32(HIDDEN), np.float32(0)), found.shape, found.axes)
@@ -129,21 +130,30 @@ def fits(x: Type, shape: Shape) -> bool:
     return all(n in (1, m) for n, m in zip(shape[::-1], x.shape[::-1], strict=False))
 
 
+def _shape(known: Known | None, longest: int | None) -> Shape | None:
+    """The shape of a known array; None where an extent is a mixture."""
+    if known is None or known.array.ndim != known.other.ndim:
+        return None
+    return _extents(known.array.shape, known.other.shape, longest)
+
+
+def _extents(first: Sequence[int], second: Sequence[int], longest: int | None) -> Shape | None:
+    found = [probed_extent(a, b, longest) for a, b in zip(first, second, strict=True)]
+    shape = tuple(extent for extent in found if extent is not None)
+    return shape if len(shape) == len(found) else None
+
+
 def _keeps(x: Type, known: Known, longest: int | None) -> bool:
-    if known.array.ndim != known.other.ndim:
-        return False
-    pairs = zip(known.array.shape, known.other.shape, strict=True)
-    extents: list[Extent | None] = [probed_extent(a, b, longest) for a, b in pairs]
-    return None not in extents and fits(x, tuple(extent for extent in extents if extent is not None))
+    shape = _shape(known, longest)
+    return shape is not None and fits(x, shape)
 
 
 def _expanded(operands: Sequence[Ref | Known | None], longest: int | None) -> Ref | None:
     x, shape = operands
     if not isinstance(x, Ref) or not isinstance(shape, Known) or shape.array.shape != shape.other.shape:
         return None
-    pairs = zip(shape.array.reshape(-1).tolist(), shape.other.reshape(-1).tolist(), strict=True)
-    extents = [probed_extent(int(a), int(b), longest) for a, b in pairs]
-    return x if None not in extents and fits(x.type, tuple(e for e in extents if e is not None)) else None
+    whole = _extents([int(n) for n in shape.array.reshape(-1)], [int(n) for n in shape.other.reshape(-1)], longest)
+    return x if whole is not None and fits(x.type, whole) else None
 
 
 def _chosen(operands: Sequence[Ref | Known | None], longest: int | None) -> Ref | None:
@@ -154,9 +164,7 @@ def _chosen(operands: Sequence[Ref | Known | None], longest: int | None) -> Ref 
         if not isinstance(value, Ref):
             continue
         if all(bool((array == wanted).all()) for array in (condition.array, condition.other)):
-            whole = _keeps(value.type, condition, longest)
-            beside = _keeps(value.type, other, longest) if isinstance(other, Known) else False
-            return (
-                value if whole and (beside or (isinstance(other, Ref) and fits(value.type, other.type.shape))) else None
-            )
+            beside = other.type.shape if isinstance(other, Ref) else _shape(other, longest)
+            shapes = (_shape(condition, longest), beside)
+            return value if all(shape is not None and fits(value.type, shape) for shape in shapes) else None
     return None

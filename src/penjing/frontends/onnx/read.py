@@ -175,7 +175,8 @@ class _Reader:
             if isinstance(value, Ref):
                 check_reader(node, place, value)
         if node.op in BROADCASTS:
-            operands = [self._met(node, value) if isinstance(value, Known) else value for value in operands]
+            refs = [value for value in operands if isinstance(value, Ref)]
+            operands = [self._met(node, value, refs) if isinstance(value, Known) else value for value in operands]
         used = 1 + max(i for i, name in enumerate(node.outputs) if i == 0 or self.users.get(name, 0))
         call = OnnxCall(
             node.op,
@@ -189,7 +190,7 @@ class _Reader:
         )
         return found[0].from_onnx(call)
 
-    def _met(self, node: OnnxNode, known: Known) -> Ref | Known:
+    def _met(self, node: OnnxNode, known: Known, refs: list[Ref]) -> Ref | Known:
         """A known operand as activations meet it: floats without their batch, as long as the sequence is."""
         own_rules = node.op in ("Attention", "RotaryEmbedding")  # these read what they know themselves
         if known.is_constant or not (own_rules or known.array.dtype.kind == "f"):
@@ -199,6 +200,9 @@ class _Reader:
             what = f"takes %{known.name}, a constant that follows the length along {len(found.axes)} axes"
             raise UnsupportedOp(what, hint="of these, only a causal mask can be carried")
         whole = own_rules or not found.axes
+        left_out = tuple(1 if axis in found.axes else extent for axis, extent in enumerate(found.shape))
+        if not own_rules and not any(fits(ref.type, left_out) for ref in refs):
+            raise UnsupportedOp(f"takes %{known.name}, which repeats what it meets along the batch or the length")
         return Known(known.name, found.array, found.array) if whole else self._part(known.name, found)
 
     def _part(self, name: str, found: Met) -> Ref:
