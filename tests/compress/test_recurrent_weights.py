@@ -71,7 +71,7 @@ def test_patterns_leave_them_alone_until_they_are_named(graph, samples):
 
 
 def test_channels_before_a_recurrent_layer_can_go(graph):
-    pruned = PruneChannels(ratio=0.5, round_to=4).run(graph).graph
+    pruned = PruneChannels(ratio={"fc": 0.5}, round_to=4).run(graph).graph
     assert pruned.constants["fc"].array.shape == (8, 8) and pruned.constants["lstm.ih"].array.shape == (48, 8)
     assert pruned.constants["lstm.hh"].array.shape == (48, 12)
     verify(pruned)
