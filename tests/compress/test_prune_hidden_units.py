@@ -20,49 +20,11 @@ from penjing.ops.evaluate import evaluate
 from penjing.ops.gru import Gru
 from penjing.ops.linear import Linear
 from penjing.ops.lstm import Lstm
-from penjing.ops.mean import Mean
-from penjing.ops.permute import Permute
-from penjing.ops.recurrent import Recurrent
-from penjing.ops.rnn import Rnn
-from penjing.ops.slice import Select, Slice
+from penjing.ops.slice import Select
 from penjing.testing.model_suite import corner_samples, run_model_suite
 from penjing.testing.networks import Network, batches
-
-STEPS, UNITS = 7, 8
-
-
-def layer(net: Network, x: str, op: Recurrent, out: str, *, width: int = 0, start: bool = False) -> tuple[str, ...]:
-    """The outputs of a recurrent layer of `UNITS` units, biases included."""
-    rows, features, wide = op.gates * UNITS, net.graph.types[x].bounds[2], width or UNITS
-    inputs = [x, net.weight(f"{out}.ih", rows, features), net.weight(f"{out}.hh", rows, wide)]
-    inputs += [net.constant(f"{out}.{bias}", 0.3 * net.rng.normal(size=rows)) for bias in ("b_ih", "b_hh")]
-    extents = [wide, UNITS] if isinstance(op, Lstm) else [wide]
-    if isinstance(op, Lstm) and (width or start):
-        inputs.append(net.weight(f"{out}.hr", wide, UNITS) if width else "")
-    if start:
-        inputs += [net.constant(f"{out}.s{k}", net.rng.uniform(-0.9, 0.9, (1, n))) for k, n in enumerate(extents)]
-    names = (out,) if isinstance(op, Rnn) else (out, f"{out}.last")
-    return net.graph.add_node(op, tuple(inputs), names).outputs
-
-
-def every_layer() -> Graph:
-    """An LSTM both ways, then a GRU, a projected LSTM, a rectified and a plain layer; steps cut, averaged, the last."""
-    net = Network("recurrent")
-    x = net.node(Permute((0, 2, 1)), net.input(6, STEPS), out="steps")
-    there, cell = layer(net, x, Lstm(), "there", start=True)
-    back, _ = layer(net, x, Lstm(True), "back")
-    both = net.node(Concat(2), there, back, out="both")
-    gru, last = layer(net, net.node(Slice(1, 1, STEPS, 1), both, out="later"), Gru(), "gru", start=True)
-    inner, _ = layer(net, gru, Lstm(False, True), "inner", width=4, start=True)
-    rectified = layer(net, inner, Rnn(True, True), "rectified")[0]
-    turned = net.node(Permute((0, 2, 1)), net.node(Permute((0, 2, 1)), rectified, out="turned"), out="back_again")
-    plain = layer(net, turned, Rnn(), "plain", start=True)[0]
-    heads = [
-        net.linear(net.node(Select(1, 2), plain, out="one"), 3, out="head"),
-        net.linear(net.node(Mean((1,)), rectified, out="mean"), 2, out="average"),
-        net.linear(net.node(Concat(1), cell, last, out="ends"), 2, out="end"),
-    ]
-    return net.done(*heads)
+from penjing.testing.recurrent_networks import STEPS, UNITS, every_layer
+from penjing.testing.sequences import recurrent_layer
 
 
 @pytest.fixture(scope="module")
@@ -87,28 +49,28 @@ def with_zeros(graph: Graph, chosen: list[tuple[ChannelGroup, Mask]]) -> Graph:
 def test_a_unit_is_its_rows_of_all_gates_its_column_and_what_reads_it(graph):
     found = groups(graph)
     sizes = {name: group.size for name, group in found.items()}
-    assert sizes == {"there.ih": 8, "back.ih": 8, "gru.ih": 8, "inner.ih": 8, "inner.hr": 4} | {
-        "rectified.ih": 8, "plain.ih": 8
+    assert sizes == {"there.w_ih": 8, "back.w_ih": 8, "gru.w_ih": 8, "inner.w_ih": 8, "inner.w_hr": 4} | {
+        "rectified.w_ih": 8, "plain.w_ih": 8
     }  # fmt: skip
     assert all(group.width == 1 and group.step(8) == 8 for group in found.values())
-    lstm = found["there.ih"].slices
+    lstm = found["there.w_ih"].slices
     rows = np.arange(32).reshape(4, 8).T
-    for name in ("there.ih", "there.hh", "there.b_ih", "there.b_hh"):
+    for name in ("there.w_ih", "there.w_hh", "there.b_ih", "there.b_hh"):
         np.testing.assert_array_equal(lstm[name, 0], rows)
-    for place in (("there.hh", 1), ("gru.ih", 1), ("there.s0", 1), ("there.s1", 1), ("end.weight", 1)):
+    for place in (("there.w_hh", 1), ("gru.w_ih", 1), ("there.start0", 1), ("there.start1", 1), ("end.weight", 1)):
         np.testing.assert_array_equal(lstm[place].ravel(), range(8))
-    np.testing.assert_array_equal(found["back.ih"].slices["gru.ih", 1].ravel(), range(8, 16))
-    np.testing.assert_array_equal(found["gru.ih"].slices["end.weight", 1].ravel(), range(8, 16))
-    assert found["gru.ih"].slices["gru.hh", 0].shape == (8, 3)
+    np.testing.assert_array_equal(found["back.w_ih"].slices["gru.w_ih", 1].ravel(), range(8, 16))
+    np.testing.assert_array_equal(found["gru.w_ih"].slices["end.weight", 1].ravel(), range(8, 16))
+    assert found["gru.w_ih"].slices["gru.w_hh", 0].shape == (8, 3)
 
 
 def test_hidden_and_projected_units_go_apart(graph):
-    hidden, projected = groups(graph)["inner.ih"].slices, groups(graph)["inner.hr"].slices
+    hidden, projected = groups(graph)["inner.w_ih"].slices, groups(graph)["inner.w_hr"].slices
     constants = {place for place in hidden if place[0] in graph.constants}
-    names = ("inner.ih", "inner.hh", "inner.b_ih", "inner.b_hh")
-    assert constants == {*((name, 0) for name in names), ("inner.hr", 1), ("inner.s1", 1)}
+    names = ("inner.w_ih", "inner.w_hh", "inner.b_ih", "inner.b_hh")
+    assert constants == {*((name, 0) for name in names), ("inner.w_hr", 1), ("inner.start1", 1)}
     constants = {place for place in projected if place[0] in graph.constants}
-    assert constants == {("inner.hh", 1), ("inner.hr", 0), ("inner.s0", 1), ("rectified.ih", 1)}
+    assert constants == {("inner.w_hh", 1), ("inner.w_hr", 0), ("inner.start0", 1), ("rectified.w_ih", 1)}
 
 
 @settings(max_examples=12, deadline=None)
@@ -133,19 +95,19 @@ def test_what_outlives_the_call_keeps_its_units():
     net = Network()
     hidden = net.input(UNITS, name="h")
     rows = 3 * UNITS
-    inputs = (net.input(STEPS, 4), net.weight("gru.ih", rows, 4), net.weight("gru.hh", rows, UNITS))
+    inputs = (net.input(STEPS, 4), net.weight("gru.w_ih", rows, 4), net.weight("gru.w_hh", rows, UNITS))
     y, last = net.graph.add_node(Gru(), (*inputs, "", "", hidden), ("y", "last")).outputs
     graph = net.done(net.node(Linear(), y, net.weight("head", 3, UNITS), out="out"), last)
-    assert "of the graph" in dependency_groups(graph).frozen["gru.ih"]
+    assert "of the graph" in dependency_groups(graph).frozen["gru.w_ih"]
 
 
 @pytest.mark.parametrize("start", [False, True])
 def test_the_least_units_go_by_magnitude(start):
     net = Network()
-    y = layer(net, net.input(STEPS, 4), Lstm(), "lstm", start=start)[0]
+    y = recurrent_layer(net, net.input(STEPS, 4), Lstm(), "lstm", units=UNITS, start=start)
     graph = net.done(net.linear(net.node(Select(1, STEPS - 1), y, out="last"), 3, out="head"))
     weak = [1, 2, 5, 7]
-    for name, axis in (("lstm.ih", 0), ("lstm.hh", 0), ("lstm.hh", 1), ("head.weight", 1)):
+    for name, axis in (("lstm.w_ih", 0), ("lstm.w_hh", 0), ("lstm.w_hh", 1), ("head.weight", 1)):
         array = graph.constants[name].array.copy()
         units = np.concatenate([np.add(weak, UNITS * gate) for gate in range(4)]) if axis == 0 else weak
         array[(slice(None),) * axis + (units,)] *= 0.01
@@ -154,8 +116,8 @@ def test_the_least_units_go_by_magnitude(start):
     left = [0, 3, 4, 6]
     np.testing.assert_array_equal(small.constants["head.weight"].array, graph.constants["head.weight"].array[:, left])
     rows = np.concatenate([np.add(left, UNITS * gate) for gate in range(4)])
-    hh = graph.constants["lstm.hh"].array
-    np.testing.assert_array_equal(small.constants["lstm.hh"].array, hh[np.ix_(rows, left)])
+    hh = graph.constants["lstm.w_hh"].array
+    np.testing.assert_array_equal(small.constants["lstm.w_hh"].array, hh[np.ix_(rows, left)])
     assert small.constants["lstm.b_ih"].array.shape == (16,)
     # of 8 units, none goes in steps of 8
     assert not PruneChannels(ratio=0.5).run(graph).changed
@@ -169,10 +131,10 @@ def test_the_least_units_go_by_a_taylor_expansion(graph):
     first.outputs = (graph.outputs[0],)
     importance = taylor_importance(first, (x, np.arange(24) % 3), batch_size=8)
     # the reader of the last layer and all of its rows have gradients
-    assert importance["plain.hh"].any() and importance["there.ih"].any()
+    assert importance["plain.w_hh"].any() and importance["there.w_ih"].any()
     scores = sliced_scores(importance)
-    small = PruneChannels(ratio={"plain.ih": 0.5}, round_to=4, scores=scores).run(first).graph
-    slices = groups(first)["plain.ih"].slices
+    small = PruneChannels(ratio={"plain.w_ih": 0.5}, round_to=4, scores=scores).run(first).graph
+    slices = groups(first)["plain.w_ih"].slices
     worth = sum(scores[place][at].sum(axis=1) for place, at in slices.items() if place in scores)
     kept = np.sort(np.argsort(worth, kind="stable")[4:])
     np.testing.assert_array_equal(small.constants["head.weight"].array, first.constants["head.weight"].array[:, kept])
@@ -182,14 +144,14 @@ def test_readers_are_refitted_to_the_units_left(graph):
     first = graph.copy()
     first.outputs = (graph.outputs[0],)
     # the head alone reads the units, so that its fit is all that counts
-    first.set_constant("plain.hh", Constant(np.zeros((UNITS, UNITS), np.float32)))
+    first.set_constant("plain.w_hh", Constant(np.zeros((UNITS, UNITS), np.float32)))
     seen = [x for (x,) in batches(first, 64, count=2)]
     inputs = collect_layer_inputs(first, seen)
     (want,) = evaluate(first, seen[0])
     errors = []
     for fitted in (None, inputs):
-        scores = sliced_scores({"plain.ih": np.square(first.constants["plain.ih"].array)})
-        small = PruneChannels(ratio={"plain.ih": 0.5}, round_to=4, scores=scores, inputs=fitted).run(first).graph
+        scores = sliced_scores({"plain.w_ih": np.square(first.constants["plain.w_ih"].array)})
+        small = PruneChannels(ratio={"plain.w_ih": 0.5}, round_to=4, scores=scores, inputs=fitted).run(first).graph
         errors.append(float(np.square(evaluate(small, seen[0])[0] - want).mean()))
     assert errors[1] < errors[0]
 
@@ -203,10 +165,15 @@ def test_a_budget_of_macs_is_met_by_hidden_units(graph):
 def test_the_library_of_the_pruned_network_equals_the_interpreter(host):
     net = Network()
     x = net.input(STEPS, 6)
-    both = net.node(Concat(2), layer(net, x, Lstm(), "there")[0], layer(net, x, Lstm(True), "back")[0], out="both")
+    both = net.node(
+        Concat(2),
+        recurrent_layer(net, x, Lstm(), "there", units=UNITS),
+        recurrent_layer(net, x, Lstm(True), "back", units=UNITS),
+        out="both",
+    )
     graph = net.done(net.linear(net.node(Select(1, 2), both, out="one"), 3, out="head"))
-    small = PruneChannels(ratio={"there.ih": 0.5, "back.ih": 0.25}, round_to=2).run(graph).graph
-    assert [small.constants[name].array.shape for name in ("there.hh", "back.hh")] == [(16, 4), (24, 6)]
+    small = PruneChannels(ratio={"there.w_ih": 0.5, "back.w_ih": 0.25}, round_to=2).run(graph).graph
+    assert [small.constants[name].array.shape for name in ("there.w_hh", "back.w_hh")] == [(16, 4), (24, 6)]
     program = api.lower(api.quantize(small, batches(small, 32)))
     report = run_model_suite(program, corner_samples(program, np.random.default_rng(0), 6), host, optimize="-O1")
     assert not report.problems, "\n".join(report.problems)
