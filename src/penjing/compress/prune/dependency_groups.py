@@ -213,7 +213,7 @@ def _groups(slices: _Slices) -> Iterator[ChannelGroup]:
 
 def _width(graph: Graph, weight: str, slices: Mapping[Place, Indices]) -> int:
     made = {value for found in weight_nodes(graph) if found.weight == weight for value in found.node.outputs}
-    return min(indices.shape[1] for (value, _), indices in slices.items() if value in made)
+    return min(int(indices.shape[1]) for (value, _), indices in slices.items() if value in made)
 
 
 def _by_place(slices: _Slices, signature: tuple[tuple[int, int], ...], units: Indices) -> dict[Place, Indices]:
