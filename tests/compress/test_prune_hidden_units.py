@@ -177,3 +177,13 @@ def test_the_library_of_the_pruned_network_equals_the_interpreter(host):
     program = api.lower(api.quantize(small, batches(small, 32)))
     report = run_model_suite(program, corner_samples(program, np.random.default_rng(0), 6), host, optimize="-O1")
     assert not report.problems, "\n".join(report.problems)
+
+
+def test_a_budget_knows_that_gates_are_computed_for_16_units_at_a_time():
+    net = Network()
+    y = recurrent_layer(net, net.input(STEPS, 64), Lstm(), "lstm", units=32)
+    made = net.linear(net.node(Select(1, 2), y, out="one"), 48, out="wide")
+    graph = net.done(net.linear(made, 3, out="head"))
+    scores = {("lstm.w_ih", 0): np.ones(128), ("wide.weight", 0): np.ones(48)}
+    small = PruneChannels(macs=0.9, round_to=8, scores=scores).run(graph).graph
+    assert small.constants["lstm.w_hh"].array.shape == (64, 16)

@@ -7,7 +7,7 @@ taken, again and again:
     next cut = argmax over groups and numbers of units of (work saved) / (scores of the units lost)
 
 Work is multiply-accumulates with output channels counted in whole vectors of 16, as kernels compute them: from 32
-outputs to 24 nothing is saved in the layer itself, nor are hidden units of a recurrent one in what their gates read.
+outputs to 24, or hidden units of a recurrent layer, nothing is saved in the layer itself.
 """
 
 import math
@@ -126,7 +126,7 @@ class _Work:
         if op.weight_input is not None:
             made = inputs[op.weight_input].bounds[op.weight_axis]
         elif op.recurrent_weights:
-            made = outputs[0].bounds[-1]
+            made = outputs[-1].bounds[-1]  # hidden units, also of a layer whose first output is projected
         return macs * (-(-made // self._vector) * self._vector / made)
 
 
