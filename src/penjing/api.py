@@ -107,12 +107,17 @@ def capture(module: "torch.nn.Module", example: Any, *, name: str | None = None,
 
 
 def capture_onnx(
-    path: str | os.PathLike[str], *, name: str | None = None, shapes: Mapping[str, Sequence[int]] | None = None
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    length: Length | None = None,
+    fixed: Mapping[str, float] | None = None,
 ) -> "Captured":
     """Import an ONNX file. See `penjing.frontends.onnx.capture.capture`."""
     from penjing.frontends.onnx.capture import capture as capture_file
 
-    return capture_file(Path(path), name=name, shapes=shapes)
+    return capture_file(Path(path), name=name, shapes=shapes, length=length, fixed=fixed)
 
 
 def trainable(graph: Graph, *, keep_zeros: bool = True) -> "TrainableGraph":

@@ -122,6 +122,36 @@ def test_what_a_model_leaves_in_floats_asks_for_calibration(penjing, refused, qu
     assert np.float32(manifest.inputs[0].scale) == np.float32(0.02)
 
 
+def test_a_mask_of_padding_is_fixed_and_the_length_is_any(penjing, refused, place):
+    ids = [helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "l"]) for name in ("ids", "mask")]
+    nodes = [
+        node("Gather", ["t", "ids"], ["g"]),
+        node("Cast", ["mask"], ["m"], to=TensorProto.FLOAT),
+        node("Unsqueeze", ["m", "last"], ["u"]),
+        node("Mul", ["g", "u"], ["k"]),
+        node("MatMul", ["k", "w"], ["y"]),
+    ]
+    constants = {"t": floats(9, 4), "w": floats(4, 3), "last": np.array([-1])}
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    made = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "net", ids, outputs, made), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    (place / "text.onnx").write_bytes(model.SerializeToString())
+    np.save("ids.npy", RNG.integers(0, 9, (20, 5)))
+    told = penjing("ops", "text.onnx", "--input-shape", "1..6")
+    assert told.code == 1 and "--fix mask=1" in told.out
+    options = ("--input-shape", "1..6", "--fix", "mask=1")
+    assert penjing("ops", "text.onnx", *options).code == 0
+    assert penjing("quantize", "text.onnx", *options, "--calibrate", "ids.npy", "-o", "text.graph").code == 0
+    graph = load_graph(place / "text.graph").graph
+    assert [n.op.name for n in graph.nodes] == ["embedding", "linear"]
+    assert str(graph.types["ids"].shape[1]) == "length<=6"
+    for wrong in ("mask", "mask=one", "other=1", "ids=0.5"):
+        refused("ops", "text.onnx", "--input-shape", "6", "--fix", wrong, error="InvalidInput")
+    refused("ops", "text.graph", "--fix", "mask=1", error="InvalidInput")
+
+
 def test_an_open_extent_is_said_by_input_shape(penjing, refused, place):
     write(place / "open.onnx", [node("Relu", ["x"], ["y"])], {}, height="h")
     refused("ops", "open.onnx", error="InvalidInput")

@@ -49,6 +49,13 @@ InputShape = Annotated[
         "1..128x384 for sequences of up to 128 steps.",
     ),
 ]
+Fix = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=NUMBER",
+        help="Fill an input of an ONNX model with a number: attention_mask=1, as nothing is padded. Repeatable.",
+    ),
+]
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="Trained weights: an .npz, .pt or .pth state dict.")]
 Raw = Annotated[
     bool,

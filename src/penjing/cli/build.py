@@ -12,6 +12,7 @@ from penjing.cli.arguments import (
     SMALLER,
     AsJson,
     Examples,
+    Fix,
     Force,
     InputShape,
     Observer,
@@ -51,6 +52,7 @@ def build(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_KINDS}.", show_default=False)],
     weights: Weights = None,
     input_shape: InputShape = None,
+    fix: Fix = None,
     mean: Annotated[
         str | None,
         typer.Option(metavar="X,...", help="Subtracted from each channel in training.", rich_help_panel=OF_INPUT),
@@ -149,6 +151,7 @@ def build(
         model=model,
         weights=weights,
         input_shape=input_shape,
+        fix=tuple(fix or ()),
         mean=mean,
         std=std,
         raw=raw,

@@ -32,6 +32,7 @@ class Request:
     model: str
     weights: Path | None
     input_shape: str | None
+    fix: tuple[str, ...]
     mean: str | None
     std: str | None
     raw: bool
@@ -102,7 +103,7 @@ def prepare(request: Request) -> Prepared:
     given = read_labels(request.labels)
     if request.output is not None:
         claim(request.output, force=request.force)
-    model = load_model(request.model, weights=request.weights, input_shape=request.input_shape)
+    model = load_model(request.model, weights=request.weights, input_shape=request.input_shape, fix=request.fix)
     name = request.name or model.name
     path = request.output or Path(f"{name}.tray")
     claim(path, force=request.force)

@@ -11,6 +11,7 @@ from penjing.cli.arguments import (
     SMALLER,
     AsJson,
     Examples,
+    Fix,
     Force,
     InputShape,
     Observer,
@@ -43,6 +44,7 @@ def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_KINDS}.", show_default=False)],
     weights: Weights = None,
     input_shape: InputShape = None,
+    fix: Fix = None,
     mean: Annotated[
         str | None,
         typer.Option(metavar="X,...", help="Subtracted from each channel of SAMPLES.", rich_help_panel=OF_INPUT),
@@ -95,6 +97,7 @@ def export(
         model=model,
         weights=weights,
         input_shape=input_shape,
+        fix=tuple(fix or ()),
         mean=mean,
         std=std,
         raw=raw,

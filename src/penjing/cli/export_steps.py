@@ -26,6 +26,7 @@ class Request:
     model: str
     weights: Path | None
     input_shape: str | None
+    fix: tuple[str, ...]
     mean: str | None
     std: str | None
     raw: bool
@@ -62,7 +63,7 @@ def make(request: Request, shown: Phases) -> Exported:
     options = onnx_options(request.opset, int4=request.int4, tensorrt=request.tensorrt)
     if request.output is not None:
         claim(request.output, force=request.force)
-    model = load_model(request.model, weights=request.weights, input_shape=request.input_shape)
+    model = load_model(request.model, weights=request.weights, input_shape=request.input_shape, fix=request.fix)
     path = request.output or Path(f"{model.name}.onnx")
     claim(path, force=request.force)
     if not model.trained:

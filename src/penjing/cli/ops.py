@@ -8,10 +8,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from penjing.cli.arguments import MODEL_KINDS, AsJson, Examples, InputShape, Weights
+from penjing.cli.arguments import MODEL_KINDS, AsJson, Examples, Fix, InputShape, Weights
 from penjing.cli.arrays import require_file
 from penjing.cli.output import phases, print_json, say, show, show_facts
-from penjing.cli.sources import is_onnx, load_model, onnx_shapes
+from penjing.cli.sources import is_onnx, load_model, onnx_inputs
 from penjing.frontends.coverage import Coverage, Supported
 from penjing.ops import operators
 
@@ -31,6 +31,7 @@ def ops(
         str | None, typer.Argument(metavar="MODEL", help=f"{MODEL_KINDS}; none lists all operators.")
     ] = None,
     input_shape: InputShape = None,
+    fix: Fix = None,
     weights: Weights = None,
     as_json: AsJson = False,
 ) -> None:
@@ -43,7 +44,7 @@ def ops(
         return
     with phases(quiet=as_json) as shown:
         shown.start("reading the model")
-        name, found = _coverage(model, weights, input_shape)
+        name, found = _coverage(model, weights, input_shape, fix)
     result: dict[str, Any] = {
         "model": name,
         "complete": found.complete,
@@ -61,15 +62,16 @@ def ops(
         raise typer.Exit(1)
 
 
-def _coverage(model: str, weights: Path | None, input_shape: str | None) -> tuple[str, Coverage]:
+def _coverage(model: str, weights: Path | None, input_shape: str | None, fix: list[str] | None) -> tuple[str, Coverage]:
     """Name and coverage of a model; one that cannot be carried whole is no error here."""
     if is_onnx(model):
         from penjing.frontends.onnx.capture import coverage as coverage_of_file
 
         path = Path(model)
         require_file(path)
-        return path.stem, coverage_of_file(path, shapes=onnx_shapes(path, input_shape))
-    source = load_model(model, weights=weights, input_shape=input_shape)
+        shapes, length, fixed = onnx_inputs(path, input_shape, fix)
+        return path.stem, coverage_of_file(path, shapes=shapes, length=length, fixed=fixed)
+    source = load_model(model, weights=weights, input_shape=input_shape, fix=fix)
     if source.saved is None:
         from penjing.frontends.torch_export import coverage
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from penjing.cli.arguments import MODEL_KINDS, AsJson, Force, InputShape, Raw, Weights
+from penjing.cli.arguments import MODEL_KINDS, AsJson, Fix, Force, InputShape, Raw, Weights
 from penjing.cli.samples import SOURCES
 
 _DATA, _OUT = "Options: data", "Options: output"
@@ -19,6 +19,7 @@ class Request:
     model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_KINDS}.", show_default=False)]
     weights: Weights = None
     input_shape: InputShape = None
+    fix: Fix = None
     mean: Annotated[
         str | None,
         typer.Option(metavar="X,...", help="Subtracted from each channel in training.", rich_help_panel=_DATA),

@@ -50,7 +50,7 @@ def make(request: Request, recipe: Recipe, shown: Phases) -> Made:
     """
     shown.start("loading the model")
     path = _checked(request, recipe)
-    model = load_model(request.model, weights=request.weights, input_shape=request.input_shape)
+    model = load_model(request.model, weights=request.weights, input_shape=request.input_shape, fix=request.fix)
     path = path or Path(f"{model.name}-{recipe.name}{SUFFIX}")
     claim(path, force=request.force)
     if model.is_quantized:

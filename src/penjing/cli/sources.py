@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,8 +92,9 @@ class ModelSource:
     @property
     def length_axes(self) -> tuple[int, ...]:
         """The axes of `shape` along which samples may be shorter."""
-        if self.saved is not None:
-            return tuple(axis - 1 for axis in length_axes(self.saved.graph.types[self.saved.graph.inputs[0]]))
+        held = self.saved or self.captured
+        if held is not None:
+            return tuple(axis - 1 for axis in length_axes(held.graph.types[held.graph.inputs[0]]))
         return (self.length.axis - 1,) if self.length is not None and isinstance(self.length.axis, int) else ()
 
 
@@ -105,22 +107,27 @@ def require_torch() -> None:
         )
 
 
-def load_model(spec: str, *, weights: Path | None = None, input_shape: str | None = None) -> ModelSource:
+def load_model(
+    spec: str, *, weights: Path | None = None, input_shape: str | None = None, fix: Sequence[str] | None = None
+) -> ModelSource:
     """The model that `spec` names, with `weights` loaded into it.
 
     Args:
         spec: see MODEL_KINDS.
         weights: .npz with the names of the state dict, or a .pt / .pth state dict.
         input_shape: such as 3x32x32 (without batch), needed for factories; 1..128x384 for sequences of any length.
+        fix: such as attention_mask=1, inputs of an ONNX model that are full of a number.
 
     Raises:
         InvalidInput: no such model, or weights that do not fit.
         MissingDependency: torch is not installed.
     """
+    if is_onnx(spec):
+        return _from_onnx(Path(spec), weights, input_shape, fix)
+    if fix:
+        raise InvalidInput("only inputs of an ONNX model can be fixed", where="--fix", hint="leave it out")
     if is_graph(spec):
         return _from_graph(Path(spec), weights)
-    if is_onnx(spec):
-        return _from_onnx(Path(spec), weights, input_shape)
     require_torch()
     if weights is not None:
         require_file(weights, hint="--weights takes an .npz, .pt or .pth file")
@@ -153,16 +160,28 @@ def needs_torch(spec: str) -> bool:
     return not (is_graph(spec) or is_onnx(spec))
 
 
-def onnx_shapes(path: Path, input_shape: str | None) -> dict[str, tuple[int, ...]] | None:
-    """--input-shape, for the one input of an ONNX model."""
-    if input_shape is None:
-        return None
+def onnx_inputs(
+    path: Path, input_shape: str | None, fix: Sequence[str] | None
+) -> tuple[dict[str, tuple[int, ...]] | None, api.Length | None, dict[str, float]]:
+    """Shapes, length and what is fixed of an ONNX model. --input-shape is that of all inputs that --fix leaves."""
     from penjing.frontends.onnx.file import input_names
 
-    names = input_names(path)
-    if len(names) != 1:
-        raise InvalidInput(f"the model has {len(names)} inputs", where="--input-shape", hint="use Python: shapes={...}")
-    return {names[0]: parse_shape(input_shape)}
+    fixed = dict(map(_parse_fixed, fix or ()))
+    if input_shape is None:
+        return None, None, fixed
+    shape, length = parse_lengths(input_shape)
+    return {name: shape for name in input_names(path) if name not in fixed}, length, fixed
+
+
+def _parse_fixed(text: str) -> tuple[str, float]:
+    """'attention_mask=1' -> ('attention_mask', 1.0)."""
+    name, _, number = text.rpartition("=")
+    try:
+        return name, float(number)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{text!r} does not fix an input", where="--fix", hint="write it like attention_mask=1"
+        ) from error
 
 
 def parse_lengths(text: str) -> tuple[tuple[int, ...], api.Length | None]:
@@ -228,11 +247,12 @@ def _from_exported(path: Path) -> ModelSource:
     return ModelSource(_plain(path.stem), module, examples, Port(), None, path.name)
 
 
-def _from_onnx(path: Path, weights: Path | None, input_shape: str | None) -> ModelSource:
+def _from_onnx(path: Path, weights: Path | None, input_shape: str | None, fix: Sequence[str] | None) -> ModelSource:
     if weights is not None:
         raise InvalidInput("an ONNX model holds its weights", where="--weights", hint="leave it out")
     require_file(path)
-    captured = api.capture_onnx(path, shapes=onnx_shapes(path, input_shape))
+    shapes, length, fixed = onnx_inputs(path, input_shape, fix)
+    captured = api.capture_onnx(path, shapes=shapes, length=length, fixed=fixed)
     graph = captured.graph
     examples = _zeros(graph)
     return ModelSource(_plain(path.stem), None, examples, Port(), None, path.name, captured=captured)

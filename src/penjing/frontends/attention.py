@@ -6,6 +6,7 @@ Each by itself would round the weights to steps of 1/256, which in long rows lea
 that is added would leave the scores no codes. What else reads the weights or the scores keeps them as they are.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -22,12 +23,14 @@ from penjing.ops.softmax import Softmax
 STRAY_MASK = "hides numbers that no attention reads: a softmax along the last axis, then a product with values"
 
 
-def merge_attention(graph: Graph) -> set[str]:
+def merge_attention(graph: Graph, causal: Collection[str] = ()) -> tuple[set[str], set[str]]:
     """Replace every softmax along the last axis whose one reader multiplies it with values.
 
-    Changes the graph in place. Returns the names of values that mean something else now.
+    Changes the graph in place. `causal` are scores whose softmax keeps steps 0 .. i for step i. Returns the names of
+    values that mean something else now, and those of `causal` that no attention reads.
     """
     changed: set[str] = set()
+    left = set(causal)
     for found in [node for node in graph.nodes if isinstance(node.op, Matmul)]:
         product = _without_identities(graph, found)
         softmax = _sole_maker(graph, product.inputs[0])
@@ -35,11 +38,13 @@ def merge_attention(graph: Graph) -> set[str]:
             continue
         scores = softmax.inputs[0]
         if softmax.op.axis == graph.types[scores].rank - 1 and product.inputs[1] not in graph.constants:
-            changed.update(_merge(graph, softmax, product))
+            is_sole = _sole_reader(graph, scores) is not None
+            changed.update(_merge(graph, softmax, product, causal=is_sole and scores in left))
+            left -= {scores} if is_sole else set()
     for product in [node for node in graph.nodes if isinstance(node.op, Matmul)]:
         changed.update(_take_scales(graph, product))
     graph.drop_unused_constants()
-    return changed
+    return changed, left
 
 
 def stray_masks(graph: Graph) -> list[Node]:
@@ -63,8 +68,8 @@ def _without_identities(graph: Graph, product: Node) -> Node:
     return product
 
 
-def _merge(graph: Graph, softmax: Node, product: Node) -> set[str]:
-    scores, causal = softmax.inputs[0], False
+def _merge(graph: Graph, softmax: Node, product: Node, *, causal: bool) -> set[str]:
+    scores = softmax.inputs[0]
     masks: tuple[str, ...] = ()
     changed = {softmax.output}
     adder = _sole_maker(graph, scores)
@@ -72,8 +77,9 @@ def _merge(graph: Graph, softmax: Node, product: Node) -> set[str]:
     if adder is not None and hidden is not None:
         x, kept, added = hidden
         scores = x
-        causal = is_causal(kept, graph.types[x])
-        masks = () if causal else (_constant(graph, f"{product.output}.mask", kept),)
+        follows = is_causal(kept, graph.types[x])
+        causal = causal or follows
+        masks = () if follows else (_constant(graph, f"{product.output}.mask", kept),)
         changed.add(adder.output)
         if added is None:
             graph.remove_nodes([adder])

@@ -27,11 +27,13 @@ from penjing.core.arithmetic import INT32_MAX, U8_MAX, ratio, round_clamped
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node
 from penjing.ir.types import MAX_RANK, DType, Quant, Type, bounds, is_batch
+from penjing.ops import onnx_attention
 from penjing.ops.attention_mask import HIDDEN
 from penjing.ops.coupling import Coupling, alone, broadcast_axes, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, identity
 from penjing.ops.matmul import leading_params, transposed_last
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.position import check_position, first_steps, is_position
@@ -49,6 +51,7 @@ class Attend(Operator):
 
     name = "attend"
     torch = ("aten.scaled_dot_product_attention.default",)
+    onnx = ("Attention",)
     parameter_inputs = (2,)
 
     causal: bool = False
@@ -56,6 +59,10 @@ class Attend(Operator):
     @classmethod
     def from_torch(cls, call: TorchCall) -> Composed:
         return attention(call)
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Composed:
+        return onnx_attention.attention(call)
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, v, *masks = inputs

@@ -56,12 +56,18 @@ def id_rows(graph: Graph) -> Mapping[str, int]:
     return rows
 
 
-def random_inputs(graph: Graph, samples: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """For every input of a float graph, normal values or ids of all rows: (samples, ...), the longest sequences."""
+def random_inputs(
+    graph: Graph, samples: int, rng: np.random.Generator, steps: int | None = None
+) -> tuple[np.ndarray, ...]:
+    """For every input of a float graph, normal values or ids of all rows: (samples, ...).
+
+    Sequences have so many steps; they are the longest when None.
+    """
     rows = id_rows(graph)
 
     def made(name: str) -> np.ndarray:
-        shape = (samples, *graph.types[name].bounds[1:])
+        type_ = graph.types[name] if steps is None else graph.types[name].at_length(steps)
+        shape = (samples, *type_.bounds[1:])
         ids = name in rows
         return rng.integers(0, rows[name], shape, np.int32) if ids else rng.normal(size=shape).astype(np.float32)
 

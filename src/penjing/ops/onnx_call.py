@@ -9,14 +9,29 @@ from typing import Any
 import numpy as np
 
 from penjing.core.errors import UnsupportedOp
-from penjing.ir.types import Constant, Dim, Extent, Quant
+from penjing.ir.types import LENGTH, Constant, Dim, Extent, Quant, Shape, is_batch
 from penjing.ops.torch_call import Imported, Ref
 
 BATCH = Dim("batch", 1)
-# Shape arithmetic is evaluated for both of these batch sizes; what differs as they do is the batch.
-PROBES = (1009, 2003)
+# What does not depend on the data is evaluated for both of these batch sizes, the longest sequences and those that are
+# one step shorter; what differs as they do is the batch, or the length. Small, as masks may follow both.
+PROBES = (5, 7)
 
-__all__ = ["BATCH", "PROBES", "Imported", "Known", "OnnxCall", "Ref"]
+__all__ = ["BATCH", "PROBES", "Imported", "Known", "OnnxCall", "Ref", "at_probe", "probed_extent"]
+
+
+def at_probe(shape: Shape, probe: int) -> tuple[int, ...]:
+    """A shape as it is at the first (0) or second (1) probe."""
+    return tuple(n if isinstance(n, int) else PROBES[probe] if is_batch(n) else n.max - probe for n in shape)
+
+
+def probed_extent(first: int, second: int, longest: int | None) -> Extent | None:
+    """The extent that is `first` and `second` at the probes; None where it is a mixture."""
+    if first == second:
+        return first
+    if (first, second) == PROBES:
+        return BATCH
+    return Dim(LENGTH, longest) if longest is not None and (first, second) == (longest, longest - 1) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +40,8 @@ class Known:
 
     Attributes:
         name: of the ONNX value.
-        array: the numbers; where they follow the batch, those for the first of PROBES.
-        other: those for the second; the same object where the batch has no say.
+        array: the numbers; where they follow the batch or the length, those at the first probe.
+        other: those at the second; the same object where neither has a say.
         quant: of floats that are scale * int8 code.
     """
 
@@ -37,7 +52,7 @@ class Known:
 
     @property
     def is_constant(self) -> bool:
-        """Whether the batch has no say."""
+        """Whether neither the batch nor the length has a say."""
         return self.array is self.other or (
             self.array.shape == self.other.shape and bool(np.array_equal(self.array, self.other))
         )
@@ -58,6 +73,7 @@ class OnnxCall:
         outputs: how many outputs the model reads.
         batch: the batch that the model is written for; None when it takes any.
         make: adds a constant to the graph under construction.
+        longest: the longest sequence; None where all lengths are fixed.
     """
 
     target: str
@@ -67,6 +83,7 @@ class OnnxCall:
     outputs: int
     batch: int | None
     make: Callable[[str, Constant], Ref]
+    longest: int | None = None
 
     def require(self, condition: bool, what: str) -> None:
         """Raise UnsupportedOp unless a restriction holds."""
@@ -98,7 +115,7 @@ class OnnxCall:
         operand = self._operand(position)
         if not isinstance(operand, Known):
             raise UnsupportedOp(f"{self.target}: its input {position}, %{operand.name}, is computed from the data")
-        self.require(operand.is_constant, f"%{operand.name} that follows the size of the batch")
+        self.require(operand.is_constant, f"%{operand.name} that follows the size of the batch or the length")
         return operand.array
 
     def weight(self, position: int, perm: tuple[int, ...] | None = None, factor: float = 1.0) -> Ref:
@@ -125,15 +142,26 @@ class OnnxCall:
         """A new float constant of the graph."""
         return self.make(stem, Constant(np.asarray(array, np.float32)))
 
-    def extents(self, position: int) -> tuple[Extent, ...]:
-        """A known input as numbers, of which one may be the batch."""
+    def probed(self, position: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """A known input of integers, at both probes."""
         operand = self._operand(position)
         if not isinstance(operand, Known):
             raise UnsupportedOp(f"{self.target}: its input {position}, %{operand.name}, is computed from the data")
-        pairs = list(zip(operand.array.reshape(-1).tolist(), operand.other.reshape(-1).tolist(), strict=True))
         self.require(operand.array.dtype.kind in "iu", f"numbers of {operand.array.dtype}")
-        self.require(all(a == b or (a, b) == PROBES for a, b in pairs), "an extent that mixes the batch with another")
-        return tuple(int(a) if a == b else BATCH for a, b in pairs)
+        first, second = (tuple(int(n) for n in array.reshape(-1)) for array in (operand.array, operand.other))
+        self.require(len(first) == len(second), "as many numbers as there are samples")
+        return first, second
+
+    def extents(self, position: int) -> tuple[Extent, ...]:
+        """A known input as numbers, of which some may be the batch or the length."""
+        return self.as_extents(*self.probed(position))
+
+    def as_extents(self, first: tuple[int, ...], second: tuple[int, ...]) -> tuple[Extent, ...]:
+        """Numbers at both probes as extents."""
+        found = [probed_extent(a, b, self.longest) for a, b in zip(first, second, strict=True)]
+        what = "the batch" if self.longest is None else "the batch or the length"
+        self.require(None not in found, f"an extent that mixes {what} with another")
+        return tuple(extent for extent in found if extent is not None)
 
     def integers(self, position: int) -> tuple[int, ...]:
         """A constant input of integers."""

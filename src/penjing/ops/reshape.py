@@ -13,7 +13,7 @@ from penjing.ir.types import Dim, Extent, Shape, Type, bound, bounds, is_length
 from penjing.ops.coupling import Coupling, Kept, Labels, alone, on_input, on_output
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, identity
-from penjing.ops.onnx_call import BATCH, OnnxCall
+from penjing.ops.onnx_call import BATCH, OnnxCall, at_probe
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.torch_call import Imported, Ref, TorchCall
@@ -88,6 +88,8 @@ _MIXES = "a shape that mixes the batch with another axis"
 
 def _onnx_reshape(call: OnnxCall, x: Shape) -> Shape:
     """0 keeps an extent, -1 is what is left; the batch may be given as either, or as the model's own fixed batch."""
+    if any(map(is_length, x)):
+        return _onnx_reshape_at_probes(call, x)
     given = list(call.extents(1))
     if not call.flag("allowzero"):
         call.require(all(n != 0 or i < len(x) for i, n in enumerate(given)), f"shape {given} for rank {len(x)}")
@@ -102,6 +104,22 @@ def _onnx_reshape(call: OnnxCall, x: Shape) -> Shape:
         if shape is not None:
             return shape
     raise UnsupportedOp(f"{call.target} with {_MIXES} is not supported")
+
+
+def _onnx_reshape_at_probes(call: OnnxCall, x: Shape) -> Shape:
+    """The same of sequences of any length: the shape is resolved at both probes, and they tell what is symbolic."""
+    where = x.index(BATCH)
+    made = []
+    for probe, given in enumerate(call.probed(1)):
+        before = at_probe(x, probe)
+        call.require(given.count(-1) <= 1 and all(n or i < len(x) for i, n in enumerate(given)), f"shape {given}")
+        fixed = [before[i] if n == 0 and not call.flag("allowzero") else n for i, n in enumerate(given)]
+        if where < len(fixed) and call.batch is not None and fixed[where] == call.batch:
+            fixed[where] = before[where]
+        left, lacks = divmod(math.prod(before), math.prod(n for n in fixed if n != -1) or 1)
+        call.require(min(fixed, default=0) != 0 and not lacks, f"shape {given} of {before}")
+        made.append(tuple(left if n == -1 else n for n in fixed))
+    return call.as_extents(*made)
 
 
 def _with_batch_at(at: int, given: list[Extent], x: Shape) -> Shape | None:

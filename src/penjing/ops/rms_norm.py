@@ -42,6 +42,7 @@ from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 
+_UNIT_EPS = 1e-24  # keeps 0 / 0 out of the unit of a vector
 TORCH_EPS = float(np.finfo(np.float32).eps)  # where none is given
 
 
@@ -51,7 +52,7 @@ class RmsNorm(Operator):
 
     name = "rms_norm"
     torch = ("aten.rms_norm.default",)
-    onnx = ("RMSNormalization",)
+    onnx = ("RMSNormalization", "LpNormalization")
     parameter_inputs = (1,)
 
     axes: int = 1
@@ -68,6 +69,12 @@ class RmsNorm(Operator):
     def from_onnx(cls, call: OnnxCall) -> Imported:
         x = call.activation(0)
         axis = onnx_axis(call, x.type.rank)
+        if call.target == "LpNormalization":
+            # x / |x| is the RMS norm over sqrt(n)
+            call.require(call.integer("p", 2) == 2, f"p = {call.integer('p', 2)}")
+            call.require(axis == x.type.rank - 1, f"axis {axis}, which is not the last,")
+            n = x.type.bounds[axis]
+            return Imported(cls(1, _UNIT_EPS), (x.name, call.constant("unit", np.full(n, n**-0.5)).name))
         gamma = onnx_parameter(call, 1, x.type.bounds[axis:])
         return Imported(cls(x.type.rank - axis, call.number("epsilon", 1e-5)), (x.name, gamma))
 

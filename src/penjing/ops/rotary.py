@@ -20,12 +20,15 @@ import numpy as np
 from penjing.core.arithmetic import multiplier, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Type
+from penjing.ops import onnx_attention
 from penjing.ops.coupling import Coupling, kept_axes
 from penjing.ops.integer_samples import LENGTHS, codes, float32
 from penjing.ops.lowering import Epilogue, Lowering, Order
+from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.position import check_position, first_steps
+from penjing.ops.torch_call import Composed
 
 _LARGEST = 32767  # of the codes of cos and sin
 
@@ -44,10 +47,15 @@ class Rotary(Operator):
     """
 
     name = "rotary"
+    onnx = ("RotaryEmbedding",)
     parameter_inputs = (1, 2)
 
     axis: int
     interleaved: bool = False
+
+    @classmethod
+    def from_onnx(cls, call: OnnxCall) -> Composed:
+        return onnx_attention.rotary(call)
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
         x, cos, sin, *position = inputs

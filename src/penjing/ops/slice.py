@@ -88,7 +88,7 @@ class Slice(Operator):
 
     @classmethod
     def from_onnx(cls, call: OnnxCall) -> Imported:
-        x, starts, stops = call.activation(0), call.integers(1), call.integers(2)
+        x, starts, stops = call.activation(0), call.integers(1), call.extents(2)
         axes = call.integers(3) if call.has(3) else tuple(range(len(starts)))
         steps = call.integers(4) if call.has(4) else (1,) * len(starts)
         call.require(len(starts) == len(stops) == len(axes) == len(steps), "lists of different lengths")
@@ -96,12 +96,14 @@ class Slice(Operator):
         for given, start, stop, step in zip(axes, starts, stops, steps, strict=True):
             axis = call.axis(given, x.type.rank)
             extent = x.type.shape[axis]
-            if (start, step) == (0, 1) and stop >= (2**31 - 1 if isinstance(extent, Dim) else extent):
+            most = 2**31 - 1 if isinstance(extent, Dim) else extent
+            if (start, step) == (0, 1) and (stop == extent or (isinstance(stop, int) and stop >= most)):
                 continue
             call.require(not _is_batch(x.type, axis), "a part of axis 0, the batch,")
             call.require(step >= 1, f"the step {step}")
             call.require(isinstance(extent, int), f"a part of axis {axis}, whose extent {extent} is symbolic,")
-            first, last, _ = slice(start, stop, step).indices(bound(extent))
+            call.require(isinstance(stop, int), f"an end of {stop}")
+            first, last, _ = slice(start, bound(stop), step).indices(bound(extent))
             call.require(first < last, f"the empty part {start}:{stop} of axis {axis}")
             if (first, last, step) != (0, extent, 1):
                 ops.append(cls(axis, first, last, step))
@@ -196,6 +198,10 @@ class Select(Operator):
         axis = call.axis(call.integer("axis", 0), x.type.rank)
         call.require(not _is_batch(x.type, axis), "elements of axis 0, the batch,")
         extent = x.type.shape[axis]
+        if is_length(extent):
+            fits = call.array(1).ndim == 0 and places in ((0,), (-1,))
+            call.require(fits, f"elements {places} of axis {axis}, which sequences of any length may lack,")
+            return Imported(cls(axis, places[0]), (x.name,))
         if isinstance(extent, Dim):
             raise UnsupportedOp(f"Gather: elements of axis {axis}, the batch")
         call.require(all(-extent <= i < extent for i in places), f"places {places} on an axis of {extent}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from penjing.core.errors import InvalidInput, UnsupportedOp
-from penjing.frontends.exported.metadata import is_plain_number, longest, shape_of, tensors_in
+from penjing.frontends.exported.metadata import BATCH, is_plain_number, longest, shape_of, tensors_in
 from penjing.frontends.exported.places import source_of, stem_of
 from penjing.frontends.exported.trace import import_torch
 from penjing.ir.graph import Graph
@@ -20,13 +20,51 @@ from penjing.ops.torch_call import Ref
 class Fixed:
     """A known tensor, the name of the constant it would become, and the place that computes it, if any does.
 
-    Along `axes` it is what the longest sequence needs, and shorter ones take its first elements.
+    Along `axes` it is what the longest sequence needs, and shorter ones take its first elements. Where it is `batched`,
+    torch says that it is as large as the batch, and this is what it has for each sample.
     """
 
     tensor: Any
     stem: str
     where: str = ""
     axes: tuple[int, ...] = ()
+    batched: bool = False
+
+
+# Calls that make the same for all samples, where the batch is one of the extents that they are given.
+ALIKE = frozenset({"expand", "expand_as", "full", "full_like", "ones", "ones_like", "zeros", "zeros_like"})
+# Calls for which one sample of a constant does for all.
+BROADCASTS = frozenset({"add", "sub", "rsub", "mul", "div", "where", "masked_fill", "scaled_dot_product_attention"})
+_NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1}
+
+
+def plain_name(target: str) -> str:
+    """`add` of `aten.add_.Tensor`."""
+    parts = target.split(".")
+    return parts[1].rstrip("_") if len(parts) == 3 else target
+
+
+def is_neutral(fixed: Fixed, target: str, position: int) -> bool:
+    """Whether a call gives its other operand back: a sum with zeros, or a product with ones.
+
+    `position` is that of the known operand.
+    """
+    name = plain_name(target)
+    if name not in _NEUTRAL or (position == 0 and name not in ("add", "mul")) or not fixed.tensor.is_floating_point():
+        return False
+    return bool((fixed.tensor == _NEUTRAL[name]).all())
+
+
+def alone(fixed: Fixed) -> Fixed:
+    """The tensor with one element along the length, where all are the same there."""
+    tensor, axes = fixed.tensor, []
+    for axis in fixed.axes:
+        first = tensor.narrow(axis, 0, 1)
+        if bool((tensor == first).all()):
+            tensor = first
+        else:
+            axes.append(axis)
+    return Fixed(tensor, fixed.stem, fixed.where, tuple(axes), fixed.batched)
 
 
 def identity(tensor: Any) -> tuple[object, ...]:
@@ -51,10 +89,11 @@ def fold(node: Any, held: Mapping[Any, object], dims: Mapping[str, Dim]) -> Fixe
     with torch.no_grad():
         result = node.target(*args, **kwargs)
     where = str(source_of(node))
-    axes = [_steps(shape_of(val, dims)) for val in tensors_in(node.meta["val"])]
+    shapes = [shape_of(val, dims) for val in tensors_in(node.meta["val"])]
+    marks = [(_steps(shape), bool(dims) and BATCH in (shape or ())) for shape in shapes]
     if isinstance(result, torch.Tensor):
-        return Fixed(result, stem_of(node), where, axes[0])
-    return tuple(Fixed(part, f"{stem_of(node)}.{i}", where, axes[i]) for i, part in enumerate(result))
+        return Fixed(result, stem_of(node), where, *marks[0])
+    return tuple(Fixed(part, f"{stem_of(node)}.{i}", where, *marks[i]) for i, part in enumerate(result))
 
 
 def _steps(shape: Shape | None) -> tuple[int, ...]:

@@ -9,7 +9,18 @@ from penjing.core.errors import InvalidGraph, InvalidInput, UnsupportedOp
 from penjing.frontends.attention import STRAY_MASK, merge_attention, stray_masks
 from penjing.frontends.coverage import Problem
 from penjing.frontends.exported.arithmetic import CASTS, Constants, canonical, is_carried
-from penjing.frontends.exported.fixed import Fixed, Pool, fold, hides, identity
+from penjing.frontends.exported.fixed import (
+    ALIKE,
+    BROADCASTS,
+    Fixed,
+    Pool,
+    alone,
+    fold,
+    hides,
+    identity,
+    is_neutral,
+    plain_name,
+)
 from penjing.frontends.exported.metadata import (
     BATCH,
     extent_of,
@@ -36,6 +47,7 @@ from penjing.ops.recurrent import Recurrent
 from penjing.ops.torch_call import Composed, Ref, TorchCall
 
 UNKNOWN = "no operator of penjing has this name"
+OF_BATCH_SIZE = "makes a constant of the batch's size: let it broadcast along the batch instead"
 ID_KINDS = ("int64", "int32")
 
 
@@ -88,6 +100,7 @@ class _Reader:
         self.table = _table()
         self.live: set[Any] = set()
         self.parts: dict[Fixed, Ref] = {}
+        self.alone: dict[Fixed, Fixed] = {}
 
     def read(self) -> None:
         refused = bind_writes(self.fx)
@@ -105,7 +118,7 @@ class _Reader:
 
     def merge(self) -> None:
         """Make attention whole; masks that are left over are problems."""
-        for name in merge_attention(self.graph):
+        for name in merge_attention(self.graph)[0]:
             self.reading.origins.pop(name, None)
         for node in stray_masks(self.graph):
             self._problem(self.reading.origins[node.output][0], STRAY_MASK)
@@ -192,10 +205,14 @@ class _Reader:
         """The value of a call whose tensors are all known, and that takes `numbers` from elsewhere."""
         dims = self.traced.dims
         fits = all(longest(number, dims) is not None for number in numbers)
-        if not fits and not self._makes_states(node):
-            return self._refused(node, "makes a constant of the batch's size: let it broadcast along the batch instead")
-        follows = any(isinstance(held, Fixed) and held.axes for held in map(self.held.get, node.all_input_nodes))
         shapes = [shape_of(val, dims) for val in tensors_in(node.meta["val"])]
+        given = [held for held in map(self.held.get, node.all_input_nodes) if isinstance(held, Fixed)]
+        keeps = all(shape is not None and BATCH in shape for shape in shapes)
+        if not fits and not self._makes_states(node) and not (keeps and plain_name(target_of(node)) in ALIKE):
+            return self._refused(node, OF_BATCH_SIZE)
+        if any(held.batched for held in given) and not keeps:
+            return self._refused(node, "joins the samples of a constant of the batch's size")
+        follows = any(held.axes for held in given)
         if follows or not all(map(is_plain_number, numbers)):
             own = all(shape is not None and any(map(is_length, shape)) for shape in shapes)
             if fits and not own:
@@ -207,8 +224,32 @@ class _Reader:
         readers = [self.table.get(target_of(user)) for user in node.users]
         return all(reader is not None and issubclass(reader, Recurrent) for reader in readers)
 
+    def _unchanged(self, node: Any, shapes: tuple[Shape, ...]) -> Ref | None:
+        """The operand that a call gives back as it is; None where it computes something."""
+        held = [self.held.get(value) if hasattr(value, "all_input_nodes") else None for value in node.args]
+        if len(held) != 2 or node.kwargs:
+            return None
+        for position, (known, x) in enumerate((held, held[::-1])):
+            if isinstance(x, Ref) and isinstance(known, Fixed) and shapes == (x.type.shape,):
+                return x if is_neutral(known, target_of(node), position) else None
+        return None
+
+    def _check_batched(self, node: Any) -> None:
+        """Raise UnsupportedOp where a call takes a constant of the batch's size, and one sample of it will not do."""
+        target = target_of(node)
+        reader = self.table.get(target)
+        if plain_name(target) in BROADCASTS or (reader is not None and issubclass(reader, Recurrent)):
+            return
+        for held in map(self.held.get, node.all_input_nodes):
+            if isinstance(held, Fixed) and held.batched:
+                raise UnsupportedOp(f"takes %{held.stem}, which {OF_BATCH_SIZE}")
+
     def _carried(self, node: Any, shapes: tuple[Shape, ...]) -> Held | tuple[Held, ...]:
         """Append the operator for a call; the values it makes."""
+        same = self._unchanged(node, shapes)
+        if same is not None:
+            return same
+        self._check_batched(node)
         call = TorchCall(target_of(node), self._arguments(node), shapes)
         if call.target not in Embedding.torch and any(map(self._is_of_ids, call.arguments.values())):
             raise UnsupportedOp("computes with ids: only an embedding reads an input of integers")
@@ -290,6 +331,8 @@ class _Reader:
             held = self.held.get(value) if hasattr(value, "all_input_nodes") else None
             if isinstance(held, Fixed) and (argument.name == "attn_mask" or hides(held, target_of(node))):
                 arguments[argument.name] = self.pool.mask(held)
+            elif isinstance(held, Fixed) and held.axes and plain_name(target_of(node)) in BROADCASTS:
+                arguments[argument.name] = self._constant(self.alone.setdefault(held, alone(held)))
             else:
                 arguments[argument.name] = self._argument(value)
         return arguments

@@ -38,25 +38,31 @@ def check_model(model: OnnxModel, reading: Reading, ranges: Ranges | None) -> No
     """Raise ParityError unless the graph computes what the model does, naming the first node that departs.
 
     A model for any batch runs at a batch of 1 and of 3. One of a fixed batch runs at that, and the graph must moreover
-    give samples alone what it gives them together.
+    give samples alone what it gives them together. One for sequences runs at the longest, half of it and a single step.
     """
     rng = np.random.default_rng(knobs.SEED.integer())
-    for batch in _BATCHES if model.batch is None else (model.batch,):
-        inputs = random_inputs(reading.graph, batch, rng)
-        expected = _source(model, inputs, model.outputs)
-        _compare(model, reading, ranges, Case(inputs, expected, f"a batch of {batch}"))
+    batches = _BATCHES if model.batch is None else (model.batch,)
+    sizes = [(batch, 1) for batch in batches]  # without a length, the number of steps has no say
+    if model.longest is not None:
+        sizes = [(batches[0], model.longest), (batches[-1], model.longest // 2 + 1), (batches[-1], 1)]
+    for batch, steps in sizes:
+        inputs = random_inputs(reading.graph, batch, rng, steps)
+        title = f"a batch of {batch}" + (f" sequences of {steps}" if model.longest is not None else "")
+        _compare(
+            model, reading, ranges, Case(inputs, _source(model, inputs, model.outputs, batch, steps), title), steps
+        )
     if model.batch is not None:
         _check_alone(reading, tuple(x[:_MOST_ALONE] for x in inputs))
 
 
-def _compare(model: OnnxModel, reading: Reading, ranges: Ranges | None, case: Case) -> None:
+def _compare(model: OnnxModel, reading: Reading, ranges: Ranges | None, case: Case, steps: int) -> None:
     made = _evaluated(reading, ranges, case.inputs)
     for name, actual, expected in zip(reading.graph.outputs, made, case.expected, strict=True):
         error = _departure(actual, expected, model, ranges is not None)
         if error:
             raise ParityError(
                 f"output %{name} {error} for {case.title}",
-                where=_first_departure(model, reading, ranges, case) or f"graph {reading.graph.name}",
+                where=_first_departure(model, reading, ranges, case, steps) or f"graph {reading.graph.name}",
                 hint="if no cause on the page fits, it is a defect of penjing: report it with the model",
             )
 
@@ -114,11 +120,11 @@ def _check_alone(reading: Reading, inputs: Arrays) -> None:
                 )
 
 
-def _first_departure(model: OnnxModel, reading: Reading, ranges: Ranges | None, case: Case) -> str | None:
+def _first_departure(model: OnnxModel, reading: Reading, ranges: Ranges | None, case: Case, steps: int) -> str | None:
     """Words for the first node of the graph whose value departs from the source's."""
     wanted = {name: onnx for name, onnx in reading.origins.items() if onnx not in model.inputs}
     try:
-        made = _source(model, case.inputs, tuple(wanted.values()))
+        made = _source(model, case.inputs, tuple(wanted.values()), len(case.inputs[0]), steps)
     except ParityError:
         return None
     silent = between_roundings(reading.graph) if ranges is not None else set()
@@ -137,11 +143,12 @@ def _first_departure(model: OnnxModel, reading: Reading, ranges: Ranges | None, 
     return f"{reading.graph.producers().get(name) or name}, the first to depart: {error}"
 
 
-def _source(model: OnnxModel, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
-    """What the source model makes of the inputs."""
+def _source(model: OnnxModel, inputs: Arrays, outputs: tuple[str, ...], batch: int, steps: int) -> Arrays:
+    """What the source model makes of the inputs, and of those that are fixed."""
     kinds = {value.name: value.type.tensor_type.elem_type for value in model.proto.graph.input}
     dtype = import_onnx("onnx.helper").tensor_dtype_to_np_dtype
     feeds = {name: x.astype(dtype(kinds[name])) for name, x in zip(model.inputs, inputs, strict=True)}
+    feeds |= {name: fill.of(batch, steps) for name, fill in model.fixed.items()}
     proto = _with_outputs(model, outputs)
     has_runtime = importlib.util.find_spec("onnxruntime") is not None
     if not has_runtime and any(node.domain for node in model.proto.graph.node):

@@ -3,32 +3,37 @@
 Nothing is executed. What breaks a rule of the format is InvalidInput; operators are looked at later, all together.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from penjing.core.errors import InvalidInput
+from penjing.core.length import Length
 from penjing.core.onnx_package import import_onnx
-from penjing.frontends.onnx.model import NEWEST_OPSET, OLDEST_OPSET, OnnxModel, OnnxNode
-from penjing.frontends.onnx.tensors import HALVES, elements, to_array, type_name
+from penjing.frontends.onnx.inputs import Inputs, Shapes
+from penjing.frontends.onnx.model import ADVISED_OPSET, NEWEST_OPSET, OLDEST_OPSET, OnnxModel, OnnxNode
+from penjing.frontends.onnx.tensors import HALVES, to_array, type_name
 
 _MAX_BYTES = 2**31 - 1  # of the file itself, as protobuf has it; data may lie beside it
 _MAX_NODES = 20_000
 _STANDARD = ("", "ai.onnx")
-_IDS = ("INT64", "INT32")
-_FLOATS = ("FLOAT", "DOUBLE", *HALVES)
-
-Shapes = Mapping[str, Sequence[int]]
 
 
-def read_model(path: Path, shapes: Shapes | None = None) -> OnnxModel:
+def read_model(
+    path: Path,
+    shapes: Shapes | None = None,
+    length: Length | None = None,
+    fixed: Mapping[str, float] | None = None,
+) -> OnnxModel:
     """The model in a file.
 
     Args:
         path: of the .onnx file; data outside it may lie beside it or below its folder.
         shapes: input name -> shape without the batch, for inputs of which the file leaves extents open.
+        length: which axis of the inputs is the length of a sequence, for a model that takes any.
+        fixed: input name -> the number that it is full of.
 
     Raises:
         InvalidInput: no such file, no ONNX model, or one that is damaged or breaks the rules of the format.
@@ -37,7 +42,7 @@ def read_model(path: Path, shapes: Shapes | None = None) -> OnnxModel:
     """
     proto = _parsed(path)
     try:
-        return _Loader(proto, path.parent, shapes or {}).load()
+        return _Loader(proto, path.parent, Inputs(shapes or {}, length, fixed or {})).load()
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path.name} is damaged: a name in it is no text", where=str(path)) from error
     except InvalidInput as error:
@@ -79,14 +84,13 @@ def _text(value: object) -> str:
 
 
 class _Loader:
-    def __init__(self, proto: Any, folder: Path, shapes: Shapes) -> None:
+    def __init__(self, proto: Any, folder: Path, inputs: Inputs) -> None:
         self.proto = proto
         self.graph = proto.graph
         self.folder = folder
-        self.shapes = shapes
+        self.inputs = inputs
         self.constants: dict[str, np.ndarray] = {}
         self.half = False
-        self.ids: set[str] = set()
 
     def load(self) -> OnnxModel:
         opset = self._opset()
@@ -100,16 +104,30 @@ class _Loader:
                 raise InvalidInput(f"the constant {tensor.name!r} occurs twice, or has no name")
             self.half |= type_name(tensor.data_type) in HALVES
             self.constants[tensor.name] = to_array(tensor, self.folder)
-        batch, inputs = self._inputs()
-        nodes = self._nodes(set(inputs))
+        # old files list constants among the inputs
+        values = [value for value in self.graph.input if _text(value.name) not in self.constants]
+        found = self.inputs
+        found.read(values)
+        nodes = self._nodes({*found.samples, *found.fills})
         outputs = tuple(_text(value.name) for value in self.graph.output)
-        known = {*inputs, *self.constants, *(name for node in nodes for name in node.outputs)}
+        known = {*found.samples, *found.fills, *self.constants, *(name for node in nodes for name in node.outputs)}
         for name in outputs:
             if name not in known:
                 raise InvalidInput(f"the output {name!r} is never computed")
         name = _text(self.graph.name) or "model"
         return OnnxModel(
-            name, opset, batch, inputs, outputs, self.constants, nodes, self.proto, self.half, frozenset(self.ids)
+            name,
+            opset,
+            found.batch,
+            found.samples,
+            outputs,
+            self.constants,
+            nodes,
+            self.proto,
+            self.half or found.half,
+            frozenset(found.ids),
+            found.longest,
+            found.fills,
         )
 
     def _opset(self) -> int:
@@ -120,69 +138,9 @@ class _Loader:
         if not OLDEST_OPSET <= standard[0] <= NEWEST_OPSET:
             raise InvalidInput(
                 f"the model uses opset {standard[0]}; penjing reads {OLDEST_OPSET} to {NEWEST_OPSET}",
-                hint=f"export it with opset_version={NEWEST_OPSET - 3}, or convert it with onnx.version_converter",
+                hint=f"export it with opset_version={ADVISED_OPSET}, or convert it with onnx.version_converter",
             )
         return int(standard[0])
-
-    def _inputs(self) -> tuple[int | None, dict[str, tuple[int, ...]]]:
-        """The fixed batch, if any, and the shape of one sample of every input."""
-        batches: set[int] = set()
-        inputs: dict[str, tuple[int, ...]] = {}
-        for value in self.graph.input:
-            if _text(value.name) in self.constants:
-                continue  # old files list constants among the inputs
-            if not value.name or value.name in inputs:
-                raise InvalidInput(f"the input {value.name!r} occurs twice, or has no name")
-            where = f"input {value.name}"
-            kind = value.type.WhichOneof("value")
-            tensor = value.type.tensor_type
-            if kind != "tensor_type" or type_name(tensor.elem_type) not in (*_FLOATS, *_IDS):
-                said = type_name(tensor.elem_type) if kind == "tensor_type" else kind
-                raise InvalidInput(
-                    f"an input of {said}; floats are supported, and ids of {' or '.join(_IDS)}", where=where
-                )
-            if type_name(tensor.elem_type) in _IDS:
-                self.ids.add(value.name)
-            if not tensor.HasField("shape") or not tensor.shape.dim:
-                raise InvalidInput("an input without axes has no batch", where=where, hint="axis 0 is the batch")
-            self.half |= type_name(tensor.elem_type) in HALVES
-            first, *rest = tensor.shape.dim
-            if first.HasField("dim_value"):
-                batches.add(first.dim_value)
-            inputs[value.name] = self._sample_shape(value.name, rest)
-        unknown = set(self.shapes) - set(inputs)
-        if unknown:
-            raise InvalidInput(f"the model has no input {sorted(unknown)[0]!r}; it has {', '.join(inputs)}")
-        if not inputs:
-            raise InvalidInput("the model has no input")
-        if len(batches) > 1 or min(batches, default=1) < 1:
-            raise InvalidInput(
-                f"its inputs have batches of {sorted(batches)}", hint="axis 0 of every input is the batch"
-            )
-        return (batches.pop() if batches else None), inputs
-
-    def _sample_shape(self, name: str, dims: Iterable[Any]) -> tuple[int, ...]:
-        dims = list(dims)
-        given = self.shapes.get(name)
-        if given is not None and len(given) != len(dims):
-            raise InvalidInput(f"it has {len(dims)} axes besides the batch, not {len(given)}", where=f"input {name}")
-        shape = []
-        for axis, dim in enumerate(dims):
-            extent = dim.dim_value if dim.HasField("dim_value") else None
-            wanted = int(given[axis]) if given is not None else None
-            if extent is None and wanted is None:
-                raise InvalidInput(
-                    f"the extent of axis {axis + 1} is open ({_text(dim.dim_param) or 'unnamed'})",
-                    where=f"input {name}",
-                    hint="say it: --input-shape 3x224x224, or shapes={...} in Python; only the batch may stay open",
-                )
-            if extent is not None and wanted is not None and wanted != extent:
-                raise InvalidInput(f"axis {axis + 1} is {extent}, not {wanted}", where=f"input {name}")
-            shape.append(int(extent if extent is not None else wanted or 0))
-        if min(shape, default=1) < 1:
-            raise InvalidInput(f"a shape of {tuple(shape)} holds no numbers", where=f"input {name}")
-        elements(tuple(shape), f"input {name}")
-        return tuple(shape)
 
     def _nodes(self, inputs: set[str]) -> list[OnnxNode]:
         """In the order of the file, in which every value is made once and before it is read."""

@@ -1,7 +1,7 @@
 """Nodes whose inputs are all known are evaluated at once, by the reference of the onnx package.
 
 Only operators whose cost is bounded by what they read and make are evaluated, and what they will make is worked out
-before. Values that follow the batch are kept for both of the batch sizes in `PROBES`.
+before. Values that follow the batch, or the length of sequences, are kept for both probes of `ops/onnx_call.py`.
 """
 
 import math
@@ -14,7 +14,7 @@ from penjing.core.errors import UnsupportedOp
 from penjing.core.onnx_package import import_onnx
 from penjing.frontends.onnx.model import OnnxNode
 from penjing.frontends.onnx.tensors import MAX_ELEMENTS
-from penjing.ops.onnx_call import BATCH, PROBES, Known, Ref
+from penjing.ops.onnx_call import PROBES, Known, Ref, at_probe
 
 _BROADCAST = frozenset(
     {
@@ -27,12 +27,12 @@ _NO_LARGER = frozenset(
         "Abs", "Neg", "Floor", "Ceil", "Round", "Sqrt", "Reciprocal", "Exp", "Log", "Erf", "Sign", "Sin", "Cos", "Tanh",
         "Sigmoid", "Relu", "Clip", "Not", "Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose",
         "Slice", "Split", "Shape", "Size", "ReduceSum", "ReduceMean", "ReduceProd", "ReduceMin", "ReduceMax", "Trilu",
-        "QuantizeLinear", "DequantizeLinear", "NonZero",
+        "QuantizeLinear", "DequantizeLinear", "NonZero", "CumSum", "ScatterND", "IsNaN", "IsInf",
     }
 )  # fmt: skip
 _SIZED = frozenset(
     {
-        "Concat", "Gather", "Expand", "ConstantOfShape", "Range", "Tile", "Constant",
+        "Concat", "Gather", "GatherElements", "GatherND", "Expand", "ConstantOfShape", "Range", "Tile", "Constant",
     }
 )  # fmt: skip
 FOLDED = _BROADCAST | _NO_LARGER | _SIZED
@@ -45,8 +45,7 @@ def shape_of(node: OnnxNode, ref: Ref) -> Known:
     start, end = node.attributes.get("start", 0), node.attributes.get("end")
     assert isinstance(start, int) and (end is None or isinstance(end, int))
     extents = slice(start, end)
-    shape = ref.type.shape
-    arrays = [np.asarray([p if n == BATCH else n for n in shape][extents], np.int64) for p in PROBES]
+    arrays = [np.asarray(at_probe(ref.type.shape, probe)[extents], np.int64) for probe in (0, 1)]
     return Known(node.outputs[0], arrays[0], arrays[1])
 
 
@@ -103,7 +102,13 @@ def _result_size(node: OnnxNode, arrays: list[np.ndarray]) -> int:
     if node.op in _BROADCAST:
         return math.prod(np.broadcast_shapes(*(a.shape for a in arrays)))
     if node.op == "Gather":
-        return arrays[1].size * max(arrays[0].size, 1)
+        axis = node.attributes.get("axis", 0)
+        if not isinstance(axis, int):
+            raise TypeError(f"axis = {axis!r}")
+        return int(arrays[1].size * (arrays[0].size // max(arrays[0].shape[axis], 1)))
+    if node.op == "GatherND":
+        depth = int(arrays[1].shape[-1])
+        return arrays[1].size // max(depth, 1) * math.prod(arrays[0].shape[depth:])
     if node.op == "Expand":
         return math.prod(np.broadcast_shapes(arrays[0].shape, _extents(arrays[1])))
     if node.op == "ConstantOfShape":

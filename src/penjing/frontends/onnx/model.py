@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
-OLDEST_OPSET, NEWEST_OPSET = 11, 23
+from penjing.ir.types import Shape, is_batch
+
+OLDEST_OPSET, NEWEST_OPSET = 11, 24
+ADVISED_OPSET = 20
 MICROSOFT = "com.microsoft"
 
 
@@ -40,6 +43,22 @@ class OnnxNode:
         return f"{self.domain}.{self.op}" if self.domain else self.op
 
 
+@dataclass(frozen=True)
+class Fill:
+    """An input that is fixed: an array full of one number, of which only the shape follows the batch and the length."""
+
+    shape: Shape
+    number: np.generic
+
+    def array(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The input as it is for a batch and a length."""
+        return np.full(shape, self.number)
+
+    def of(self, batch: int, steps: int) -> np.ndarray:
+        """The input for so many samples of so many steps."""
+        return self.array(tuple(n if isinstance(n, int) else batch if is_batch(n) else steps for n in self.shape))
+
+
 @dataclass
 class OnnxModel:
     """A model whose structure has been checked.
@@ -49,6 +68,8 @@ class OnnxModel:
         opset: version of the standard operators.
         batch: the one batch size that the model is written for; None when it takes any.
         inputs: name -> shape of one sample, without the batch.
+        longest: the longest sequence; None where all lengths are fixed.
+        fixed: inputs of the file that are known.
         outputs: names.
         ids: inputs of integers, which embeddings look up.
         constants: initializers and `Constant` nodes.
@@ -60,13 +81,15 @@ class OnnxModel:
     name: str
     opset: int
     batch: int | None
-    inputs: dict[str, tuple[int, ...]]
+    inputs: dict[str, Shape]
     outputs: tuple[str, ...]
     constants: dict[str, np.ndarray]
     nodes: list[OnnxNode]
     proto: Any
     half: bool = False
     ids: frozenset[str] = frozenset()
+    longest: int | None = None
+    fixed: Mapping[str, Fill] = field(default_factory=dict)
 
     def live(self) -> list[OnnxNode]:
         """The nodes that the outputs depend on."""

@@ -15,6 +15,7 @@ from penjing.core.errors import UnsupportedOp
 from penjing.frontends.onnx.fold import FOLDED, fold
 from penjing.frontends.onnx.model import OnnxModel, OnnxNode
 from penjing.frontends.onnx.norm_patterns import norm, norm_factor, norm_offset
+from penjing.frontends.onnx.pooling_patterns import mean_of_sum, unit
 from penjing.frontends.onnx.view import View, is_close
 from penjing.ops.attention_mask import HIDDEN, HIDING, finite
 from penjing.ops.onnx_call import Known
@@ -29,7 +30,7 @@ def recognise(model: OnnxModel) -> OnnxModel:
     for node in view.model.nodes:
         if _evaluated(node, view.model):
             continue
-        new = _spelled(node, view) or [_replaced(node, view)]
+        new = _spelled(node, view) or mean_of_sum(node, view) or [_replaced(node, view)]
         nodes += new
         view.makers.update({name: made for made in new for name in made.outputs if name})
     return replace(view.model, nodes=nodes)
@@ -222,7 +223,7 @@ def _summed(node: OnnxNode, view: View, x: str, array: np.ndarray) -> OnnxNode:
 _Pattern = Callable[[OnnxNode, View], OnnxNode | None]
 _PATTERNS: dict[str, tuple[_Pattern, ...]] = {
     "Mul": (_product_pattern, norm, norm_factor),
-    "Div": (_product_pattern, norm),
+    "Div": (_product_pattern, norm, unit),
     "Add": (_bias, norm_offset, _mask),
     "Where": (_mask,),
     "Conv": (_border,),

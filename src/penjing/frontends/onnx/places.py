@@ -4,6 +4,7 @@ What reads time first has it on axis 1, between moves there and back. Such moves
 """
 
 from penjing.core.errors import UnsupportedOp
+from penjing.frontends.onnx.inputs import FIX_HINT
 from penjing.frontends.onnx.model import OnnxNode
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import DType, Type
@@ -12,6 +13,7 @@ from penjing.ops.operator import Operator
 from penjing.ops.permute import Permute
 from penjing.ops.reshape import Reshape
 
+_INTEGERS = (6, 7)  # TensorProto.INT32 and INT64
 _MOVES = frozenset(
     {
         "Concat", "Flatten", "Gather", "GRU", "LSTM", "Reshape", "RNN", "Slice", "Split", "Squeeze", "Transpose",
@@ -31,10 +33,13 @@ def check_reader(node: OnnxNode, place: int, ref: Ref) -> None:
 
     So it does where a node takes a value whose batch is elsewhere, and would take axis 0 for it.
     """
-    if ref.type.dtype is DType.S32 and not (node.op == "Gather" and place == 1) and node.op not in ("Cast", "Identity"):
+    if ref.type.dtype is DType.S32 and not _reads_ids(node, place):
         raise UnsupportedOp(
-            f"reads the ids %{ref.name}; ids are only looked up", hint="let Gather of a constant table read them"
+            f"reads the ids %{ref.name}; ids are only looked up, and masks of padding are fixed: --fix {ref.name}=1",
+            hint=f"let Gather of a constant table read them; {FIX_HINT.format(name=ref.name)}",
         )
+    if BATCH not in ref.type.shape:
+        return
     where = ref.type.shape.index(BATCH)
     if where == 0 or node.op in _MOVES or node.op in _EACH_ELEMENT:
         return
@@ -44,6 +49,13 @@ def check_reader(node: OnnxNode, place: int, ref: Ref) -> None:
     raise UnsupportedOp(
         f"{node.op} of a value whose batch is axis {where}", hint="transpose it before, so that its axis 0 is the batch"
     )
+
+
+def _reads_ids(node: OnnxNode, place: int) -> bool:
+    """Whether a node looks ids up, or hands them on as they are."""
+    if node.op == "Cast":
+        return node.attributes.get("to") in _INTEGERS
+    return node.op == "Identity" or (node.op == "Gather" and place == 1)
 
 
 def check_made(type_: Type) -> None:

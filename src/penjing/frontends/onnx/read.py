@@ -1,6 +1,7 @@
 """From an `OnnxModel` to a Graph: every node is tried, and all that cannot be carried is reported together."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -11,14 +12,18 @@ from penjing.frontends.attention import STRAY_MASK, merge_attention, stray_masks
 from penjing.frontends.coverage import Problem
 from penjing.frontends.onnx.codes import Coded, Codes
 from penjing.frontends.onnx.fold import fold, shape_of
+from penjing.frontends.onnx.meeting import BROADCASTS, Met, fits, is_causal_at_any_length, mask_of, met, unchanged
 from penjing.frontends.onnx.model import OnnxModel, OnnxNode
 from penjing.frontends.onnx.places import check_made, check_reader, undone
 from penjing.frontends.onnx.reasons import NO_MEANING, PARTS, reason_for
 from penjing.ir.graph import Graph, Node, Operation
+from penjing.ir.lengths import check_any_length, length_axes
 from penjing.ir.types import Constant, DType, Names, Source, Type
 from penjing.ops import operators
-from penjing.ops.onnx_call import BATCH, Imported, Known, OnnxCall, Ref
+from penjing.ops.add import Add
+from penjing.ops.onnx_call import BATCH, Imported, Known, OnnxCall, Ref, at_probe
 from penjing.ops.operator import Operator
+from penjing.ops.prefix import Prefix
 from penjing.ops.torch_call import Composed
 
 MAX_ACTIVATION = 2**26  # elements of one sample
@@ -65,6 +70,8 @@ class _Reader:
     held: dict[str, Held] = field(default_factory=dict)
     made: dict[tuple[object, ...], Ref] = field(default_factory=dict)
     makers: dict[str, Node] = field(default_factory=dict)
+    parts: dict[str, Ref] = field(default_factory=dict)
+    causal: dict[str, OnnxNode] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.table = _table()
@@ -77,6 +84,9 @@ class _Reader:
             fresh = self.graph.add_input(self.names.fresh(plain(name)), Type((BATCH, *shape), dtype))
             self.origins[fresh] = name
             self.held[name] = Ref(fresh, self.graph.types[fresh])
+        for name, fill in self.model.fixed.items():
+            first, second = (fill.array(at_probe(fill.shape, probe)) for probe in (0, 1))
+            self.held[name] = Known(name, first, second)
         for name, array in self.model.constants.items():
             self.held[name] = Known(name, array, array)
         for node in self.model.live():  # without what patterns have replaced
@@ -92,7 +102,9 @@ class _Reader:
         came_from = undone(self.graph, op, inputs[0], self.makers.get(inputs[0]))
         if came_from is not None:
             return [Ref(came_from, self.graph.types[came_from])]
-        types = op.infer(*(self.graph.types[name] for name in inputs if name))
+        given = tuple(self.graph.types[name] for name in inputs if name)
+        types = op.infer(*given)
+        check_any_length(op, given, types)
         for type_ in types:
             check_made(type_)
             if type_.elements > MAX_ACTIVATION:
@@ -131,6 +143,12 @@ class _Reader:
         known = [value for value in operands if not isinstance(value, Ref)]
         if len(known) == len(operands):
             return list(fold(node, known, self.model.opset, self.model.batch))
+        same = unchanged(node, operands, self.model.longest)
+        if same is not None:
+            return [same]
+        hidden = mask_of(node, operands, self.model.longest)
+        if hidden is not None:
+            return [self._masked(node, *hidden)]
         imported = self._imported(node, operands)
         if isinstance(imported, Composed):
             return self._composed(node, imported)
@@ -156,11 +174,61 @@ class _Reader:
         for place, value in enumerate(operands):
             if isinstance(value, Ref):
                 check_reader(node, place, value)
+        if node.op in BROADCASTS:
+            refs = [value for value in operands if isinstance(value, Ref)]
+            operands = [self._met(node, value, refs) if isinstance(value, Known) else value for value in operands]
         used = 1 + max(i for i, name in enumerate(node.outputs) if i == 0 or self.users.get(name, 0))
         call = OnnxCall(
-            node.op, self.model.opset, tuple(operands), node.attributes, used, self.model.batch, self.add_constant
+            node.op,
+            self.model.opset,
+            tuple(operands),
+            node.attributes,
+            used,
+            self.model.batch,
+            self.add_constant,
+            self.model.longest,
         )
         return found[0].from_onnx(call)
+
+    def _met(self, node: OnnxNode, known: Known, refs: list[Ref]) -> Ref | Known:
+        """A known operand as activations meet it: floats without their batch, as long as the sequence is."""
+        own_rules = node.op in ("Attention", "RotaryEmbedding")  # these read what they know themselves
+        if known.is_constant or not (own_rules or known.array.dtype.kind == "f"):
+            return known
+        found = met(known, self.model.longest)
+        if len(found.axes) > 1 and not own_rules:
+            what = f"takes %{known.name}, a constant that follows the length along {len(found.axes)} axes"
+            raise UnsupportedOp(what, hint="of these, only a causal mask can be carried")
+        whole = own_rules or not found.axes
+        left_out = tuple(1 if axis in found.axes else extent for axis, extent in enumerate(found.shape))
+        if not own_rules and not any(fits(ref.type, left_out) for ref in refs):
+            raise UnsupportedOp(f"takes %{known.name}, which repeats what it meets along the batch or the length")
+        return Known(known.name, found.array, found.array) if whole else self._part(known.name, found)
+
+    def _part(self, name: str, found: Met) -> Ref:
+        """The first elements of a constant, as many as a sequence has steps."""
+        if name not in self.parts:
+            like = next(name for name in self.graph.inputs if self.graph.types[name].follows_length)
+            table = self.add_constant(name, Constant(found.array.astype(np.float32)))
+            output = self.names.fresh(f"{table.name}.part")
+            self.graph.add_node(
+                Prefix(found.axes[0], length_axes(self.graph.types[like])[0]), (table.name, like), (output,)
+            )
+            self.parts[name] = Ref(output, self.graph.types[output])
+        return self.parts[name]
+
+    def _masked(self, node: OnnxNode, x: Ref, mask: Met) -> Ref:
+        """Scores of which some are hidden: a sum, which attention takes in, or a note that it is causal."""
+        if not fits(x.type, mask.shape):
+            raise UnsupportedOp(f"a mask of shape {mask.array.shape} for scores of {x.type.bounds}")
+        if is_causal_at_any_length(mask, x.type):
+            self.causal[x.name] = node
+            return x
+        if mask.axes:
+            raise UnsupportedOp("a mask that follows the length and is not causal")
+        constant = self.add_constant(f"{node.outputs[0]}.mask", Constant(mask.array))
+        (ref,) = self.append(Add(), (x.name, constant.name), plain(node.outputs[0]), self.source(node))
+        return ref
 
     def _composed(self, node: OnnxNode, composed: Composed) -> list[Held]:
         """Append the nodes of one that becomes several; outputs that nothing reads are not made."""
@@ -212,10 +280,18 @@ class _Reader:
 
     def merge(self) -> None:
         """Make attention whole; masks that are left over are problems."""
-        for name in merge_attention(self.graph):
+        changed, left = merge_attention(self.graph, self.causal)
+        for name in changed:
             self.origins.pop(name, None)
+        self.report_masks(left)
         for node in stray_masks(self.graph):
             self.problems.append(Problem("Add", node.output, node.source, STRAY_MASK, None))
+
+    def report_masks(self, scores: Iterable[str]) -> None:
+        """Causal masks of scores that no attention has taken in."""
+        for name in scores:
+            node = self.causal[name]
+            self.problems.append(Problem(node.target, node.name, self.source(node), STRAY_MASK))
 
     def _outputs(self) -> None:
         for name in self.model.outputs:
@@ -268,7 +344,9 @@ def read(model: OnnxModel, name: str) -> Reading:
     """The graph of a model, in stage `imported`, not verified yet."""
     reader = _Reader(model, Graph(name))
     reader.read()
-    if not (reader.problems or reader.codes.found):  # a quantized model's own ranges are of the nodes as they are
+    if reader.codes.found:  # a quantized model's own ranges are of the nodes as they are
+        reader.report_masks(reader.causal)
+    elif not reader.problems:
         reader.merge()
     return Reading(reader.graph, reader.carried, reader.problems, reader.origins, reader.codes)
 

@@ -8,7 +8,7 @@ from penjing.frontends.onnx.model import OnnxNode
 
 _CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-_NOT_YET = {"Attention", "MultiHeadAttention", "InstanceNormalization"}
+_NOT_YET = {"MultiHeadAttention", "InstanceNormalization"}
 NO_MEANING = "no operator of penjing has this name"
 # Operators that are carried within a pattern, and on constants.
 _NORM = "it is carried only as a part of a norm over the last axes: x / sqrt(mean(x^2) + eps)"
