@@ -443,7 +443,7 @@ def _golden_at(
         if name in rows:
             some = generated((generated_samples, *type_.bounds[1:]), np.dtype("<u4")) % np.uint32(rows[name])
             given = [np.asarray(real_inputs[i], np.int32)] if real_inputs else []
-            columns.append(np.concatenate([*given, some.astype(np.int32)]))
+            columns.append(np.concatenate([*given, some.astype(np.int32)])[: most_calls(program)])
             continue
         assert type_.quant is not None
         parts = [generated((generated_samples, *type_.bounds[1:]), np.dtype(np.uint8))]
