@@ -1,4 +1,4 @@
-"""Recurrent layers of any length: one library runs as many steps as there are, and every byte is the interpreter's."""
+"""Recurrent layers and convolutions along a length: one library runs as many steps as there are, exactly."""
 
 import dataclasses
 
@@ -22,18 +22,24 @@ PLAIN = dataclasses.replace(HOST, isas=())
 
 
 class Tagger(torch.nn.Module):
-    """A tag for each step by layers that read both ways; and one answer from the states at the ends."""
+    """A tag for each step, by windows and layers that read both ways; one answer from the states at the ends."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(3)
-        self.lstm = torch.nn.LSTM(FEATURES, 6, batch_first=True, bidirectional=True)
+        self.windows = torch.nn.Sequential(
+            torch.nn.Conv1d(FEATURES, 40, 5, padding=2),
+            torch.nn.ReLU(),
+            torch.nn.Conv1d(40, 40, 3, padding=2, dilation=2, groups=40),
+            torch.nn.Conv1d(40, 9, 1),
+        )
+        self.lstm = torch.nn.LSTM(9, 6, batch_first=True, bidirectional=True)
         self.gru = torch.nn.GRU(12, 17, batch_first=True, bidirectional=True)
         self.plain = torch.nn.RNN(34, 7, batch_first=True)
         self.head = torch.nn.Linear(7, 4)
 
     def forward(self, x):
-        y, (_, cell) = self.lstm(x)
+        y, (_, cell) = self.lstm(self.windows(x.transpose(1, 2)).transpose(1, 2))
         y, last = self.gru(y)
         return self.head(self.plain(y)[0]), torch.cat([*cell, *last], 1)
 
