@@ -173,13 +173,10 @@ PJ_INLINE int32_t pj_round(float value, float low, float high)
     return u.i - INT32_C(0x4B400000);
 }
 
-/* 1 / sqrt(w) for 1 <= w < 2^62: 2^h / float(floor(sqrt(w * 4^h))), the root having 31 bits, one digit after the other. */
-PJ_SHARED float pj_inverse_root(uint64_t w)
+/* floor(sqrt(w)) for w < 2^62, one digit after the other. */
+PJ_SHARED int32_t pj_root_digits(uint64_t w)
 {
     uint64_t root = 0, digit = UINT64_C(1) << 60;
-    float scale = 1.0f;
-    for (; w < UINT64_C(1) << 60; w *= 4)
-        scale *= 2.0f;
     for (; digit; digit /= 4) {
         const uint64_t next = root + digit;
         root /= 2;
@@ -188,7 +185,16 @@ PJ_SHARED float pj_inverse_root(uint64_t w)
             root += digit;
         }
     }
-    return scale / (float)(int32_t)root;
+    return (int32_t)root;
+}
+
+/* 1 / sqrt(w) for 1 <= w < 2^62: 2^h / float(floor(sqrt(w * 4^h))), the root having 31 bits. */
+PJ_SHARED float pj_inverse_root(uint64_t w)
+{
+    float scale = 1.0f;
+    for (; w < UINT64_C(1) << 60; w *= 4)
+        scale *= 2.0f;
+    return scale / (float)pj_root_digits(w);
 }
 
 /* The same of v * 2^shift, rounded down, + high * 2^31 + low; of 0 it is that of 1. */
