@@ -192,7 +192,7 @@ def trace(module: Any, inputs: tuple[Any, ...], length: Length | None = None) ->
             raise UnsupportedOp(
                 f"{title} does not take batches and sequences of any length: {because}",
                 where=user_frame(error),
-                hint="let shapes follow the input, as in x.size(1) or x.flatten(2), and let convolutions keep the length, "
+                hint="let shapes follow the input, as in x.size(1) or x.flatten(2), and convolutions keep the length, "
                 "with padding='same'; or capture it for one length",
             ) from error
     try:
