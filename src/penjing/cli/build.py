@@ -44,7 +44,7 @@ EXAMPLES: Examples = (
     ("how each convolution runs fastest on this machine", "penjing build net.pt2 --calibrate samples.npy --autotune"),
     (
         "a network for sequences, to be called frame by frame",
-        "penjing build net.py:Denoiser --input-shape 100x8 --calibrate frames.npy --stream 1",
+        "penjing build net.py:Denoiser --input-shape 100x8 \\\n    --calibrate frames.npy --stream 1",
     ),
     ("can it be built at all?", "penjing ops net.py:TinyNet --input-shape 1x32x32"),
 )
