@@ -129,10 +129,10 @@ def _stream(
             outputs, took = stepped(session, samples, shown.reached)
             results.append(_Result(str(path), outputs))
             seconds += took
-    if state is not None:
-        write_atomically(state, session.save(), force=True)
     if output is not None:
         write_atomically(output, _file(model, results, output), force=force)
+    if state is not None:
+        write_atomically(state, session.save(), force=True)
     speed = {"calls": session.steps, "seconds": seconds, "calls_left": session.calls_left}
     if as_json:
         told = [_as_dict(model, result, top) for result in results]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from penjing.cli.arrays import require_file
+from penjing.cli.writing import claim
 from penjing.core.errors import InvalidInput
 from penjing.runtime.model import Model
 from penjing.runtime.session import Session
@@ -19,13 +19,14 @@ def opened_session(model: Model, state: Path | None) -> Session:
 
     Raises:
         InvalidInput: the model has no states, or the file holds no session of it.
+        WriteFailed: the session could not be written there at the end.
     """
     session = model.session()
-    if state is None or not (state.exists() or state.is_symlink()):
-        if state is not None and not state.parent.is_dir():
-            raise InvalidInput(f"there is no folder {state.parent}", where="--state", hint="make it")
+    if state is None:
         return session
-    require_file(state, hint="give the name of a file")
+    claim(state, force=True)
+    if not state.exists():
+        return session
     try:
         session.restore(state.read_bytes())
     except InvalidInput as error:
