@@ -70,6 +70,14 @@ def test_calls_joined_are_the_whole_sequence_byte_for_byte(penjing, sequences, s
     assert calls.reshape(whole.shape).tobytes() == whole.tobytes()
 
 
+def test_an_onnx_file_streams_alike(penjing, sequences, streaming):
+    assert penjing("export", *GRU[1:4], "-o", "net.onnx").code == 0
+    assert penjing("build", "net.onnx", "--calibrate", "frames.npy", "--stream", "2", "-o", "onnx.tray").code == 0
+    for name in ("stream", "onnx"):
+        assert penjing("run", f"{name}.tray", "heard.npy", "--stream", "-o", f"{name}.npy").code == 0
+    assert np.load("onnx.npy").tobytes() == np.load("stream.npy").tobytes()
+
+
 def test_states_and_their_bytes_are_told(penjing, streaming):
     for told in (streaming.out, penjing("inspect", "stream.tray").out):
         assert "2x3 u8, 6 bytes" in told
