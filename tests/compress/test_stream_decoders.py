@@ -57,6 +57,13 @@ def test_steps_joined_are_the_whole_byte_for_byte(form):
             assert len({row.tobytes() for row in joined[0]}) > 1
 
 
+def test_one_call_may_be_all_that_there_is_room_for():
+    """Golden vectors, which go on from each other, are no more than there is room for."""
+    program = api.lower(api.stream(quantized_decoder(Form(), STEPS), steps=STEPS))
+    golden = api.assemble(program, api.BuildOptions(targets=())).variants["default"].golden
+    assert [len(x) for x in (*golden.inputs, *golden.outputs)] == [1, 1]
+
+
 def test_a_prefill_and_steps_after_it_share_their_states():
     graph = quantized_decoder(FORMS["grouped"], STEPS)
     programs = {n: api.lower(api.stream(graph, steps=n)) for n in (1, 4)}

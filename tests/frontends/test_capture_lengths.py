@@ -27,6 +27,9 @@ class Fn(torch.nn.Module):
         self.linear = torch.nn.Linear(FEATURES, FEATURES)
         self.norm = torch.nn.LayerNorm(FEATURES)
         self.conv = torch.nn.Conv1d(FEATURES, 4, 3, padding=1)
+        self.wide = torch.nn.Conv1d(FEATURES, FEATURES, 4, padding="same", dilation=3, groups=FEATURES)
+        self.few = torch.nn.Conv1d(FEATURES, 4, 3)
+        self.strided = torch.nn.Conv1d(FEATURES, 4, 3, 2, 1)
         self.register_buffer("mask", torch.full((LONGEST + 1, LONGEST + 1), -torch.inf).triu(1))
 
     def forward(self, *inputs):
@@ -52,6 +55,8 @@ CARRIED = {
     "the first step": lambda m, x: x[:, 0],
     "the last step": lambda m, x: m.linear(x[:, -1]),
     "a slice of another axis": lambda m, x: x[:, :, 2:5],
+    "a convolution that keeps it": lambda m, x: m.conv(x.transpose(1, 2)),
+    "windows that are longer": lambda m, x: m.wide(x.transpose(1, 2)).transpose(1, 2) + x,
     "scores": lambda m, x: x @ x.transpose(1, 2),
     "a product over it": lambda m, x: x.transpose(1, 2) @ x,
     "attention": attend,
@@ -83,7 +88,9 @@ REFUSED = {
     "a part of it": (lambda m, x: x[:, :3], "any length"),
     "the second step": (lambda m, x: x[:, 1], "element 1 of axis 1"),
     "a norm over it": (lambda m, x: torch.nn.functional.layer_norm(x, x.shape[1:]), "number|length"),
-    "a convolution along it": (lambda m, x: m.conv(x.transpose(1, 2)), "cannot take sequences of any length"),
+    "a convolution that shortens it": (lambda m, x: m.few(x.transpose(1, 2)), "any length"),
+    "every second window": (lambda m, x: m.strided(x.transpose(1, 2)), "any length"),
+    "a pool along it": (lambda m, x: torch.nn.functional.max_pool1d(x.transpose(1, 2), 3, 1, 1), "any length"),
     "a mask that is not causal": (lambda m, x: attend(m, x, m.mask[: x.size(1), : x.size(1)].T), "mask"),
     "two lengths of a constant": (lambda m, x: x @ x.mT + m.mask[: x.size(1), : x.size(1)].exp(), "along 2 axes"),
     "a sum of positions": (lambda m, x: x + m.table[: x.size(1)].sum(0), "not by its first elements"),

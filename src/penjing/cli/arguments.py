@@ -46,7 +46,7 @@ InputShape = Annotated[
     typer.Option(
         metavar="CxHxW",
         help="The input of a factory, or of an ONNX model that leaves it open, without the batch, such as 3x32x32; "
-        "1..128x384 for sequences of up to 128 steps.",
+        "1..128x384 for sequences of up to 128 steps; ids:32 for 32 integers that embeddings look up.",
     ),
 ]
 Fix = Annotated[

@@ -43,6 +43,10 @@ EXAMPLES: Examples = (
         "penjing build net.pt2 --calibrate images/ \\\n    --target host --target aarch64-linux --target wasm32",
     ),
     ("how each convolution runs fastest on this machine", "penjing build net.pt2 --calibrate samples.npy --autotune"),
+    (
+        "a network for sequences, to be called frame by frame",
+        "penjing build net.py:Denoiser --input-shape 100x8 \\\n    --calibrate frames.npy --stream 1",
+    ),
     ("can it be built at all?", "penjing ops net.py:TinyNet --input-shape 1x32x32"),
 )
 _TRAY = "Options: the tray"
@@ -106,6 +110,24 @@ def build(
             rich_help_panel=_TRAY,
         ),
     ] = False,
+    stream: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEPS",
+            help="Build a network for whole sequences as one that reads so many steps a call and remembers the others.",
+            min=1,
+            rich_help_panel=_TRAY,
+        ),
+    ] = None,
+    time_axis: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Where the steps of --stream are in the input (n, ...); else 1, the axis behind the batch.",
+            min=1,
+            rich_help_panel=_TRAY,
+        ),
+    ] = None,
     threads: Annotated[
         int,
         typer.Option(
@@ -165,6 +187,8 @@ def build(
         targets=tuple(dict.fromkeys(target or [HOST])),
         labels=labels,
         standalone=standalone,
+        stream=stream,
+        time_axis=time_axis,
         threads=threads,
         autotune=autotune,
         tiles=tiles,

@@ -12,6 +12,7 @@ from penjing.cli.output import Phases, note
 from penjing.cli.ports import check_labels, described_port, read_labels
 from penjing.cli.samples import SOURCES, Samples, labelled_samples
 from penjing.cli.sources import ModelSource, load_model, needs_torch, require_torch
+from penjing.cli.streams import check_stream, check_time, first_calls, port_of_calls, stream_text, streamed
 from penjing.cli.writing import claim
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.core.errors import InvalidInput, ToolchainError
@@ -46,6 +47,8 @@ class Request:
     targets: tuple[str, ...]
     labels: Path | None
     standalone: bool
+    stream: int | None
+    time_axis: int | None
     threads: int
     autotune: bool
     tiles: Path | None
@@ -78,12 +81,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Built:
-    """What came out: the file, its bytes and parts, the graph it was made from; accuracy and layers if measured."""
+    """What came out: file, bytes, parts, the graph it was made from, the program; accuracy and layers if measured."""
 
     path: Path
     tray: bytes
     parts: TrayParts
     original: Graph
+    program: Graph
     measured: Measured | None
     tuned: list[TunedLayer]
 
@@ -98,6 +102,7 @@ def prepare(request: Request) -> Prepared:
         require_torch()
     targets = tuple(_compilable(name) for name in request.targets)
     tiles = _given_tiles(request, targets)
+    check_stream(request.stream, request.time_axis, evaluate=request.evaluate is not None)
     if request.calibrate is None and needs_torch(request.model):
         raise _no_calibration()
     given = read_labels(request.labels)
@@ -114,6 +119,8 @@ def prepare(request: Request) -> Prepared:
         raise _no_calibration()
     if request.prune is not None and (model.is_quantized or model.ranges is not None):
         raise InvalidInput("weights that are integers already cannot be pruned", where="--prune")
+    if request.stream is not None:
+        check_time(request.stream, request.time_axis, model)
     if model.ranges is not None and not model.needs_calibration:
         note(f"{request.model} is quantized: its scales are kept, and no calibration is needed")
     port = described_port(model.port, request.mean, request.std, model.shape)
@@ -138,7 +145,14 @@ def make(request: Request, prepared: Prepared, shown: Phases) -> Built:
     shown.start("importing the model")
     original = model.graph(prepared.name)
     check_labels(prepared.labels, original)
-    program = api.lower(original if model.is_quantized else _quantized(original, model, drawn, request, shown))
+    integers = original if model.is_quantized else _quantized(original, model, drawn, request, shown)
+    golden = [drawn.x[:_GOLDEN_SAMPLES]] if drawn else []
+    if request.stream is not None:
+        shown.start("cutting the time")
+        integers = streamed(integers, request.stream, request.time_axis)
+        port = port_of_calls(port, request.stream, request.time_axis)
+        golden = [first_calls(x[0], integers, _GOLDEN_SAMPLES) for x in golden]
+    program = api.lower(integers)
     tuned = _tuned(program, shown) if request.autotune else []
     tiles = {host_target().name: chosen_tiles(tuned)} if tuned else prepared.tiles
     options = api.BuildOptions(
@@ -149,7 +163,7 @@ def make(request: Request, prepared: Prepared, shown: Phases) -> Built:
         ports=[port],
         labels=prepared.labels,
         card=_card(model, drawn, request),
-        golden_inputs=[drawn.x[:_GOLDEN_SAMPLES]] if drawn else [],
+        golden_inputs=golden,
         with_source=request.source,
         record=model.saved.record if model.saved else None,
     )
@@ -160,7 +174,7 @@ def make(request: Request, prepared: Prepared, shown: Phases) -> Built:
     shown.start("packing")
     tray = api.pack(parts, accuracy=measured.accuracy if measured else None)
     save_tray(tray, prepared.path, force=request.force)
-    return Built(prepared.path, tray, parts, original, measured, tuned)
+    return Built(prepared.path, tray, parts, original, program, measured, tuned)
 
 
 def _no_calibration() -> InvalidInput:
@@ -243,6 +257,8 @@ def _card(model: ModelSource, drawn: Samples | None, request: Request) -> dict[s
         card["compression"] = ", ".join(step.step for step in model.saved.record.steps)
     if drawn is not None and model.needs_calibration:
         card["calibration"] = f"{len(drawn.x)} samples of {drawn.name}, {request.observer} ranges"
+    if request.stream is not None:
+        card["stream"] = stream_text(request.stream, request.time_axis)
     if request.prune is not None:
         card["pruning"] = f"{100 * request.prune:g} % of each layer's weights by magnitude, without fine-tuning"
     return card

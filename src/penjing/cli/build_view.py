@@ -10,6 +10,7 @@ from penjing.bundle.tray import read_tray
 from penjing.cli.accuracy import interval_text
 from penjing.cli.build_steps import Built
 from penjing.cli.output import quoted, say, show, show_facts, suggest
+from penjing.cli.streams import stream_facts, stream_rows
 from penjing.measure.sizes import bytes_text, ratio_text
 from penjing.tune.autotune import TunedLayer
 from penjing.vector.tiles import Tile
@@ -27,6 +28,7 @@ def as_dict(built: Built) -> dict[str, Any]:
         "stored_weights_bytes": manifest.members[manifest.variants["default"].weights].bytes,
         "arena_bytes": variant.arena_bytes,
         "macs": variant.macs,
+        "stream": stream_facts(built.program),
         "libraries": {name: made["default"].flash_bytes for name, made in built.parts.libraries.items()},
         "library_arena_bytes": {name: made["default"].arena_bytes for name, made in built.parts.libraries.items()},
         "layers": [_layer(layer) for layer in built.tuned],
@@ -43,6 +45,7 @@ def show_build(built: Built) -> None:
     for name, size in found["libraries"].items():
         arena = bytes_text(found["library_arena_bytes"][name])
         rows.append(("library", f"{name}, {bytes_text(size)}, {arena} of working memory"))
+    rows += stream_rows(found["stream"])
     if built.measured is not None:
         m, d = built.measured, built.measured.drop
         rows += [("float", interval_text(m.floats))] if m.floats else []

@@ -11,6 +11,7 @@ from penjing.cli.arguments import AsJson, Examples
 from penjing.cli.inspect_graph import facts, show_graph
 from penjing.cli.inspect_view import show_kernels, show_layers, show_self_test, show_tray
 from penjing.cli.output import phases, print_json, write_text
+from penjing.cli.streams import stream_facts, stream_rows
 from penjing.cli.verify import self_test
 from penjing.core import knobs
 from penjing.core.errors import InvalidInput
@@ -61,7 +62,7 @@ def inspect(
     opened = open_tray(tray)
     variant = default_variant(opened)
     integer = read_program(opened, variant)
-    result = _facts(opened)
+    result = _facts(opened) | {"stream": stream_facts(integer)}
     rows = [{"name": c.name, "op": c.op, "macs": c.cost.macs, "bytes": c.cost.bytes} for c in node_costs(integer)]
     if test:
         with phases(quiet=as_json) as shown:
@@ -77,7 +78,7 @@ def inspect(
     elif program:
         write_text(opened.program_text(variant))
     else:
-        show_tray(opened)
+        show_tray(opened, stream_rows(result["stream"]))
         if layers:
             show_layers(rows)
         if kernels:

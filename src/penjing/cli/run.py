@@ -15,6 +15,8 @@ from penjing.cli.arrays import ARRAYS, check_finite, check_samples, read_array, 
 from penjing.cli.images import IMAGES, read_image
 from penjing.cli.output import phases, print_json, say
 from penjing.cli.samples import prepared
+from penjing.cli.sessions import check_calls, opened_session, stepped
+from penjing.cli.streams import calls_of
 from penjing.cli.writing import claim
 from penjing.core.errors import InvalidInput
 from penjing.core.files import write_atomically
@@ -25,6 +27,10 @@ EXAMPLES: Examples = (
     ("an image: resized, converted and normalised as the tray says", "penjing run edgecnn.tray digit.png"),
     ("many files, the five best labels of each", "penjing run edgecnn.tray scans/*.png --top 5"),
     ("a batch of raw samples, all scores kept", "penjing run edgecnn.tray samples.npy -o scores.npy"),
+    (
+        "frame by frame, and tomorrow from there on",
+        "penjing run denoiser.tray frames.npy --stream --state today.session",
+    ),
     ("for a program", "penjing run edgecnn.tray digit.png --json"),
 )
 _CHUNK = 64
@@ -49,6 +55,20 @@ def run(
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Write all scores: .npy, or .npz for several outputs."),
     ] = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            metavar="",
+            help="Step through sequences: each call goes on from the one before, over all files.",
+        ),
+    ] = False,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Of --stream: go on from the session in FILE, if there is one, and leave it there."
+        ),
+    ] = None,
     engine: Engine = EngineName.AUTO,
     raw: Raw = True,
     force: Force = False,
@@ -59,6 +79,8 @@ def run(
     Images are scaled to the model's size and colours, and normalised as the tray says. In arrays, uint8 is taken as
     pixels of 0..255, floats as raw values in the model's range.
     """
+    if state is not None and not stream:
+        raise InvalidInput("only a stream has a state", where="--state", hint="add --stream")
     if output is not None:
         claim(output, force=force)
     model = load(tray, engine=engine.value)
@@ -67,6 +89,9 @@ def run(
         raise InvalidInput(what, where=str(tray), hint="in Python: penjing.load(FILE).run(a, b)")
     if output is not None:
         _check_suffix(output, len(model.outputs))
+    if stream:
+        _stream(model, inputs, top, output, state, raw=raw, force=force, as_json=as_json)
+        return
     with phases(quiet=as_json) as shown:
         results = []
         for path in inputs:
@@ -82,8 +107,46 @@ def run(
         _show(model, result, top)
 
 
-def _read(path: Path, spec: InputSpec, *, raw: bool) -> np.ndarray:
-    """The samples of a file as real inputs (n, ...)."""
+def _stream(
+    model: Model,
+    inputs: list[Path],
+    top: int,
+    output: Path | None,
+    state: Path | None,
+    *,
+    raw: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """All files as one session; of each, the answer to its last call is shown."""
+    session = opened_session(model, state)
+    calls = [_read(path, model.inputs[0], raw=raw, stream=True) for path in inputs]
+    check_calls(session, sum(map(len, calls)))
+    results, seconds = [], 0.0
+    with phases(quiet=as_json) as shown:
+        for path, samples in zip(inputs, calls, strict=True):
+            shown.start(f"streaming {path.name}", total=len(samples))
+            outputs, took = stepped(session, samples, shown.reached)
+            results.append(_Result(str(path), outputs))
+            seconds += took
+    if output is not None:
+        write_atomically(output, _file(model, results, output), force=force)
+    if state is not None:
+        write_atomically(state, session.save(), force=True)
+    speed = {"calls": session.steps, "seconds": seconds, "calls_left": session.calls_left}
+    if as_json:
+        told = [_as_dict(model, result, top) for result in results]
+        print_json({"engine": model.engine.name, "stream": speed, "results": told})
+        return
+    for result in results:
+        last = tuple(array[-1:] for array in result.outputs)
+        _show(model, _Result(f"{result.file}, call {len(result.outputs[0])}", last), top)
+    left = "" if session.calls_left is None else f"; room for {session.calls_left:,} more"
+    say(f"{session.steps:,} calls in {seconds:.3g} s, {session.steps / seconds:,.0f} a second{left}")
+
+
+def _read(path: Path, spec: InputSpec, *, raw: bool, stream: bool = False) -> np.ndarray:
+    """The samples of a file as real inputs (n, ...), or its calls."""
     shape = spec.shape[1:]
     suffix = path.suffix.lower()
     port = Port(spec.mean, spec.std, spec.value_range)
@@ -94,6 +157,8 @@ def _read(path: Path, spec: InputSpec, *, raw: bool) -> np.ndarray:
         known = ", ".join((*ARRAYS, *IMAGES))
         raise InvalidInput(f"the kind of {path} is not known", where=str(path), hint=f"known are {known}")
     array = read_array(path)
+    if stream:
+        array = calls_of(array, shape, str(path))
     if spec.dtype == "s32":
         return array  # ids, which `Model.run` checks
     samples = check_samples(array, shape, str(path), [axis - 1 for axis in spec.length_axes])

@@ -22,6 +22,8 @@ from penjing.recipe.graph_file import SUFFIX, SavedGraph, load_graph
 if TYPE_CHECKING:
     from penjing.frontends.onnx.capture import Captured
 
+IDS = "ids:"
+
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -115,7 +117,8 @@ def load_model(
     Args:
         spec: see MODEL_KINDS.
         weights: .npz with the names of the state dict, or a .pt / .pth state dict.
-        input_shape: such as 3x32x32 (without batch), needed for factories; 1..128x384 for sequences of any length.
+        input_shape: such as 3x32x32 (without batch), needed for factories; 1..128x384 for sequences of any length;
+            ids:32 for integers.
         fix: such as attention_mask=1, inputs of an ONNX model that are full of a number.
 
     Raises:
@@ -229,11 +232,14 @@ def _from_factory(spec: str, input_shape: str | None) -> ModelSource:
         raise InvalidInput(
             "a factory does not say what its input looks like", where=spec, hint="add --input-shape, such as 3x32x32"
         )
-    shape, length = parse_lengths(input_shape)
+    shape, length = parse_lengths(input_shape.removeprefix(IDS))
     attribute = spec.rpartition(":")[2]
     module = call_factory(spec)
     check_module(module, f"{attribute}()", spec)
-    example = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    if input_shape.startswith(IDS):
+        example = np.zeros((1, *shape), np.int32)  # capture tries others
+    else:
+        example = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     class_name = type(module).__name__
     name = attribute if class_name == "Sequential" else class_name
     return ModelSource(_plain(name.lower()), module, (example,), Port(), None, attribute, length=length)

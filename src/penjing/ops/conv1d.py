@@ -72,7 +72,7 @@ class Conv1d(Operator):
         check_channels(x.shape[1], w.bounds[0], w.bounds[1], self.groups)
         if len(inputs) > 2:
             expect(inputs[2].bounds == w.bounds[:1], f"bias of shape {inputs[2].bounds} for {w.bounds[0]} channels")
-        _, length = self._window(w.bounds[2]).output(1, x.shape[2])
+        _, length = self._window(w.bounds[2]).extents(1, x.shape[2])
         return (Type((x.shape[0], w.shape[0], length)),)
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:

@@ -289,7 +289,7 @@ class QConv2d(IntegerOperator):
         expect(x.rank == 4 and w.rank == 4, "q_conv2d needs x and weight of rank 4")
         check_channels(x.shape[3], w.bounds[0], w.bounds[3], self.groups)
         check_requantize(x, w, bias, m, w.bounds[0])
-        y = Type((x.shape[0], *self._window(w.bounds).output(x.shape[1], x.shape[2]), w.shape[0]), DType.U8)
+        y = Type((x.shape[0], *self._window(w.bounds).extents(x.shape[1], x.shape[2]), w.shape[0]), DType.U8)
         if len(inputs) > 4:
             expect((inputs[4].shape, inputs[4].dtype) == (y.shape, DType.U8), "the residual must look like the output")
         return (y,)

@@ -38,7 +38,7 @@ class QDepthwise(IntegerOperator):
         expect(x.rank == 4 and w.rank == 3, "q_depthwise needs x of rank 4 and weight of rank 3")
         expect(x.bounds[3] == w.bounds[2], f"{x.bounds[3]} channels, weight has {w.bounds[2]}")
         check_requantize(x, w, bias, m, w.bounds[2])
-        size = self._window(w.bounds).output(x.shape[1], x.shape[2])
+        size = self._window(w.bounds).extents(x.shape[1], x.shape[2])
         return (Type((x.shape[0], *size, x.shape[3]), DType.U8),)
 
     def _window(self, w: tuple[int, ...]) -> Window:

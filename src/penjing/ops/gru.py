@@ -157,8 +157,8 @@ def step_of(lowering: Lowering, y: str, reverse: bool, target: Quant) -> str:
     from penjing.ops.slice import QSlice
 
     batch, steps, units = lowering.program.types[y].shape
-    assert isinstance(steps, int)
-    part = lowering.emit(QSlice(1, 0 if reverse else steps - 1, 1, 1), (y,), f"{y}.last", target)
+    end = steps - 1 if isinstance(steps, int) else -1  # of a sequence of any length
+    part = lowering.emit(QSlice(1, 0 if reverse else end, 1, 1), (y,), f"{y}.last", target)
     return lowering.reshape(part, (batch, units))
 
 

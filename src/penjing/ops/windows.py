@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penjing.ir.types import Extent, bound
+from penjing.ir.types import Extent, bound, is_length
 from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.operator import expect
 
@@ -44,6 +44,12 @@ class Window:
                 size -= 1
             sizes.append(size)
         return sizes[0], sizes[1]
+
+    def extents(self, height: Extent, width: Extent) -> tuple[int, Extent]:
+        """As `output`; a width that is the length of a sequence stays it where there are as many windows as steps."""
+        down, across = self.output(height, width)
+        kept = is_length(width) and self.stride[1] == 1 and across == bound(width)
+        return down, width if kept else across
 
     def meets(self, extents: Pair, output: Pair) -> bool:
         """Whether every window of `output` sees at least one element of an input of (height, width) `extents`.

@@ -55,6 +55,13 @@ def most_calls(program: Graph) -> int | None:
     return min((op.capacity // op.steps for op in counters(program).values()), default=None)
 
 
+def calls_left(program: Graph, states: States) -> int | None:
+    """How many calls of one sample `states` leave room for; None where a session has no end."""
+    return min(
+        ((op.capacity - int(states[name].max())) // op.steps for name, op in counters(program).items()), default=None
+    )
+
+
 def check_room(program: Graph, states: States) -> None:
     """InvalidInput unless there is room for the steps of a call in what keeps all of them."""
     for name, op in counters(program).items():

@@ -10,7 +10,7 @@ import numpy as np
 
 from penjing.core.digests import digest_bytes
 from penjing.core.errors import InvalidInput
-from penjing.program.states import States, check_room, initial_states
+from penjing.program.states import States, calls_left, check_room, initial_states
 
 if TYPE_CHECKING:
     from penjing.runtime.model import Model
@@ -42,6 +42,11 @@ class Session:
         self.steps = 0
         self._states: States = {}
         self.reset()
+
+    @property
+    def calls_left(self) -> int | None:
+        """How many more calls there is room for in what the model remembers of all steps; None where it has no end."""
+        return calls_left(self.model.engine.program, self._states)
 
     def reset(self) -> None:
         """Forget everything: the next step is a first one."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from penjing.ir.graph import Operation
-from penjing.ir.types import DType, Type
+from penjing.ir.types import DType, Type, is_length
 from penjing.ops.conv2d import QConv2d, check_requantize, window_params
 from penjing.ops.operator import Cost, Param, Sample, expect
 from penjing.ops.pool2d import QMaxPool2d
@@ -116,7 +116,7 @@ class VConv2d(VectorOperator):
         check_requantize(x, w, bias, m, self.groups * blocks(per_out) * LANES)
         (y,) = self._plain.infer(x, self._plain_weight(x), *self._plain_lanes(), *inputs[4:])
         expect(self.pool == (1, 1) or len(inputs) == 4, "a pool after the sum with a residual is none of v_conv2d")
-        return self._pooling.infer(y)
+        return (y,) if self.pool == (1, 1) else self._pooling.infer(y)
 
     @property
     def _pooling(self) -> QMaxPool2d:
@@ -196,8 +196,10 @@ class VConv2d(VectorOperator):
         return _flat(y.bounds[:3]) if self._is_long_row else y.bounds[:3]
 
     def tiled_widths(self, y: Type) -> set[int]:
-        """Widths of the rows that are cut into tiles: that of a band, and of the last one."""
+        """Widths of the rows that are cut into tiles: that of a band, and of the last one; any, in any sequence."""
         width, band = self.rows(y)[2], self.band[1]
+        if any(is_length(extent) for extent in y.shape):
+            return set(range(1, band + 1))
         return {min(band, width), width % band or band}
 
     @property

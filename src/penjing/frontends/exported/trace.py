@@ -8,7 +8,7 @@ import io
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from penjing.core.length import Length
 from penjing.frontends.exported.attention import batch_first_attention
 from penjing.frontends.exported.metadata import BATCH
 from penjing.frontends.exported.places import user_frame
+from penjing.frontends.exported.recurrent import name_recurrent, recurrent_of_any_length
 from penjing.ir.types import LENGTH, Dim
 
 FIXED_BATCH_HINT = (
@@ -191,7 +192,8 @@ def trace(module: Any, inputs: tuple[Any, ...], length: Length | None = None) ->
             raise UnsupportedOp(
                 f"{title} does not take batches and sequences of any length: {because}",
                 where=user_frame(error),
-                hint="let shapes follow the input, as in x.size(1) or x.flatten(2); or capture it for one length",
+                hint="let shapes follow the input, as in x.size(1) or x.flatten(2), and convolutions keep the length, "
+                "with padding='same'; or capture it for one length",
             ) from error
     try:
         return _static(module, inputs, because)
@@ -231,8 +233,10 @@ def _dynamic(module: Any, inputs: tuple[Any, ...], steps: Steps | None) -> Trace
     length = torch.export.Dim(LENGTH, max=steps.max) if steps else None
     for x, axis in zip(several, axes, strict=True):
         shapes[x] = {0: batch} if axis is None else {0: batch, axis: length}
-    with _quiet(), batch_first_attention(torch):
+    with _quiet(), batch_first_attention(torch), recurrent_of_any_length(torch) if steps else nullcontext():
         program = torch.export.export(module, several, dynamic_shapes=shapes)
+    if steps:
+        name_recurrent(torch, program)
     made = _user_inputs(program)
     symbol = _only_symbol("batch", [val.shape[0] for val in made])
     if steps is None:

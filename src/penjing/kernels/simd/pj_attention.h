@@ -87,4 +87,30 @@ PJ_SHARED int32_t pj_weigh(int16_t *weights, const pj_exp *table, const uint8_t 
     }
     return sum;
 }
+
+PJ_SHARED int32_t pj_weigh_row(int16_t *weights, const pj_exp *table, const uint8_t *x, int32_t seen)
+{
+    int32_t top = 0, sum = 0, i;
+    for (i = 0; i < seen; i++)
+        top = x[i] > top ? x[i] : top;
+    for (i = 0; i < seen; i++) {
+        const int32_t e = (*table)[top - x[i]];
+        weights[i] = (int16_t)e;
+        sum += e;
+    }
+    return sum;
+}
 #endif
+
+/* Sums of n products of a row `a` with `rows` <= PJ_BYTES rows, `step` codes apart. */
+PJ_INLINE void pj_row_sums(int32_t *sums, const int16_t *a, const uint8_t *b, int64_t step, int32_t rows, int32_t n)
+{
+    int32_t r;
+    for (r = 0; r + 4 <= rows; r += 4)
+        pj_row_dots(sums + r, a, b + r * step, step, n);
+    for (; r < rows; r++) { /* one row, four times */
+        int32_t four[4];
+        pj_row_dots(four, a, b + r * step, 0, n);
+        sums[r] = four[0];
+    }
+}

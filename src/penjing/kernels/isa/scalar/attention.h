@@ -22,6 +22,16 @@ PJ_WORD pj_fc_acc pj_pairs_dot(pj_fc_acc acc, const int16_t *weights, int64_t od
     return acc;
 }
 
+PJ_WORD void pj_row_dots(int32_t *sums, const int16_t *a, const uint8_t *b, int64_t step, int32_t n)
+{
+    int32_t r, i;
+    for (r = 0; r < 4; r++, b += step) {
+        sums[r] = 0;
+        for (i = 0; i < n; i++)
+            sums[r] += a[i] * b[i];
+    }
+}
+
 /* norms */
 PJ_WORD int64_t pj_sum_squares(const uint8_t *x, int32_t n)
 {

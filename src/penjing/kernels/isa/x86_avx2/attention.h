@@ -33,6 +33,37 @@ PJ_WORD pj_fc_acc pj_pairs_dot(pj_fc_acc acc, const int16_t *weights, int64_t od
     return acc;
 }
 
+PJ_WORD __m128i pj_four_sums(__m256i a, __m256i b, __m256i c, __m256i d)
+{
+    const __m256i all = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    return _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+}
+
+PJ_WORD __m256i pj_wide_dot(__m256i acc, __m256i w, const uint8_t *codes)
+{
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(w, _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)codes))));
+}
+
+PJ_WORD void pj_row_dots(int32_t *sums, const int16_t *a, const uint8_t *b, int64_t step, int32_t n)
+{
+    __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
+    int32_t i;
+    for (i = 0; i + 16 <= n; i += 16) {
+        const __m256i w = _mm256_loadu_si256((const __m256i *)(a + i));
+        s0 = pj_wide_dot(s0, w, b + i);
+        s1 = pj_wide_dot(s1, w, b + step + i);
+        s2 = pj_wide_dot(s2, w, b + 2 * step + i);
+        s3 = pj_wide_dot(s3, w, b + 3 * step + i);
+    }
+    _mm_storeu_si128((__m128i *)sums, pj_four_sums(s0, s1, s2, s3));
+    for (; i < n; i++) {
+        sums[0] += a[i] * b[i];
+        sums[1] += a[i] * b[step + i];
+        sums[2] += a[i] * b[2 * step + i];
+        sums[3] += a[i] * b[3 * step + i];
+    }
+}
+
 /* norms */
 #define PJ_SQUARED 4096
 PJ_WORD int64_t pj_sum_squares(const uint8_t *x, int32_t n)

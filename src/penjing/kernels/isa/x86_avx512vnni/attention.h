@@ -42,6 +42,39 @@ PJ_WORD pj_fc_acc pj_pairs_dot(pj_fc_acc acc, const int16_t *weights, int64_t od
     return pj_pairs_add(acc, _mm512_set1_epi32(b), codes.odd);
 }
 
+/* In each 128 bits of the result: a sum of each of the four. */
+PJ_WORD __m512i pj_four_sums(__m512i a, __m512i b, __m512i c, __m512i d)
+{
+    const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+}
+
+PJ_WORD __m512i pj_wide_dot(__m512i acc, __m512i w, __mmask32 some, const uint8_t *codes)
+{
+    return pj_pairs_add(acc, w, _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(some, codes)));
+}
+
+/* Four sums of n products: of `a` with the codes of rows that lie `step` apart. Of `a`, whole vectors are read; what stands
+ * behind the n meets zeros. */
+PJ_WORD void pj_row_dots(int32_t *sums, const int16_t *a, const uint8_t *b, int64_t step, int32_t n)
+{
+    __m512i s0 = _mm512_setzero_si512(), s1 = s0, s2 = s0, s3 = s0;
+    __m256i half;
+    int32_t i;
+    for (i = 0; i < n; i += 32) {
+        const __mmask32 some = n - i < 32 ? (UINT32_C(1) << (n - i)) - 1 : ~UINT32_C(0);
+        const __m512i w = _mm512_loadu_si512(a + i);
+        s0 = pj_wide_dot(s0, w, some, b + i);
+        s1 = pj_wide_dot(s1, w, some, b + step + i);
+        s2 = pj_wide_dot(s2, w, some, b + 2 * step + i);
+        s3 = pj_wide_dot(s3, w, some, b + 3 * step + i);
+    }
+    s0 = pj_four_sums(s0, s1, s2, s3);
+    half = _mm256_add_epi32(_mm512_castsi512_si256(s0), _mm512_extracti64x4_epi64(s0, 1));
+    _mm_storeu_si128((__m128i *)sums, _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
+}
+
 PJ_WORD pj_exp pj_exp_load(const int32_t *table)
 {
     pj_exp e;
@@ -75,13 +108,10 @@ PJ_WORD __mmask64 pj_kept(const uint8_t *mask, int32_t at, int32_t seen)
     return _mm512_mask_test_epi8_mask(some, _mm512_maskz_loadu_epi8(some, mask), _mm512_set1_epi8(-1));
 }
 
-/* Weights of 4 * quads codes, whose distance from the largest of the kept ones the table maps: those of codes 0 and 2 of
- * every four, then those of codes 1 and 3. What the mask hides, and what stands behind `seen`, has the weight 0. The sum of
- * all. */
-PJ_SHARED int32_t pj_weigh(int16_t *weights, const pj_exp *table, const uint8_t *x, const uint8_t *mask, int32_t seen,
-                           int32_t quads)
+/* The largest code that is kept, in all lanes; 0 where none is. */
+PJ_WORD __m512i pj_largest_kept(const uint8_t *x, const uint8_t *mask, int32_t seen)
 {
-    __m512i top = _mm512_setzero_si512(), sums = _mm512_setzero_si512();
+    __m512i top = _mm512_setzero_si512();
     __m256i half;
     __m128i most;
     int32_t i;
@@ -91,7 +121,18 @@ PJ_SHARED int32_t pj_weigh(int16_t *weights, const pj_exp *table, const uint8_t 
     most = _mm_max_epu8(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
     most = _mm_max_epu8(most, _mm_srli_epi16(most, 8)); /* the smallest of 16 bits is a word: of 255 - code */
     most = _mm_minpos_epu16(_mm_xor_si128(_mm_and_si128(most, _mm_set1_epi16(255)), _mm_set1_epi16(255)));
-    top = _mm512_set1_epi8((char)(255 - _mm_extract_epi16(most, 0)));
+    return _mm512_set1_epi8((char)(255 - _mm_extract_epi16(most, 0)));
+}
+
+/* Weights of 4 * quads codes, whose distance from the largest of the kept ones the table maps: those of codes 0 and 2 of
+ * every four, then those of codes 1 and 3. What the mask hides, and what stands behind `seen`, has the weight 0. The sum of
+ * all. */
+PJ_SHARED int32_t pj_weigh(int16_t *weights, const pj_exp *table, const uint8_t *x, const uint8_t *mask, int32_t seen,
+                           int32_t quads)
+{
+    const __m512i top = pj_largest_kept(x, mask, seen);
+    __m512i sums = _mm512_setzero_si512();
+    int32_t i;
     for (i = 0; i < quads; i += 16) {
         const __mmask64 kept = pj_kept(mask, 4 * i, seen);
         const __mmask16 some = (__mmask16)(quads - i >= 16 ? 0xFFFF : (1 << (quads - i)) - 1);
@@ -105,6 +146,30 @@ PJ_SHARED int32_t pj_weigh(int16_t *weights, const pj_exp *table, const uint8_t 
         sums = pj_pairs_add(sums, odd, _mm512_set1_epi16(1));
         _mm512_mask_storeu_epi32(weights + 2 * i, some, even);
         _mm512_mask_storeu_epi32(weights + 2 * (quads + i), some, odd);
+    }
+    return _mm512_reduce_add_epi32(sums);
+}
+
+PJ_WORD void pj_put_weights(int16_t *to, __m256i low, __m256i high, __m512i *sums)
+{
+    const __m512i wide = _mm512_or_si512(_mm512_cvtepu8_epi16(low), _mm512_slli_epi16(_mm512_cvtepu8_epi16(high), 8));
+    *sums = pj_pairs_add(*sums, wide, _mm512_set1_epi16(1));
+    _mm512_storeu_si512(to, wide);
+}
+
+/* Weights of `seen` codes in their order, and zeros behind them up to 64; their sum. */
+PJ_SHARED int32_t pj_weigh_row(int16_t *weights, const pj_exp *table, const uint8_t *x, int32_t seen)
+{
+    const __m512i top = pj_largest_kept(x, 0, seen);
+    __m512i sums = _mm512_setzero_si512();
+    int32_t i;
+    for (i = 0; i < seen; i += 64) {
+        const __mmask64 kept = pj_kept(0, i, seen);
+        const __m512i at = _mm512_sub_epi8(top, _mm512_maskz_loadu_epi8(kept, x + i));
+        const __m512i low = _mm512_maskz_mov_epi8(kept, pj_look_up_64(table->low, at));
+        const __m512i high = _mm512_maskz_mov_epi8(kept, pj_look_up_64(table->high, at));
+        pj_put_weights(weights + i, _mm512_castsi512_si256(low), _mm512_castsi512_si256(high), &sums);
+        pj_put_weights(weights + i + 32, _mm512_extracti64x4_epi64(low, 1), _mm512_extracti64x4_epi64(high, 1), &sums);
     }
     return _mm512_reduce_add_epi32(sums);
 }
