@@ -20,10 +20,10 @@ _MOVES = frozenset(
         "Unsqueeze",
     }
 )  # fmt: skip
-_EACH_ELEMENT = frozenset(
+EACH_ELEMENT = frozenset(
     {
-        "Cast", "Clip", "Dropout", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MatMul", "Relu",
-        "Sigmoid", "Swish", "Tanh",
+        "Cast", "Clip", "Dropout", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Relu", "Sigmoid",
+        "Swish", "Tanh",
     }
 )  # fmt: skip
 
@@ -41,7 +41,7 @@ def check_reader(node: OnnxNode, place: int, ref: Ref) -> None:
     if BATCH not in ref.type.shape:
         return
     where = ref.type.shape.index(BATCH)
-    if where == 0 or node.op in _MOVES or node.op in _EACH_ELEMENT:
+    if where == 0 or node.op == "MatMul" or node.op in _MOVES | EACH_ELEMENT:
         return
     axis = node.attributes.get("axis")
     if node.op == "Softmax" and isinstance(axis, int) and (axis - where) % ref.type.rank:
