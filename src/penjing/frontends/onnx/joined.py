@@ -11,19 +11,20 @@ What works on each element, on each row, or on matrices side by side does so on 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from penjing.core.errors import PenjingError, UnsupportedOp
 from penjing.frontends.onnx.model import OnnxNode
 from penjing.frontends.onnx.places import EACH_ELEMENT
-from penjing.ir.types import Extent, Shape
-from penjing.ops.onnx_call import PROBES, Known, Ref, at_probe
+from penjing.ir.types import MAX_RANK, Extent, Shape
+from penjing.ops.onnx_call import BATCH, PROBES, Known, Ref, at_probe
 
 Groups = tuple[tuple[int, ...], ...]
 Probed = tuple[tuple[int, ...], tuple[int, ...]]
 
 _SHAPES = frozenset({"Reshape", "Squeeze", "Unsqueeze"})
+_MOST_EXTENTS = 2 * MAX_RANK  # of a shape in the model
 _EACH_PAIR = frozenset({"Add", "Sub", "Mul", "Div"})
 
 
@@ -72,7 +73,7 @@ def changes_shape(node: OnnxNode) -> bool:
 def made_shapes(node: OnnxNode, before: Probed, known: Known | None, batch: int | None) -> Iterator[Probed]:
     """The shapes that a node may mean, at both probes: the batch of a model that fixes it may stand in any extent."""
     if node.op == "Reshape":
-        if known is not None and known.array.shape == known.other.shape:
+        if known is not None and known.array.shape == known.other.shape and known.array.size <= _MOST_EXTENTS:
             yield from _reshaped(known, before, bool(node.attributes.get("allowzero", 0)), batch)
         return
     axes = _axes(node, known)
@@ -85,6 +86,22 @@ def made_shapes(node: OnnxNode, before: Probed, known: Known | None, batch: int 
         left = [iter(shape) for shape in before]
         first, second = (tuple(1 if i in at else next(extents) for i in range(rank)) for extents in left)
         yield first, second
+
+
+def regroupings(shape: Shape, wanted: Iterable[Probed]) -> list[tuple[Shape, Groups]]:
+    """What `regrouped` finds for each of the shapes that a node may mean, the likeliest first.
+
+    That is one that joins nothing. Heads stand behind the batch, and features, the last axis, are not joined with it.
+    """
+
+    def unlikely(found: tuple[Shape, Groups]) -> tuple[bool, bool]:
+        parts, groups = found
+        if apart(parts, groups) is not None:
+            return False, False
+        batch = parts.index(BATCH)
+        return batch in groups[-1], all(group[:1] != (batch,) for group in groups)
+
+    return sorted(filter(None, (regrouped(shape, probed) for probed in wanted)), key=unlikely)
 
 
 def regrouped(shape: Shape, wanted: Probed) -> tuple[Shape, Groups] | None:
@@ -133,8 +150,7 @@ def apart(shape: Shape, groups: Groups) -> Shape | None:
 def transposed(node: OnnxNode, groups: Groups) -> tuple[tuple[int, ...], Groups]:
     """(order of the axes that are held, groups of what it makes) of a `Transpose`."""
     perm = node.attributes.get("perm", tuple(reversed(range(len(groups)))))
-    assert isinstance(perm, tuple)
-    if sorted(perm) != list(range(len(groups))):
+    if not isinstance(perm, tuple) or sorted(perm) != list(range(len(groups))):
         raise UnsupportedOp(f"perm = {perm} for rank {len(groups)}")
     order = tuple(axis for place in perm for axis in groups[place])
     places = iter(range(len(order)))
@@ -188,9 +204,10 @@ def _product(same: OnHeld) -> OnHeld | None:
 
 
 def _axes(node: OnnxNode, known: Known | None) -> tuple[int, ...]:
-    axes = node.attributes.get("axes", ())
-    assert isinstance(axes, tuple)
-    return axes if known is None else tuple(int(axis) for axis in known.array.reshape(-1))
+    axes = node.attributes.get("axes")
+    if known is not None and known.array.size <= _MOST_EXTENTS:
+        axes = tuple(int(axis) for axis in known.array.reshape(-1))
+    return axes if isinstance(axes, tuple) else ()
 
 
 def _reshaped(known: Known, before: Probed, allows_zero: bool, batch: int | None) -> Iterator[Probed]:

@@ -20,7 +20,7 @@ from penjing.frontends.onnx.joined import (
     changes_shape,
     made_shapes,
     on_held,
-    regrouped,
+    regroupings,
     transposed,
 )
 from penjing.frontends.onnx.meeting import BROADCASTS, Met, fits, is_causal_at_any_length, mask_of, met, unchanged
@@ -112,7 +112,7 @@ class _Reader:
 
     def append(self, op: Operator, inputs: tuple[str, ...], stem: str, source: Source) -> list[Ref]:
         """Add a node to the graph."""
-        came_from = undone(self.graph, op, inputs[0], self.makers.get(inputs[0]))
+        came_from = undone(self.graph, op, inputs[0], self.makers)
         if came_from is not None:
             return [Ref(came_from, self.graph.types[came_from])]
         given = tuple(self.graph.types[name] for name in inputs if name)
@@ -220,15 +220,13 @@ class _Reader:
         """The elements of x in the shape that a node gives them, with its axes apart if they can be."""
         known = next((value for value in others if isinstance(value, Known)), None)
         shapes = made_shapes(node, before, known, self.model.batch)
-        found = [pair for pair in (regrouped(x.ref.type.shape, shape) for shape in shapes) if pair is not None]
-        for shape, groups in found:
+        for shape, groups in regroupings(x.ref.type.shape, shapes):
             whole = apart(shape, groups)
-            ref = self._reshaped(node, x.ref, whole) if whole is not None else None
-            if ref is not None:
+            ref = self._reshaped(node, x.ref, shape if whole is None else whole)
+            if ref is not None and whole is not None:
                 self.origins.setdefault(ref.name, node.outputs[0])
                 return ref
-        for shape, groups in found:
-            ref = self._reshaped(node, x.ref, shape)
+            ref = self._reshaped(node, x.ref, shape) if ref is None else ref
             if ref is not None:
                 return replace(x, ref=ref, groups=groups)
         return None
