@@ -59,7 +59,8 @@ def batched_products(targets):
         node("Mul", "q half", "scaled"),
         node("Transpose", "split", "k", perm=[1, 2, 0]),
         node("MatMul", "scaled k", "scores"),
-        node("Softmax", "scores", "weights", axis=2),
+        node("Add", "scores hidden", "masked"),
+        node("Softmax", "masked", "weights", axis=2),
         node("MatMul", "weights q", "attended"),
         node("Transpose", "attended", "back", perm=[1, 0, 2]),
         node("Reshape", "back flat", "features"),
@@ -70,6 +71,7 @@ def batched_products(targets):
     ]
     constants = {"half": np.float32(0.5), "flat": np.array([-1, 8]), "b": rng.normal(size=8).astype(np.float32)}
     constants["w"] = rng.normal(size=(8, 8)).astype(np.float32)
+    constants["hidden"] = np.triu(np.full((1, 6, 6), -np.inf, np.float32), 1)
     return nodes, constants | targets
 
 
@@ -82,10 +84,14 @@ def of_any_batch():
         node("Mul", "n two", "n2"),
         node("Concat", "l n2 four", "with_heads", axis=0),
         node("Concat", "l n eight", "steps", axis=0),
+        node("Concat", "one l l", "square", axis=0),
+        node("Expand", "low square", "all"),
+        node("Trilu", "all one_", "hidden"),
     ]
     numbers = {"zero": 0, "one": 1, "two": 2, "four": 4, "eight": 8}
     others, constants = batched_products({name: np.array([i]) for name, i in numbers.items()})
-    return nodes + others, constants
+    del constants["hidden"]
+    return nodes + others, constants | {"low": np.float32(-1e9), "one_": np.array(1)}
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -96,6 +102,8 @@ def test_heads_that_join_the_batch_come_apart(save, network, how):
     graph = capture(path, **HOWS[how]).graph
     names = [n.op.name for n in graph.nodes]
     assert names.count("matmul") == names.count("attend") == 1
+    (attend,) = [n.op for n in graph.nodes if n.op.name == "attend"]
+    assert attend.causal == (network is of_any_batch)
     if network is scaled_dot_product:
         assert names == ["reshape", "permute", "permute", "matmul", "attend", "permute", "reshape"]
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -179,12 +179,22 @@ def on_held(node: OnnxNode, operands: Sequence[Ref | Known | Joined | None]) -> 
         return replace(same, node=replace(node, attributes={"axis": -1})) if is_last else None
     if node.op in _EACH_PAIR:
         alike = all((v.groups, v.ref.type.shape) == (first.groups, first.ref.type.shape) for v in joined)
-        meets = all(isinstance(v, Known) and (v.array.size == 1 or v.array.ndim <= rows) for v in others)
-        return same if alike and meets else None
+        met = [_along_rows(value, rows) if isinstance(value, Known) else value for value in same.operands]
+        fits = alike and all(isinstance(value, Known) for value in others) and None not in met
+        return replace(same, operands=met) if fits else None
     if node.op == "MatMul" and len(joined) == 2:
         sides = [(v.groups[:-2], v.ref.type.shape[:-2]) for v in joined]
         return same if rows >= 2 and sides[0] == sides[1] else None
     return _product(same) if node.op in ("MatMul", "Gemm") and rows and leads else None
+
+
+def _along_rows(known: Known, rows: int) -> Known | None:
+    """A known operand that has the last axes alone, which are not joined; None where it differs along others."""
+    lead = max(known.array.ndim - rows, 0)
+    if any(extent != 1 for array in (known.array, known.other) for extent in array.shape[:lead]):
+        return None
+    first, second = (array.reshape(array.shape[lead:]) for array in (known.array, known.other))
+    return replace(known, array=first, other=second) if lead else known
 
 
 def _product(same: OnHeld) -> OnHeld | None:
