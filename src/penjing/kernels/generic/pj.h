@@ -281,4 +281,32 @@ PJ_SHARED void pj_project(float *to, int16_t *centred, const uint8_t *x, const i
     }
 }
 
+/* Float32 layers add in a stated order; so many outputs have their sums side by side. */
+enum { PJ_F_LANES = 16 };
+
+/* acc[j] + x[0] * w[j] + x[1] * w[oc + j] + ... for `lanes` outputs, in this order, each product and sum rounded. */
+PJ_SHARED void pj_f_sums(float *acc, const float *x, const float *w, int32_t k, int32_t oc, int32_t lanes)
+{
+    int32_t i, j;
+    if (lanes == PJ_F_LANES) {
+        float a[PJ_F_LANES];
+        memcpy(a, acc, sizeof a);
+        for (i = 0; i < k; i++, w += oc)
+            for (j = 0; j < PJ_F_LANES; j++)
+                a[j] += x[i] * w[j];
+        memcpy(acc, a, sizeof a);
+        return;
+    }
+    for (i = 0; i < k; i++, w += oc)
+        for (j = 0; j < lanes; j++)
+            acc[j] += x[i] * w[j];
+}
+
+/* Never NaN: what is no number becomes `low`. */
+PJ_INLINE float pj_f_clamp(float value, float low, float high)
+{
+    value = value >= low ? value : low;
+    return value > high ? high : value;
+}
+
 #endif

@@ -1,0 +1,45 @@
+"""Which layers stay in float32: names or patterns of their weights, as somebody gives them, against a network."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from penjing.core.errors import InvalidInput, UnsupportedOp
+from penjing.ir.graph import Graph
+from penjing.ops import operators
+from penjing.ops.floats import float_rule
+from penjing.ops.layers import weight_nodes
+from penjing.ops.operator import FloatRule
+
+_NEAR = 5
+_ALL_SHOWN = 12
+
+
+def kept_layers(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
+    """The weights that `names` mean, in the order of the graph; `*`, `?` and `[...]` stand for parts of names.
+
+    Raises:
+        InvalidInput: a name or pattern that no weight has.
+        UnsupportedOp: a layer that has no form in float32.
+    """
+    found = {weight.weight: weight.node for weight in weight_nodes(graph)}
+    kept = {weight for name in names for weight in _meant(name, list(found))}
+    for weight in weight_nodes(graph):
+        if weight.weight in kept and float_rule(weight.node) is not FloatRule.KEPT:
+            able = sorted(name for name, cls in operators().items() if cls.float_rule is FloatRule.KEPT)
+            raise UnsupportedOp(
+                f"{weight.op.name} of {weight.weight} has no form in float32",
+                where=str(weight.node),
+                hint=f"leave it out of keep_float; these can be kept: {', '.join(able)}",
+            )
+    return tuple(weight for weight in found if weight in kept)
+
+
+def _meant(name: str, weights: list[str]) -> list[str]:
+    meant = [weight for weight in weights if weight == name] or [w for w in weights if fnmatchcase(w, name)]
+    if not meant:
+        near = get_close_matches(name, weights, _NEAR, cutoff=0.4)
+        few = weights if len(weights) <= _ALL_SHOWN else [*weights[:_ALL_SHOWN], "..."]
+        hint = f"near it: {', '.join(near)}" if near else f"its layers: {', '.join(few) or 'none'}"
+        raise InvalidInput(f"no layer has a weight called {name!r}", where="keep_float", hint=hint)
+    return meant
