@@ -18,6 +18,7 @@ from penjing.core import knobs
 from penjing.core.errors import InvalidInput, ToolchainError
 from penjing.core.targets import HOST, Target, find_target, host_target
 from penjing.ir.graph import Graph
+from penjing.program.float_layers import float_layers
 from penjing.toolchain.compilers import find_compiler
 from penjing.toolchain.environment import is_first_use
 from penjing.tune.autotune import TunedLayer, check_tunable
@@ -39,6 +40,7 @@ class Request:
     calibrate: str | None
     samples: int
     observer: ObserverKind
+    keep_float: tuple[str, ...]
     prune: float | None
     evaluate: str | None
     output: Path | None
@@ -78,7 +80,10 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Built:
-    """What came out: the file, its bytes and parts, the graph it was made from; accuracy and layers if measured."""
+    """What came out: the file, its bytes and parts, the graph it was made from, which layers are in float32.
+
+    Accuracy and the cuts of layers, if measured.
+    """
 
     path: Path
     tray: bytes
@@ -86,6 +91,7 @@ class Built:
     original: Graph
     measured: Measured | None
     tuned: list[TunedLayer]
+    float_layers: list[dict[str, str]]
 
 
 def prepare(request: Request) -> Prepared:
@@ -112,6 +118,8 @@ def prepare(request: Request) -> Prepared:
         raise InvalidInput(what, where=request.model, hint="in Python: penjing.capture, quantize, lower, build, save")
     if request.calibrate is None and model.needs_calibration:
         raise _no_calibration()
+    if request.keep_float and model.is_quantized:
+        raise InvalidInput("the graph is quantized already", where="--keep-float", hint="quantize it with --keep-float")
     if request.prune is not None and (model.is_quantized or model.ranges is not None):
         raise InvalidInput("weights that are integers already cannot be pruned", where="--prune")
     if model.ranges is not None and not model.needs_calibration:
@@ -160,7 +168,7 @@ def make(request: Request, prepared: Prepared, shown: Phases) -> Built:
     shown.start("packing")
     tray = api.pack(parts, accuracy=measured.accuracy if measured else None)
     save_tray(tray, prepared.path, force=request.force)
-    return Built(prepared.path, tray, parts, original, measured, tuned)
+    return Built(prepared.path, tray, parts, original, measured, tuned, float_layers(program))
 
 
 def _no_calibration() -> InvalidInput:
@@ -244,11 +252,11 @@ def _quantized(original: Graph, model: ModelSource, drawn: Samples | None, reque
     if request.prune is not None:
         shown.start("pruning")
         graph = api.prune(original, ratio=request.prune)
-    return quantized(graph, model, drawn, request.observer, shown)
+    return quantized(graph, model, drawn, request.observer, shown, keep_float=request.keep_float)
 
 
 def _card(model: ModelSource, drawn: Samples | None, request: Request) -> dict[str, str]:
-    card = {"source": model.origin, "recipe": "w8a8"}
+    card = {"source": model.origin, "recipe": "w8a8, some layers in float32" if request.keep_float else "w8a8"}
     if model.saved is not None and model.saved.record is not None:
         card["compression"] = ", ".join(step.step for step in model.saved.record.steps)
     if drawn is not None and model.needs_calibration:

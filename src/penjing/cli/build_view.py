@@ -11,6 +11,7 @@ from penjing.cli.accuracy import interval_text
 from penjing.cli.build_steps import Built
 from penjing.cli.output import quoted, say, show, show_facts, suggest
 from penjing.measure.sizes import bytes_text, ratio_text
+from penjing.program.float_layers import float_text
 from penjing.tune.autotune import TunedLayer
 from penjing.vector.tiles import Tile
 
@@ -27,6 +28,7 @@ def as_dict(built: Built) -> dict[str, Any]:
         "stored_weights_bytes": manifest.members[manifest.variants["default"].weights].bytes,
         "arena_bytes": variant.arena_bytes,
         "macs": variant.macs,
+        "float_layers": built.float_layers,
         "libraries": {name: made["default"].flash_bytes for name, made in built.parts.libraries.items()},
         "library_arena_bytes": {name: made["default"].arena_bytes for name, made in built.parts.libraries.items()},
         "layers": [_layer(layer) for layer in built.tuned],
@@ -40,6 +42,7 @@ def show_build(built: Built) -> None:
     smaller = ratio_text(found["float_parameter_bytes"], found["weights_bytes"])
     stored = bytes_text(found["stored_weights_bytes"])
     rows = [("weights", f"{bytes_text(found['weights_bytes'])}, {smaller} than in float; {stored} in the tray")]
+    rows += [("float32", float_text(built.float_layers))] if built.float_layers else []
     for name, size in found["libraries"].items():
         arena = bytes_text(found["library_arena_bytes"][name])
         rows.append(("library", f"{name}, {bytes_text(size)}, {arena} of working memory"))

@@ -18,6 +18,7 @@ from penjing.core.targets import host_target
 from penjing.ir.graph import Graph
 from penjing.ir.text import print_graph
 from penjing.program.cost import node_costs
+from penjing.program.float_layers import float_layers
 from penjing.program.plan import Place, moved_inputs
 from penjing.recipe.graph_file import SUFFIX, load_graph
 from penjing.runtime.loading import default_variant, read_program
@@ -61,7 +62,7 @@ def inspect(
     opened = open_tray(tray)
     variant = default_variant(opened)
     integer = read_program(opened, variant)
-    result = _facts(opened)
+    result = _facts(opened) | {"float_layers": float_layers(integer)}
     rows = [{"name": c.name, "op": c.op, "macs": c.cost.macs, "bytes": c.cost.bytes} for c in node_costs(integer)]
     if test:
         with phases(quiet=as_json) as shown:
@@ -77,7 +78,7 @@ def inspect(
     elif program:
         write_text(opened.program_text(variant))
     else:
-        show_tray(opened)
+        show_tray(opened, result["float_layers"])
         if layers:
             show_layers(rows)
         if kernels:

@@ -10,12 +10,13 @@ from penjing.bundle.tray import Tray
 from penjing.cli.output import macs_text, say, show, show_facts
 from penjing.cli.verify import SelfTest
 from penjing.measure.sizes import bytes_text
+from penjing.program.float_layers import float_text
 
 _MAX_LABELS = 12
 
 
-def show_tray(tray: Tray) -> None:
-    """Card, inputs, outputs, variants and libraries."""
+def show_tray(tray: Tray, in_float: list[dict[str, str]]) -> None:
+    """Card, inputs, outputs, variants, layers in float32, and libraries."""
     manifest = tray.manifest
     say(f"{manifest.name}  {bytes_text(tray.n_bytes)}, whole: every digest matches", style="bold")
     rows = [*sorted(manifest.card.items()), ("digest", f"sha256 {tray.manifest_digest[:32]}")]
@@ -23,6 +24,7 @@ def show_tray(tray: Tray) -> None:
     rows += [("output", _output(spec)) for spec in manifest.outputs]
     for name, variant in manifest.variants.items():
         rows += _variant(name, variant)
+    rows += [("float32", float_text(in_float))] if in_float else []
     for target, builds in manifest.targets.items():
         for name, entry in builds.items():
             form = "with the weights" if entry.standalone else "code only"

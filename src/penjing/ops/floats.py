@@ -48,11 +48,15 @@ def _made_in_passing(group: Group, users: Mapping[str, list[Node]]) -> Iterator[
     yield name
 
 
-def float_edges(graph: Graph, floats: Collection[str]) -> list[tuple[str, Node]]:
-    """Values in float32, with those of their readers that take them so."""
-    return [
-        (name, node) for node in graph.nodes for name in node.inputs if name in floats and node.outputs[0] in floats
-    ]
+def float_reads(graph: Graph) -> set[tuple[str, str]]:
+    """(value, first output of a node that reads it) in a quantized network, where it is read in float32 as it is."""
+    floats = float_values(graph, kept_weights(graph))
+    return {
+        (name, node.outputs[0])
+        for node in graph.nodes
+        if node.outputs[0] in floats
+        for name in floats.intersection(node.inputs)
+    }
 
 
 def float_rule(node: Node) -> FloatRule:
