@@ -23,9 +23,9 @@ def verify(graph: Graph) -> None:
 
     Rules: a known stage; every value defined once and before its use; recorded types equal to what the operators' shape
     rules say; ranks at most 6 and extents at least 1; scales positive and finite, one per slice of their axis, zero
-    points among the codes; constants finite; outputs and state updates exist. In the integer stages moreover: no floats
-    that enter or leave, only operators that have an exact meaning, and outputs and updates that are distinct values made
-    by nodes. With a length of sequences: one bound, no states, and shape rules that hold at shorter ones too.
+    points among the codes; constants finite; outputs and state updates exist. In the integer stages moreover: no float
+    enters or leaves, operators have an exact meaning, and outputs and updates are distinct values made by nodes. With a
+    length of sequences: one bound, no states, and shape rules that hold at shorter ones too.
     """
     if graph.stage not in STAGES:
         raise InvalidGraph(f"unknown stage {graph.stage!r}", where=_place(graph))

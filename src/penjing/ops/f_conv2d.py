@@ -143,4 +143,6 @@ class FConv2d(IntegerOperator):
         yield sample((1, 6, 7, 4), (3, 2, 1, 4), ((2, 3), (2, 1, 0, 2), (2, 1), 4))
         for x in overflowing((1, 2, 2, 8)):
             w = np.linspace(0.5, 2, 4 * 8 * 17).reshape(2, 2, 8, 17).astype(np.float32)
-            yield Sample(cls((1, 1), around, (1, 1), 1, -3.0, LARGEST), (x, w, np.ones(17, np.float32)), constant=(1, 2))
+            yield Sample(
+                cls((1, 1), around, (1, 1), 1, -3.0, LARGEST), (x, w, np.ones(17, np.float32)), constant=(1, 2)
+            )

@@ -1,4 +1,7 @@
-"""A linear layer in float32 (see `f_sums`):  y[..., o] = clamp(acc + b[o]),   acc = sum over k of x[..., k] * w[k, o]."""
+"""A linear layer in float32 (see `f_sums`):
+
+    y[..., o] = clamp(acc + b[o]),   acc = sum over k of x[..., k] * w[k, o]
+"""
 
 from __future__ import annotations  # numpy.random is slow to load, and only samples need it
 
@@ -57,4 +60,6 @@ class FLinear(IntegerOperator):
             yield Sample(cls(-LARGEST, LARGEST), (x, w, np.ones(17, np.float32)), constant=(1, 2))
             yield Sample(cls(-3.0, 5.0), (x, w, np.ones(17, np.float32)), constant=(1, 2))
         tiny = np.full((1, 4), 2.0**-100, np.float32)  # products below the normal floats
-        yield Sample(cls(-LARGEST, LARGEST), (tiny, np.full((4, 9), 1.1 * 2.0**-40, np.float32), np.zeros(9, np.float32)))
+        yield Sample(
+            cls(-LARGEST, LARGEST), (tiny, np.full((4, 9), 1.1 * 2.0**-40, np.float32), np.zeros(9, np.float32))
+        )

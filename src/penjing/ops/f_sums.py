@@ -1,10 +1,10 @@
 """What the float32 layers of a program share: clamps, the order of sums, and inputs that show another order.
 
-    y = clamp(acc + b),   acc = ((0 + x_1 * w_1) + x_2 * w_2) + ...        every product and every sum rounded to float32
+    y = clamp(acc + b),   acc = ((0 + x_1 * w_1) + x_2 * w_2) + ...        every product and sum rounded to float32
 
-The order is that of the weights as they are stored. A product with padding is one with 0, so it may be left out: a sum
-that begins with +0 is never -0. The clamp is y >= low ? min(y, high) : low, with the largest floats where there is none:
-every value is finite, and what is no number becomes the lower end, on every CPU alike.
+The order is that of the weights as they are stored. A product with padding is one with 0 and may be left out: a sum
+that begins with +0 is never -0. The clamp is y >= low ? min(y, high) : low, with the largest floats where there is
+none: every value is finite, and what is no number becomes the lower end, on every CPU alike.
 """
 
 from __future__ import annotations  # numpy.random is slow to load, and only samples need it

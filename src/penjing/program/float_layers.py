@@ -9,9 +9,7 @@ WHY = "kept, as asked for"  # nothing but `keep_float` leaves a layer in float32
 def float_layers(program: Graph) -> list[dict[str, str]]:
     """Name, operator, weight, and why, of each such layer, in order."""
     layers = [node for node in program.nodes if node.op.name in FLOAT_LAYERS]
-    return [
-        {"name": node.output, "op": node.op.name, "weight": _weight(node.inputs[1]), "why": WHY} for node in layers
-    ]
+    return [{"name": node.output, "op": node.op.name, "weight": _weight(node.inputs[1]), "why": WHY} for node in layers]
 
 
 def float_text(layers: list[dict[str, str]]) -> str:

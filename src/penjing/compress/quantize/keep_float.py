@@ -1,8 +1,12 @@
-"""Which layers stay in float32: names or patterns of their weights, as somebody gives them, against a network."""
+"""Which layers stay in float32: by name, as somebody gives them, or by what their codes cost.
 
-from collections.abc import Sequence
+    gain of a layer = loss of the quantized network - loss of the same with this layer alone in float32
+"""
+
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from math import isfinite
 
 from penjing.core.errors import InvalidInput, UnsupportedOp
 from penjing.ir.graph import Graph
@@ -33,6 +37,33 @@ def kept_layers(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
                 hint=f"leave it out of keep_float; these can be kept: {', '.join(able)}",
             )
     return tuple(weight for weight in found if weight in kept)
+
+
+def float_gains(
+    graph: Graph, quantized: Callable[[tuple[str, ...]], Graph], loss: Callable[[Graph], float]
+) -> dict[str, float]:
+    """Name of a weight -> its layer's gain, of every layer that can be kept; the largest first.
+
+    Gains are measured one layer at a time, and need not add up.
+
+    Args:
+        graph: cleaned, in floats.
+        quantized: the quantized network for a `keep_float`.
+        loss: of a quantized network, the lower the better; it runs once for each layer, and once more.
+
+    Raises:
+        InvalidInput: a loss that is not finite.
+    """
+    before = _finite(loss(quantized(())))
+    able = dict.fromkeys(weight.weight for weight in weight_nodes(graph) if float_rule(weight.node) is FloatRule.KEPT)
+    gains = {name: before - _finite(loss(quantized((name,)))) for name in able}
+    return dict(sorted(gains.items(), key=lambda gain: -gain[1]))
+
+
+def _finite(loss: float) -> float:
+    if not isfinite(loss):
+        raise InvalidInput(f"a loss must be finite, not {loss}")
+    return float(loss)
 
 
 def _meant(name: str, weights: list[str]) -> list[str]:

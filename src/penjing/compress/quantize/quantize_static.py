@@ -18,10 +18,10 @@ from penjing.ir.graph import Graph, Node
 from penjing.ir.grid import activation_parameters, grid_codes, round_to_grid
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant, DType, Names, Quant
-from penjing.ops.floats import float_values
+from penjing.ops.floats import float_rule, float_values
 from penjing.ops.fusion import computed_for_concat
 from penjing.ops.layers import weight_of
-from penjing.ops.operator import Operator, QuantRule, WeightInput
+from penjing.ops.operator import FloatRule, Operator, QuantRule, WeightInput
 
 # leaves room for the sum of products: at most 2^30 of the 2^31 - 1 may be bias
 _BIAS_LIMIT = 2.0**30
@@ -136,11 +136,12 @@ class _Constants:
         return remarks
 
     def _as_it_is(self, node: Node) -> list[Remark]:
-        """What is said of a node in float32; a kept weight that is shared stays for all who read it."""
+        """What is said of a node in float32; nothing of one that another does in passing."""
         weight = weight_of(node)
-        if weight not in self._kept:
-            return [Remark(str(node), "in float32: all that it reads is")]
-        return [Remark(str(node), f"weight {weight} in float32: asked for")]
+        if weight in self._kept:
+            return [Remark(str(node), f"weight {weight} in float32: asked for")]
+        follows = float_rule(node) is not FloatRule.NEVER
+        return [Remark(str(node), "in float32: all that it reads is")] if follows else []
 
     def _check_layer(self, node: Node) -> None:
         """A layer's weight and bias are multiplied and added as integers, so they must be known now."""

@@ -100,7 +100,7 @@ def emit_c(
         *real_lines(program, plan, simd=bool(isas)),
         *steps.calls(threads),
         "",
-        *_check(),
+        *_check(floats=any(name.startswith("f_") for name in steps.operators)),
     ]
     ending = [
         "",
@@ -212,8 +212,11 @@ def _self_test(stem: str) -> Iterator[str]:
     yield "}"
 
 
-def _check() -> Iterator[str]:
-    """A sum that comes out one step apart when a compiler contracts it, and rounding at exact ties."""
+def _check(*, floats: bool) -> Iterator[str]:
+    """A sum that comes out one step apart when a compiler contracts it, and rounding at exact ties.
+
+    With `floats`, also a product below the normal floats, which must not be flushed to 0.
+    """
     yield "static void pj_check(int *wrong)"
     yield "{"
     yield "    /* equal products cancel when both are rounded; a fused multiply-add keeps the tail of one */"
@@ -223,4 +226,7 @@ def _check() -> Iterator[str]:
     yield "    *wrong = sum != 0.0f ||"
     yield "        pj_round(half, -255.0f, 255.0f) != 0 || pj_round(3.0f * half, -255.0f, 255.0f) != 2 ||"
     yield "        pj_round(-5.0f * half, -255.0f, 255.0f) != -2 || pj_round(1000.0f * half, -3.0f, 255.0f) != 255;"
+    if floats:
+        yield "    scale = FLT_MIN * half;"
+        yield "    *wrong = *wrong || scale == 0.0f;"
     yield "}"
