@@ -1,11 +1,13 @@
 """Layers that are kept in float32: which, what lies between them, where codes begin and end, and what they compute."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from penjing import api
 from penjing.compress.quantize.calibrate import calibrate
-from penjing.compress.quantize.keep_float import float_gains
+from penjing.compress.quantize.keep_float import float_gains, kept_layers
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.quantize.round_weights import RoundWeights
 from penjing.core.arithmetic import dequantize, quantize
@@ -178,6 +180,17 @@ def test_patterns_mean_all_weights_that_they_match():
     remarks = [remark.text for remark in log.changed]
     assert remarks[:2] == [f"weight conv{i}.weight in float32: asked for" for i in (1, 2)]
     assert all("bits" in text for text in remarks[2:])
+
+
+@pytest.mark.parametrize("name", ["conv1", "conv1.weight", "conv1.*", "conv?.weight"])
+def test_a_name_means_what_begins_with_it_and_a_dot(name):
+    net = Network("folded")
+    graph = net.done(net.node(Relu(), net.conv(net.input(1, 4, 4), 2, out="conv1"), out="r"))
+    graph.add_constant("conv1.weight.folded", graph.constants.pop("conv1.weight"))
+    del graph.types["conv1.weight"]
+    (conv, relu) = graph.nodes
+    graph.nodes = [replace(conv, inputs=(conv.inputs[0], "conv1.weight.folded", conv.inputs[2])), relu]
+    assert kept_layers(graph, [name]) == ("conv1.weight.folded",)
 
 
 @pytest.mark.parametrize(("name", "hint"), [("conv.weight", "conv1.weight"), ("head*", "its layers: conv1.weight")])

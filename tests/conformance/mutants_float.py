@@ -11,13 +11,17 @@ _BROADCAST: tuple[Mutant, ...] = (
 )
 
 MUTANTS: dict[str, tuple[Mutant, ...]] = {
-    "pj.h": (
+    "pj_floats.h": (
         ("a sum of floats backwards", "a[j] += x[i] * w[j];", "a[j] += x[k - 1 - i] * w[j + (k - 1 - 2 * i) * oc];"),
         (
             "floats are added unrounded",
             "a[j] += x[i] * w[j];",
             "a[j] = (float)((double)a[j] + (double)x[i] * (double)w[j]);",
         ),
+        ("a channel of its own is the first", "a[j] += x[j] * w[j];", "a[j] += x[0] * w[j];"),
+        ("a tail reads the first of its weights", "        acc[j] += x[j] * w[j];", "        acc[j] += x[j] * w[0];"),
+        ("no bias", "a[j] = pj_f_clamp(acc[j] + bias[j], low, high);", "a[j] = pj_f_clamp(acc[j], low, high);"),
+        ("no bias in a tail", "y[j] = pj_f_clamp(acc[j] + bias[j],", "y[j] = pj_f_clamp(acc[j],"),
         (
             "floats of a tail lack the last product",
             "    for (i = 0; i < k; i++, w += oc)\n        for (j = 0; j < lanes",
@@ -34,12 +38,7 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
     "f_add.c": (*_BROADCAST, ("the sign is ignored", "p->sign * b", "b")),
     "f_mul.c": _BROADCAST,
     "f_linear.c": (
-        (
-            "the bias comes first",
-            "acc[PJ_F_LANES] = {0};",
-            "acc[PJ_F_LANES]; for (j = 0; j < lanes; j++) acc[j] = bias[o + j];",
-        ),
-        ("no bias", "acc[j] + bias[o + j]", "acc[j]"),
+        ("the bias of the first block", "acc, bias + o, lanes", "acc, bias, lanes"),
         ("the second block reads the first's weights", "w + o, p->k", "w, p->k"),
         ("rows read the first", "x += p->k, ", ""),
         ("no lower clamp", "p->low, p->high)", "-FLT_MAX, p->high)"),
@@ -53,8 +52,12 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
         ("the dilation of rows is that of columns", "ky * p->dilation_h", "ky * p->dilation_w"),
         ("all groups read the first", "o / per_out * per_in, per_in", "0, per_in"),
         ("the second image is the first", "x += (int64_t)p->ih * p->iw * p->ic", "x += 0"),
-        ("no bias", "acc[j] + bias[o + j]", "acc[j]"),
-        ("a lane of its own reads the first channel", "from[j] * by[j]", "from[0] * by[j]"),
+        ("the bias of the first block", "acc, bias + o, lanes", "acc, bias, lanes"),
+        (
+            "the second block of channels is the first",
+            "pj_f_products(acc, from, by,",
+            "pj_f_products(acc, from - c, by,",
+        ),
     ),
     "f_quantize.c": (
         (

@@ -1,6 +1,6 @@
 """Which layers stay in float32: by name, as somebody gives them, or by what their codes cost.
 
-    gain of a layer = loss of the quantized network - loss of the same with this layer alone in float32
+gain of a layer = loss of the quantized network - loss of the same with this layer alone in float32
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +21,8 @@ _ALL_SHOWN = 12
 
 def kept_layers(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
     """The weights that `names` mean, in the order of the graph; `*`, `?` and `[...]` stand for parts of names.
+
+    A name stands for all that begin with it and a dot too: `conv1` and `conv1.weight` are `conv1.weight.folded`.
 
     Raises:
         InvalidInput: a name or pattern that no weight has.
@@ -67,7 +69,9 @@ def _finite(loss: float) -> float:
 
 
 def _meant(name: str, weights: list[str]) -> list[str]:
-    meant = [weight for weight in weights if weight == name] or [w for w in weights if fnmatchcase(w, name)]
+    meant = [weight for weight in weights if weight == name] or [
+        weight for weight in weights if fnmatchcase(weight, name) or fnmatchcase(weight, f"{name}.*")
+    ]
     if not meant:
         near = get_close_matches(name, weights, _NEAR, cutoff=0.4)
         few = weights if len(weights) <= _ALL_SHOWN else [*weights[:_ALL_SHOWN], "..."]

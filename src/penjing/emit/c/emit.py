@@ -37,7 +37,7 @@ from penjing.emit.c.forms import (
 )
 from penjing.emit.c.header import header_text
 from penjing.emit.c.inner_loops import inner_loop_lines
-from penjing.emit.c.kernels import CLOSING, SIMD_HEADERS, kernel_file, kernel_text
+from penjing.emit.c.kernels import CLOSING, FLOATS, SIMD_HEADERS, kernel_file, kernel_text, uses_floats
 from penjing.emit.c.pool import pool_text
 from penjing.emit.c.reals import real_lines, run_reals
 from penjing.emit.c.states import reset_lines, room_lines
@@ -100,7 +100,7 @@ def emit_c(
         *real_lines(program, plan, simd=bool(isas)),
         *steps.calls(threads),
         "",
-        *_check(floats=any(name.startswith("f_") for name in steps.operators)),
+        *_check(floats=uses_floats(steps.operators)),
     ]
     ending = [
         "",
@@ -163,6 +163,8 @@ def _kernels(steps: Steps, *, simd: bool, threads: int) -> Iterator[str]:
     yield kernel_text("simd/pj_reals.h" if simd else "pj_reals.h").rstrip()
     yield from steps.limits()
     yield kernel_text("pj_steps.h").rstrip()
+    if uses_floats(steps.operators):
+        yield kernel_text(FLOATS).rstrip()
     for op in steps.operators:
         yield ""
         yield kernel_text(kernel_file(op, simd=simd)).rstrip()

@@ -13,7 +13,7 @@ static void pj_f_conv2d_sums(const struct pj_f_conv2d *p, float *acc, const floa
 {
     const int32_t in_line = p->groups == 1 && p->dilation_w == 1; /* neighbours in a row lie side by side */
     const int32_t own = some == 1 && p->oc == p->groups;          /* each output has a channel of its own */
-    int32_t ky, kx, j;
+    int32_t ky, kx;
     for (ky = 0; ky < p->kh; ky++) {
         const int32_t iy = y0 + ky * p->dilation_h;
         int32_t columns = 1;
@@ -26,8 +26,7 @@ static void pj_f_conv2d_sums(const struct pj_f_conv2d *p, float *acc, const floa
             if (ix < 0 || ix >= p->iw)
                 continue;
             if (own) {
-                for (j = 0; j < lanes; j++)
-                    acc[j] += from[j] * by[j];
+                pj_f_products(acc, from, by, lanes);
                 continue;
             }
             if (in_line)
@@ -43,7 +42,7 @@ static void pj_f_conv2d(const struct pj_f_conv2d *p, const void *const *in, void
     float *y = out[0];
     const int32_t per_in = p->ic / p->groups, per_out = p->oc / p->groups;
     const int32_t each = per_in == 1 && per_out == 1 ? p->oc : per_out; /* outputs that may stand side by side */
-    int32_t n, oy, ox, first, o, j;
+    int32_t n, oy, ox, first, o;
     PJ_UNUSED(scratch);
 
     for (n = 0; n < p->n; n++, x += (int64_t)p->ih * p->iw * p->ic)
@@ -55,7 +54,6 @@ static void pj_f_conv2d(const struct pj_f_conv2d *p, const void *const *in, void
                         float acc[PJ_F_LANES] = {0};
                         pj_f_conv2d_sums(p, acc, x, w, oy * p->stride_h - p->pad_top, ox * p->stride_w - p->pad_left,
                                          o / per_out * per_in, per_in, o, lanes);
-                        for (j = 0; j < lanes; j++)
-                            y[o + j] = pj_f_clamp(acc[j] + bias[o + j], p->low, p->high);
+                        pj_f_finish(y + o, acc, bias + o, lanes, p->low, p->high);
                     }
 }

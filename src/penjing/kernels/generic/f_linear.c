@@ -9,7 +9,7 @@ static void pj_f_linear(const struct pj_f_linear *p, const void *const *in, void
 {
     const float *x = in[0], *w = in[1], *bias = in[2];
     float *y = out[0];
-    int32_t row, o, j;
+    int32_t row, o;
     PJ_UNUSED(scratch);
 
     for (row = 0; row < p->rows; row++, x += p->k, y += p->oc)
@@ -17,7 +17,6 @@ static void pj_f_linear(const struct pj_f_linear *p, const void *const *in, void
             const int32_t lanes = p->oc - o < PJ_F_LANES ? p->oc - o : PJ_F_LANES;
             float acc[PJ_F_LANES] = {0};
             pj_f_sums(acc, x, w + o, p->k, p->oc, lanes);
-            for (j = 0; j < lanes; j++)
-                y[o + j] = pj_f_clamp(acc[j] + bias[o + j], p->low, p->high);
+            pj_f_finish(y + o, acc, bias + o, lanes, p->low, p->high);
         }
 }

@@ -173,13 +173,10 @@ PJ_INLINE int32_t pj_round(float value, float low, float high)
     return u.i - INT32_C(0x4B400000);
 }
 
-/* 1 / sqrt(w) for 1 <= w < 2^62: 2^h / float(floor(sqrt(w * 4^h))), the root having 31 bits, one digit after the other. */
-PJ_SHARED float pj_inverse_root(uint64_t w)
+/* floor(sqrt(w)) for w < 2^62, one digit after the other. */
+PJ_SHARED int32_t pj_root_digits(uint64_t w)
 {
     uint64_t root = 0, digit = UINT64_C(1) << 60;
-    float scale = 1.0f;
-    for (; w < UINT64_C(1) << 60; w *= 4)
-        scale *= 2.0f;
     for (; digit; digit /= 4) {
         const uint64_t next = root + digit;
         root /= 2;
@@ -188,7 +185,16 @@ PJ_SHARED float pj_inverse_root(uint64_t w)
             root += digit;
         }
     }
-    return scale / (float)(int32_t)root;
+    return (int32_t)root;
+}
+
+/* 1 / sqrt(w) for 1 <= w < 2^62: 2^h / float(floor(sqrt(w * 4^h))), the root having 31 bits. */
+PJ_SHARED float pj_inverse_root(uint64_t w)
+{
+    float scale = 1.0f;
+    for (; w < UINT64_C(1) << 60; w *= 4)
+        scale *= 2.0f;
+    return scale / (float)pj_root_digits(w);
 }
 
 /* The same of v * 2^shift, rounded down, + high * 2^31 + low; of 0 it is that of 1. */
@@ -279,34 +285,6 @@ PJ_SHARED void pj_project(float *to, int16_t *centred, const uint8_t *x, const i
                     to[(int64_t)(step + r) * rows + o + j] = (float)(acc[r][j] + bias[o + j]) * multiplier[o + j];
         }
     }
-}
-
-/* Float32 layers add in a stated order; so many outputs have their sums side by side. */
-enum { PJ_F_LANES = 16 };
-
-/* acc[j] + x[0] * w[j] + x[1] * w[oc + j] + ... for `lanes` outputs, in this order, each product and sum rounded. */
-PJ_SHARED void pj_f_sums(float *acc, const float *x, const float *w, int32_t k, int32_t oc, int32_t lanes)
-{
-    int32_t i, j;
-    if (lanes == PJ_F_LANES) {
-        float a[PJ_F_LANES];
-        memcpy(a, acc, sizeof a);
-        for (i = 0; i < k; i++, w += oc)
-            for (j = 0; j < PJ_F_LANES; j++)
-                a[j] += x[i] * w[j];
-        memcpy(acc, a, sizeof a);
-        return;
-    }
-    for (i = 0; i < k; i++, w += oc)
-        for (j = 0; j < lanes; j++)
-            acc[j] += x[i] * w[j];
-}
-
-/* Never NaN: what is no number becomes `low`. */
-PJ_INLINE float pj_f_clamp(float value, float low, float high)
-{
-    value = value >= low ? value : low;
-    return value > high ? high : value;
 }
 
 #endif
