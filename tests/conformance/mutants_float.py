@@ -59,6 +59,18 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
             "pj_f_products(acc, from - c, by,",
         ),
     ),
+    "f_max_pool2d.c": (
+        ("nothing below 0 wins", "y[c] = -FLT_MAX;", "y[c] = 0;"),
+        ("of equal ones the last wins", "from[c] > y[c] ?", "from[c] >= y[c] ?"),
+        ("the smallest wins", "from[c] > y[c] ?", "from[c] < y[c] ?"),
+        ("no dilation", "kx * p->dilation_w", "kx"),
+    ),
+    "f_mean.c": (
+        ("backwards", "acc[j] += from[j];", "acc[j] += from[j + (p->reduce - 1 - 2 * r) * p->inner];"),
+        ("by the inverse", "acc[j] / count", "acc[j] * (1 / count)"),
+        ("divided before the sum", "acc[j] += from[j];", "acc[j] += from[j] / count;"),
+        ("no lower clamp", "p->low, p->high)", "-FLT_MAX, p->high)"),
+    ),
     "f_quantize.c": (
         (
             "by the inverse",

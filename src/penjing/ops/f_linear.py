@@ -1,6 +1,6 @@
 """A linear layer in float32 (see `f_sums`):
 
-    y[..., o] = clamp(acc + b[o]),   acc = sum over k of x[..., k] * w[k, o]
+y[..., o] = clamp(acc + b[o]),   acc = sum over k of x[..., k] * w[k, o]
 """
 
 from __future__ import annotations  # numpy.random is slow to load, and only samples need it

@@ -1,8 +1,8 @@
 """Which values of a network its program computes in float32: those of layers that somebody keeps so, and those between.
 
-A layer is kept by its weight, which stays in float32 when the network is quantized. Additions and products of float32
-values alone are computed in float32 as well, so that layers beside each other form one island: nothing is rounded to
-codes inside. Every other operator reads codes. What changes from one to the other is made where it is read.
+A layer is kept by its weight, which stays in float32 when the network is quantized. Additions, products and means of
+float32 values alone are computed in float32 as well, so that layers beside each other form one island: nothing is
+rounded to codes inside. Every other operator reads codes. What changes from one to the other is made where it is read.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -41,7 +41,7 @@ class FloatRule(Enum):
     NEVER = "never"  # it has an integer form alone
     KEPT = "kept"  # a layer, where its weight is kept in float32
     FOLLOWS = "follows"  # where all that it reads is in float32
-    MOVES = "moves"  # likewise, and something in float32 reads it: codes are moved more cheaply
+    MOVES = "moves"  # likewise, and something in float32 reads it: codes are moved, or compared, more cheaply
 
 
 @dataclass(frozen=True)
