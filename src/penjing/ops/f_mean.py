@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from penjing.core.arithmetic import Float32
 from penjing.ir.types import DType, Type
 from penjing.ops.f_sums import LARGEST, check_floats, clamp_params, clamped, overflowing, summands
 from penjing.ops.mean import QMean
@@ -41,11 +42,12 @@ class FMean(IntegerOperator):
     def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         x, end = inputs[0], self.start + self.count
         rows = x.reshape(*x.shape[: self.start], -1, *x.shape[end:])
-        acc = np.zeros(np.delete(rows.shape, self.start), np.float32)
+        acc: Float32 = np.zeros(np.delete(rows.shape, self.start), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             for row in np.moveaxis(rows, self.start, 0):
                 acc += row
-            y = clamped(acc / np.float32(rows.shape[self.start]), self.low, self.high)
+            mean: Float32 = np.divide(acc, np.float32(rows.shape[self.start]), dtype=np.float32)
+        y = clamped(mean, self.low, self.high)
         kept = (1,) * self.count if self.keepdim else ()
         return (y.reshape(*x.shape[: self.start], *kept, *x.shape[end:]),)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from penjing.core.arithmetic import S16_MAX, S16_MIN, U8_MAX, U8_MIN, round_clamped
 from penjing.ir.types import DType, Type
+from penjing.ops.f_sums import LARGEST
 from penjing.ops.integer_samples import LENGTHS, float32
 from penjing.ops.operator import IntegerOperator, Param, Sample, expect
 
@@ -48,7 +49,7 @@ class FQuantize(IntegerOperator):
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         rng = np.random.default_rng(91)
-        ends = np.float32([0.0, -0.0, 1e-45, -1e-45, 1e30, -1e30, *_LARGEST])
+        ends = np.array([0.0, -0.0, 1e-45, -1e-45, 1e30, -1e30, LARGEST, -LARGEST], np.float32)
         for scale, zero in ((0.5, 0), (float32(0.1), 128), (float32(1 / 3), 255), (float32(2.0**-126), 7)):
             with np.errstate(under="ignore"):
                 ties = (np.arange(-600, 600, dtype=np.float32) / np.float32(2)) * np.float32(scale)
@@ -59,6 +60,3 @@ class FQuantize(IntegerOperator):
             x = (20 * rng.normal(size=(1 + n % 2, n))).astype(np.float32)
             yield Sample(cls(float32(0.17), 100), (x,))
             yield Sample(cls(float32(0.0017), 0, wide=True), (x,))
-
-
-_LARGEST = (np.finfo(np.float32).max, np.finfo(np.float32).min)

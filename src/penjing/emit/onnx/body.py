@@ -86,6 +86,7 @@ class _Writer:
         self._is_quantized = graph.stage == "compressed"
         self._unrounded = between_roundings(graph) | (set(graph.inputs) - set(graph.real_inputs))
         self._floats = float_values(graph, kept_weights(graph)) if self._is_quantized else set[str]()
+        self._unrounded |= _read_in_float(graph, self._floats)
         self._exact: dict[str, str] = {}
         if options.tensorrt:
             self._unrounded |= _known_ranges(graph)
@@ -210,6 +211,12 @@ def _floats(codes: np.ndarray, quant: Quant) -> np.ndarray:
     steps = quant.scale_array() if quant.axis is not None else np.array(quant.scale)
     reals: np.ndarray = ((codes.astype(np.float64) - quant.zero_point) * steps).astype(np.float32)
     return reals
+
+
+def _read_in_float(graph: Graph, floats: set[str]) -> set[str]:
+    """Values in float32 that nothing reads as codes."""
+    users, sinks = graph.users(), graph.sinks()
+    return {name for name in floats - sinks if all(reader.outputs[0] in floats for reader in users[name])}
 
 
 def _known_ranges(graph: Graph) -> set[str]:
