@@ -180,9 +180,16 @@ def said(options: Any, rules: Rules) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    folders = [entry.folder for entry in ENGINES if entry.folder != "ours"]
+    parser = race_options(__doc__, RESULTS / "models.json")
     parser.add_argument("--models", type=names(KNOWN), default=list(MODELS), help=f"some of {','.join(KNOWN)}")
+    parser.add_argument("--fresh", action="store_true", help="measure all, whatever an earlier run left")
+    return parser.parse_args()
+
+
+def race_options(about: str | None, output: Path) -> argparse.ArgumentParser:
+    """What the races against other engines have in common on the command line."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    folders = [entry.folder for entry in ENGINES if entry.folder != "ours"]
     parser.add_argument("--engines", type=names(folders), default=folders, help=f"some of {','.join(folders)}")
     parser.add_argument("--rounds", type=int, default=60, help="of the race, at most")
     parser.add_argument("--isa", choices=["avx2"], help="hold all engines to this instruction set")
@@ -190,10 +197,9 @@ def _options() -> argparse.Namespace:
         "--amx", choices=["refused", "allowed", "both"], default="both", help="where the processor has it"
     )
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="that all workers share")
-    parser.add_argument("--fresh", action="store_true", help="measure all, whatever an earlier run left")
     parser.add_argument("--merge", action="store_true", help="keep what the output has of other networks")
-    parser.add_argument("--output", type=Path, default=RESULTS / "models.json", help="the JSON file to write")
-    return parser.parse_args()
+    parser.add_argument("--output", type=Path, default=output, help="the JSON file to write")
+    return parser
 
 
 def names(known: Any) -> Any:

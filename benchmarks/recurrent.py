@@ -5,18 +5,15 @@ them. Whole sequences in, all steps out. Rules, options and the JSON file are th
 """
 
 import argparse
-import os
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from _record import RESULTS, load_average, machine, write_record
 from engines import report
-from engines.forms import ENGINES
 from engines.runs import Results, mergeable, merged
 from engines.subjects import CHECKED, Given
-from models import NOTES, measure, names, said, set_up
+from models import NOTES, measure, names, race_options, said, set_up
 
 STEPS, FEATURES, UNITS, LAYERS = 100, 40, 128, 2
 CALIBRATION = 32
@@ -75,18 +72,8 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    folders = [entry.folder for entry in ENGINES if entry.folder != "ours"]
+    parser = race_options(__doc__, RESULTS / "recurrent.json")
     parser.add_argument("--kinds", type=names(KINDS), default=list(KINDS), help=f"some of {','.join(KINDS)}")
-    parser.add_argument("--engines", type=names(folders), default=folders, help=f"some of {','.join(folders)}")
-    parser.add_argument("--rounds", type=int, default=60, help="of the race, at most")
-    parser.add_argument("--isa", choices=["avx2"], help="hold all engines to this instruction set")
-    parser.add_argument(
-        "--amx", choices=["refused", "allowed", "both"], default="both", help="where the processor has it"
-    )
-    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="that all workers share")
-    parser.add_argument("--merge", action="store_true", help="keep what the output has of the other kind")
-    parser.add_argument("--output", type=Path, default=RESULTS / "recurrent.json", help="the JSON file to write")
     return parser.parse_args()
 
 

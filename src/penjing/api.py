@@ -30,14 +30,13 @@ from penjing.compress.quantize.keep_float import kept_layers
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.quantize.stream_steps import StreamSteps
-from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
-from penjing.compress.structure.fold_rotary import FoldRotary
+from penjing.compress.structure.clean import clean
 from penjing.core.errors import InvalidInput
 from penjing.core.files import refuse_to_overwrite, write_atomically
 from penjing.core.length import Length
 from penjing.core.port import Port
 from penjing.core.targets import HOST, find_target
-from penjing.emit.c.emit import Emitted, emit_c
+from penjing.emit.c.emit import Emitted, check_threads, emit_c
 from penjing.emit.onnx.emit import emit_onnx
 from penjing.ir.graph import Graph
 from penjing.ir.lengths import length_axes, length_bound
@@ -122,11 +121,6 @@ def trainable(graph: Graph, *, keep_zeros: bool = True) -> "TrainableGraph":
     from penjing.train.module import trainable as make_trainable
 
     return make_trainable(graph, keep_zeros=keep_zeros)
-
-
-def clean(graph: Graph) -> Graph:
-    """The same function in fewer layers: batch norms go into the layers before them, a rotary embedding becomes one."""
-    return run_passes(graph, [FoldRotary(), FoldBatchNorm()])[0]
 
 
 def prune(
@@ -299,9 +293,7 @@ def assemble(
     options = options or BuildOptions()
     say = progress or (lambda _: None)
     targets = [find_target(name) for name in options.targets]
-    if options.threads > 1 and length_bound(program) is not None:
-        what = f"{options.threads} threads for sequences of any length"
-        raise InvalidInput(what, hint="build for one thread, or capture the network for one length")
+    check_threads(program, options.threads)
     memory = plan(program)
     libraries: dict[str, dict[str, LibraryParts]] = {}
     sources: dict[str, bytes] = {}
@@ -451,7 +443,7 @@ def _golden_at(
         if name in rows:
             some = generated((generated_samples, *type_.bounds[1:]), np.dtype("<u4")) % np.uint32(rows[name])
             given = [np.asarray(real_inputs[i], np.int32)] if real_inputs else []
-            columns.append(np.concatenate([*given, some.astype(np.int32)]))
+            columns.append(np.concatenate([*given, some.astype(np.int32)])[: most_calls(program)])
             continue
         assert type_.quant is not None
         parts = [generated((generated_samples, *type_.bounds[1:]), np.dtype(np.uint8))]

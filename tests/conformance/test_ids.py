@@ -1,5 +1,6 @@
 """Networks that look up ids, compiled: bytes as the interpreter's, and no id leads outside of a table."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,16 +8,19 @@ import pytest
 
 import penjing
 from penjing import api
-from penjing.bundle.tray import open_tray
-from penjing.cli.verify import self_test
-from penjing.core.errors import BundleError, InvalidInput
+from penjing.bundle.tray import open_tray, read_tray
+from penjing.cli.verify import random_codes, self_test
+from penjing.core.errors import BundleError, CorruptBundle, InvalidInput
 from penjing.ops.add import Add
 from penjing.ops.embedding import Embedding
 from penjing.ops.evaluate import evaluate
 from penjing.ops.layer_norm import LayerNorm
 from penjing.program.interpret import interpret
+from penjing.runtime.loading import from_tray
 from penjing.testing.model_suite import corner_samples, run_model_suite
 from penjing.testing.networks import Network, batches
+
+torch = pytest.importorskip("torch")
 
 ROWS, KINDS, STEPS, FEATURES = 70, 2, 5, 12
 ENGINES = ["library", "interpreter"]
@@ -120,3 +124,37 @@ def test_a_network_of_ids_trains_and_keeps_its_table():
     np.testing.assert_allclose(found.detach().numpy(), evaluate(GRAPH, *DATA)[0], atol=1e-4)
     found.sum().backward()
     np.testing.assert_array_equal(module.to_graph().constants["table"].array, GRAPH.constants["table"].array)
+
+
+class Words(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = torch.nn.Embedding(ROWS, FEATURES), torch.nn.Linear(FEATURES, 3)
+
+    def forward(self, ids):
+        return self.head(self.table(ids)).mean(1)
+
+
+@pytest.fixture(scope="module")
+def of_any_length() -> api.TrayParts:
+    torch.manual_seed(0)
+    graph = api.capture(Words(), np.zeros((2, 3), np.int32), length=api.Length(STEPS))
+    program = api.lower(api.quantize(graph, [np.arange(2 * STEPS, dtype=np.int32).reshape(2, STEPS)]))
+    return api.assemble(program, api.BuildOptions(targets=()))
+
+
+def test_random_ids_have_the_length_that_is_asked_for(of_any_length):
+    model = from_tray(read_tray(api.pack(of_any_length)), engine="interpreter")
+    shapes = [random_codes(model, 2, np.random.default_rng(0), length)[0].shape for length in (None, 1, STEPS - 1)]
+    assert shapes == [(2, STEPS), (2, 1), (2, STEPS - 1)]
+
+
+def test_a_manifest_that_hides_the_length_of_ids_is_refused(of_any_length):
+    (ids,) = of_any_length.inputs
+    assert ids.length_axes == (1,)
+    variant = of_any_length.variants["default"]
+    longest = dataclasses.replace(variant, golden=dataclasses.replace(variant.golden, shorter={}))
+    stated = (dataclasses.replace(ids, length_axes=()),)
+    wrong = dataclasses.replace(of_any_length, inputs=stated, variants={"default": longest})
+    with pytest.raises(CorruptBundle, match="do not fit the manifest"):
+        from_tray(read_tray(api.pack(wrong)), engine="interpreter")

@@ -2,11 +2,22 @@
 
 A fault in what SIMD kernels are made of is tried on one instruction set and one operator after the other until a sample
 catches it, those operators first whose kernels use the faulty function.
+
+To judge all faults takes minutes. Of a kernel that has not changed since all of its faults were caught, the tests judge
+some. What they were caught in is in judged.json, to which this adds, when all faults of what has changed are caught:
+
+    python tests/conformance/test_mutants.py
 """
 
+import hashlib
 import importlib.util
+import json
+import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -25,6 +36,8 @@ LEAST = 3
 LEAST_OF_A_VOCABULARY = 6
 HOST = host_target()
 HERE = Path(__file__).parent
+JUDGED = HERE / "judged.json"
+SHARE = 5  # of the faults of an unchanged kernel, one in so many is judged again
 # judged by test_dispatch.py, test_reals.py and test_models.py
 NO_KERNELS = {"isa/x86_detect.h", "pj_reals.h", "simd/pj_reals.h", "pj_steps.h"}
 FUNCTION = re.compile(r"^(?:#define|PJ_\w+|static)\b[^(\n]*?\b(\w+)\(", re.MULTILINE)
@@ -57,19 +70,59 @@ def _isas_of(file: str) -> tuple[str | None, ...]:
 
 
 MUTANTS = _mutants()
+FILES = [file for file in MUTANTS if _isas_of(file)]
 
 
-@pytest.mark.parametrize("file", [file for file in MUTANTS if _isas_of(file)])
+@pytest.mark.parametrize("file", FILES)
 def test_every_fault_is_caught(file):
-    text = kernel_text(file)
-    survivors = []
-    for what, old, new in MUTANTS[file]:
+    digest = digest_of(file)
+    first, step = (int(digest, 16) % SHARE, SHARE) if judged().get(file) == digest else (0, 1)
+    chosen = MUTANTS[file][min(first, len(MUTANTS[file]) - 1) :: step]
+    survivors = survivors_of(file, chosen)
+    assert not survivors, f"{file}: no sample catches: {'; '.join(survivors)}"
+
+
+def survivors_of(file: str, mutants: Sequence[Mutant]) -> list[str]:
+    """Faults of `file` that no sample shows; none where only instruction sets that do not run here may show them."""
+    text, survivors = kernel_text(file), []
+    for what, old, new in mutants:
         assert text.count(old) == 1, f"{file}: {what}: the old text occurs {text.count(old)} times:\n{old}"
         mutated = text.replace(old, new)
         suspects = [*_suspects(file, text.index(old))]
         if suspects and not any(is_caught(file, mutated, op_cases(op), isa) for op, isa in suspects):
             survivors.append(what)
-    assert not survivors or not _is_judged_here(file), f"{file}: no sample catches: {'; '.join(survivors)}"
+    return survivors if _is_judged_here(file) else []
+
+
+def judged() -> dict[str, str]:
+    """File of kernels -> the digest with which all of its faults were caught."""
+    return json.loads(JUDGED.read_text()) if JUDGED.is_file() else {}
+
+
+def digest_of(file: str) -> str:
+    """Of all that decides which faults are caught: the faults, the kernels that may show them, and their samples."""
+    found = hashlib.sha256(repr((MUTANTS[file], kernel_text(file), _isas_of(file))).encode())
+    headers = ["pj.h", *SIMD_HEADERS, *(f"isa/{isa}.h" for isa in native_isas(HOST))]
+    for header in headers if _isas_of(file) != (None,) else headers[:1]:
+        found.update(kernel_text(header).encode())
+    for op in [file.rpartition("/")[2].removesuffix(".c")] if file.endswith(".c") else sorted(runnable_operators()):
+        found.update(_samples_digest(op))
+    return found.hexdigest()
+
+
+@cache
+def _samples_digest(op: str) -> bytes:
+    kernels = {kernel_file(op, simd=True), *([f"{op}.c"] if op in integer_operators() else [])}
+    found = hashlib.sha256("".join(map(kernel_text, sorted(kernels))).encode())
+    for case in op_cases(op):
+        found.update(str(case).encode())
+        for array in (*case.inputs, *case.expected):
+            found.update(array.tobytes())
+    return found.digest()
+
+
+def test_what_was_judged_is_still_there():
+    assert judged().keys() <= MUTANTS.keys()
 
 
 def _is_judged_here(file: str) -> bool:
@@ -153,3 +206,23 @@ def package_kernels() -> set[str]:
             if name.endswith((".c", ".h")):
                 found.add(name if folder == "generic" else f"{folder}/{name}")
     return found - NO_KERNELS
+
+
+def main() -> int:
+    """Judge all faults of what has changed, and record what they were caught in."""
+    known = judged()
+    changed = {file: digest for file in FILES if known.get(file) != (digest := digest_of(file))}
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for file, survivors in zip(changed, pool.map(_all_survivors, changed), strict=True):
+            print(f"{file}: {len(MUTANTS[file])} faults, not caught: {'; '.join(survivors) or 'none'}", flush=True)
+            known |= {} if survivors else {file: changed[file]}
+    JUDGED.write_text(json.dumps({file: known[file] for file in sorted(known) if file in MUTANTS}, indent=1) + "\n")
+    return 0 if all(known.get(file) == digest for file, digest in changed.items()) else 1
+
+
+def _all_survivors(file: str) -> list[str]:
+    return survivors_of(file, MUTANTS[file])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,26 +12,26 @@ NATIVE = native_isas(host_target())  # sanitizers do not run under emulation
 
 
 def test_every_kernel_is_clean_on_every_sample(every_case, host, sanitize):
-    problems = run_op_cases(every_case, host, sanitize, optimize="-O1")
+    problems = run_op_cases(every_case, host, sanitize, optimize="-O0")
     assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize("isa", NATIVE)
 def test_every_kernel_is_clean_on(isa, every_simd_case, host, sanitize):
-    problems = run_op_cases(every_simd_case, host, sanitize, optimize="-O1", isa=isa)
+    problems = run_op_cases(every_simd_case, host, sanitize, optimize="-O0", isa=isa)
     assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize("standalone", [False, True])
 def test_edge_cnn_is_clean(standalone, edge_program, host, sanitize, rng):
     samples = corner_samples(edge_program, rng, 4)
-    report = run_model_suite(edge_program, samples, host, sanitize, optimize="-O1", standalone=standalone)
+    report = run_model_suite(edge_program, samples, host, sanitize, optimize="-O0", standalone=standalone)
     assert not report.problems, "\n".join(report.problems)
 
 
 def test_a_program_of_every_operator_is_clean(every_operator_program, host, sanitize, rng):
     samples = corner_samples(every_operator_program, rng, 2)
-    report = run_model_suite(every_operator_program, samples, host, sanitize, optimize="-O1")
+    report = run_model_suite(every_operator_program, samples, host, sanitize, optimize="-O0")
     assert not report.problems, "\n".join(report.problems)
 
 

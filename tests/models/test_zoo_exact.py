@@ -28,7 +28,7 @@ from penjing.toolchain import host_target
 from penjing.vector.prepare import prepare
 from penjing.zoo import catalog
 
-N_INPUTS = {"edgecnn": 10_000, "mobilenetv2": 75, "resnet56": 200}  # all others: 500
+N_INPUTS = {"edgecnn": 10_000, "mobilenetv2": 40, "resnet56": 80}  # all others: 300
 ON_EVERY_ISA = ("edgecnn", "resnet20")  # with all inputs; all others with the first few
 LARGE = ("mobilenetv2", "resnet56")
 SLOW = ("edgecnn", *LARGE)
@@ -94,7 +94,7 @@ def library_on_each_isa(tray: Tray, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 def test_the_library_of_a_tray_equals_the_interpreter(name, program, tray, monkeypatch):
     models = [*library_on_each_isa(tray, monkeypatch)]
-    codes = input_codes(program, name, N_INPUTS.get(name, 500))
+    codes = input_codes(program, name, N_INPUTS.get(name, 300))
     chunk = rows_at_a_time(program)
     outputs = []
     for start in range(0, len(codes), chunk):

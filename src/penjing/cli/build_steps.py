@@ -7,14 +7,13 @@ from penjing import api
 from penjing.bundle.pack import TrayParts, save_tray
 from penjing.bundle.tray import open_tray
 from penjing.cli.accuracy import Measured, measure
-from penjing.cli.calibrating import quantized
+from penjing.cli.calibrating import drawn_samples, quantized
 from penjing.cli.output import Phases, note
 from penjing.cli.ports import check_labels, described_port, read_labels
-from penjing.cli.samples import SOURCES, Samples, calibration_samples, labelled_samples
+from penjing.cli.samples import SOURCES, Samples, labelled_samples
 from penjing.cli.sources import ModelSource, load_model, needs_torch, require_torch
 from penjing.cli.writing import claim
 from penjing.compress.quantize.observers import ObserverKind
-from penjing.core import knobs
 from penjing.core.errors import InvalidInput, ToolchainError
 from penjing.core.targets import HOST, Target, find_target, host_target
 from penjing.ir.graph import Graph
@@ -182,17 +181,7 @@ def _no_calibration() -> InvalidInput:
 def _drawn(request: Request, model: ModelSource, port: api.Port) -> Samples | None:
     if request.calibrate is None:
         return None
-    seed = knobs.SEED.integer()
-    return calibration_samples(
-        request.calibrate,
-        model.shape,
-        port,
-        request.samples,
-        raw=request.raw,
-        seed=seed,
-        lengths=model.length_axes,
-        ids=model.takes_ids,
-    )
+    return drawn_samples(request.calibrate, model, port, request.samples, raw=request.raw)
 
 
 def chosen_tiles(tuned: list[TunedLayer]) -> Tiles:

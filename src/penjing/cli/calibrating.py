@@ -4,10 +4,25 @@ from collections.abc import Sequence
 
 from penjing import api
 from penjing.cli.output import Phases
-from penjing.cli.samples import Samples
+from penjing.cli.samples import Samples, calibration_samples
 from penjing.cli.sources import ModelSource
 from penjing.compress.quantize.observers import ObserverKind
+from penjing.core import knobs
 from penjing.ir.graph import Graph
+
+
+def drawn_samples(source: str, model: ModelSource, port: api.Port, count: int, *, raw: bool) -> Samples:
+    """At most `count` samples of a model's input. Arguments and errors as of `calibration_samples`."""
+    return calibration_samples(
+        source,
+        model.shape,
+        port,
+        count,
+        raw=raw,
+        seed=knobs.SEED.integer(),
+        lengths=model.length_axes,
+        ids=model.takes_ids,
+    )
 
 
 def quantized(

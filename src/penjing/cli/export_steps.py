@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from penjing import api
-from penjing.cli.calibrating import quantized
+from penjing.cli.calibrating import drawn_samples, quantized
 from penjing.cli.output import Phases, note, say, show_facts
 from penjing.cli.ports import described_port
-from penjing.cli.samples import calibration_samples
 from penjing.cli.sources import ModelSource, load_model, needs_torch, require_torch
 from penjing.cli.writing import claim
 from penjing.compress.quantize.observers import ObserverKind
-from penjing.core import knobs
 from penjing.core.errors import InvalidInput
 from penjing.core.onnx_package import import_onnx
 from penjing.emit.onnx.options import OnnxOptions, onnx_options
@@ -115,17 +113,7 @@ def _graph(request: Request, model: ModelSource, shown: Phases) -> Graph:
         raise InvalidInput(what, where="--calibrate", hint="in Python: penjing.quantize, then penjing.export_onnx")
     shown.start("reading samples")
     port = described_port(model.port, request.mean, request.std, model.shape)
-    seed = knobs.SEED.integer()
-    drawn = calibration_samples(
-        request.calibrate,
-        model.shape,
-        port,
-        request.samples,
-        raw=request.raw,
-        seed=seed,
-        lengths=model.length_axes,
-        ids=model.takes_ids,
-    )
+    drawn = drawn_samples(request.calibrate, model, port, request.samples, raw=request.raw)
     shown.start("importing the model")
     graph = model.graph(model.name)
     return quantized(graph, model, drawn, request.observer, shown, symmetric=request.tensorrt)

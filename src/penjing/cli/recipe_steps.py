@@ -5,6 +5,7 @@ from pathlib import Path
 
 from penjing import api
 from penjing.bundle.pack import save_tray
+from penjing.cli.calibrating import drawn_samples
 from penjing.cli.output import Phases, note
 from penjing.cli.ports import check_labels, described_port
 from penjing.cli.recipe_request import Request
@@ -12,13 +13,11 @@ from penjing.cli.samples import (
     SOURCES,
     Samples,
     TrainingSamples,
-    calibration_samples,
     labelled_samples,
     training_samples,
 )
 from penjing.cli.sources import ModelSource, load_model, needs_torch, require_torch
 from penjing.cli.writing import claim
-from penjing.core import knobs
 from penjing.core.errors import InvalidInput, WriteFailed
 from penjing.core.targets import host_target
 from penjing.ir.graph import Graph
@@ -171,16 +170,7 @@ def _calibration(
     if source is None:
         return None
     raw = request.raw if trained is None or request.calibrate else trained.raw
-    return calibration_samples(
-        source,
-        model.shape,
-        port,
-        request.samples,
-        raw=raw,
-        seed=knobs.SEED.integer(),
-        lengths=model.length_axes,
-        ids=model.takes_ids,
-    )
+    return drawn_samples(source, model, port, request.samples, raw=raw)
 
 
 def _follow(shown: Phases) -> Progress:

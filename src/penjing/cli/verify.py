@@ -54,12 +54,12 @@ def random_codes(model: Model, n: int, rng: np.random.Generator, length: int | N
     """
     codes = []
     for spec in model.inputs:
+        steps = {} if length is None else dict.fromkeys(spec.length_axes, length)
+        shape = (n, *[steps.get(axis, extent) for axis, extent in enumerate(spec.shape)][1:])
         if spec.dtype == "s32":
-            codes.append(rng.integers(0, int(spec.value_range[1]) + 1, (n, *spec.shape[1:])).astype(np.int32))
+            codes.append(rng.integers(0, int(spec.value_range[1]) + 1, shape, np.int32))
             continue
         dtype = _CODE_DTYPES[spec.code_dtype]
         limits = np.iinfo(dtype)
-        steps = {} if length is None else dict.fromkeys(spec.length_axes, length)
-        shape = [steps.get(axis, extent) for axis, extent in enumerate(spec.shape)]
-        codes.append(rng.integers(limits.min, limits.max + 1, size=(n, *shape[1:]), dtype=dtype))
+        codes.append(rng.integers(limits.min, limits.max + 1, shape, dtype))
     return codes

@@ -165,6 +165,17 @@ class Graph:
         kept |= {name for node in self.nodes for name in node.outputs}
         self.types = {name: type_ for name, type_ in self.types.items() if name in kept}
 
+    def remove_unread_nodes(self) -> list[Node]:
+        """Remove nodes of whose outputs none is needed; those that are gone, last first."""
+        needed, gone = self.sinks(), []
+        for node in reversed(self.nodes):
+            if needed.isdisjoint(node.outputs):
+                gone.append(node)
+            else:
+                needed.update(node.inputs)
+        self.remove_nodes(gone)
+        return gone
+
     def parameters(self) -> int:
         """Number of constant elements."""
         return sum(constant.array.size for constant in self.constants.values())

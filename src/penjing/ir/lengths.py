@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import TypeGuard, cast
+from typing import cast
 
 from penjing.core.errors import InvalidGraph, PenjingError
 from penjing.ir.graph import Graph, Operation
-from penjing.ir.types import LENGTH, Dim, Extent, Type, is_length
+from penjing.ir.types import LENGTH, Dim, Type, is_length
 
 _FIRST = 34  # lengths that are all looked at: those around every width of vectors
 
@@ -17,7 +17,7 @@ def length_bound(graph: Graph) -> int | None:
     Raises:
         InvalidGraph: values follow lengths of different bounds.
     """
-    found = {extent.max for type_ in graph.types.values() for extent in type_.shape if _is_dim(extent)}
+    found = {extent.max for type_ in graph.types.values() for extent in type_.shape if is_length(extent)}
     if len(found) > 1:
         raise InvalidGraph(f"lengths with different bounds: {sorted(found)}", where=f"graph {graph.name}")
     return found.pop() if found else None
@@ -47,7 +47,7 @@ def check_any_length(op: Operation, inputs: Sequence[Type], outputs: Sequence[Ty
 
     A rule may take the bound for a fixed extent, or compute with it.
     """
-    bounds = {extent.max for type_ in (*inputs, *outputs) for extent in type_.shape if _is_dim(extent)}
+    bounds = {extent.max for type_ in (*inputs, *outputs) for extent in type_.shape if is_length(extent)}
     for n in sorted({1, 2, *(b - 1 for b in bounds)} - {0} if bounds else ()):
         given = tuple(type_.at_length(n) for type_ in inputs)
         try:
@@ -67,8 +67,4 @@ def check_any_length(op: Operation, inputs: Sequence[Type], outputs: Sequence[Ty
 def _cut(value: object, n: int) -> object:
     if isinstance(value, tuple):
         return tuple(_cut(item, n) for item in value)
-    return Dim(LENGTH, n) if isinstance(value, Dim) and is_length(value) else value
-
-
-def _is_dim(extent: Extent) -> TypeGuard[Dim]:
-    return is_length(extent)
+    return Dim(LENGTH, n) if is_length(value) else value

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -63,12 +63,12 @@ Shape = tuple[Extent, ...]
 LENGTH = "length"  # the name of a Dim for the steps of a sequence, of which every sample may have others
 
 
-def is_length(extent: Extent) -> bool:
+def is_length(extent: object) -> TypeGuard[Dim]:
     """Whether an extent is the length of a sequence."""
     return isinstance(extent, Dim) and extent.name == LENGTH
 
 
-def is_batch(extent: Extent) -> bool:
+def is_batch(extent: object) -> TypeGuard[Dim]:
     """Whether an extent counts samples: those that are symbolic and no length do."""
     return isinstance(extent, Dim) and extent.name != LENGTH
 

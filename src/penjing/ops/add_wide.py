@@ -1,4 +1,4 @@
-"""Addition whose result has 16 bits, for sums that a norm reads (see `fusion.wide_values`):
+"""Addition whose result has 16 bits, for sums that a norm reads (see `wide.wide_values`):
 
     y = rne(clamp(float32(a - zp_a) * s_a + float32(b - zp_b) * s_b, -2^15, 2^15 - 1))
 

@@ -27,7 +27,8 @@ from penjing.core.arithmetic import INT32_MAX, U8_MAX, ratio, round_clamped
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.graph import Node
 from penjing.ir.types import MAX_RANK, DType, Quant, Type, bounds, is_batch
-from penjing.ops.coupling import Axis, Coupling, alone, on_input, on_output
+from penjing.ops.attention_mask import HIDDEN
+from penjing.ops.coupling import Coupling, alone, broadcast_axes, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, identity
 from penjing.ops.matmul import leading_params, transposed_last
@@ -39,7 +40,6 @@ from penjing.ops.torch_call import Composed, TorchCall
 
 MOST, LEAST = 2**14, 2**8  # what exp(0) may be
 MAX_LENGTH = INT32_MAX // (U8_MAX * LEAST)
-_HIDDEN = -1e30  # what ONNX adds to a hidden score: its exponential is 0
 
 
 @dataclass(frozen=True)
@@ -86,21 +86,13 @@ class Attend(Operator):
             raise UnsupportedOp("a causal mask of any length cannot be written as ONNX", where=str(form.source))
         if self.causal or form.has(2):
             kept = _kept(form.type(0).bounds, form.parameter(2) if form.has(2) else None, self.causal)
-            x = form.node("Add", x, form.floats("mask", np.where(kept, 0, _HIDDEN)))
+            x = form.node("Add", x, form.floats("mask", np.where(kept, 0, HIDDEN)))
         form.result("MatMul", form.node("Softmax", x, axis=-1), form.input(1))
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
         y, features = outputs[0], alone(outputs[0].bounds[-1])
-        ties: list[tuple[Axis, ...]] = [(on_input(1, y.rank - 1, features), on_output(y.rank - 1, features))]
-        for axis in range(1, y.rank - 2):
-            labels = alone(y.bounds[axis])
-            ends = [on_output(axis, labels)]
-            for place, x in enumerate(inputs):
-                at = axis - (y.rank - x.rank) if x is not None else -1
-                if x is not None and at >= 0 and x.bounds[at] == len(labels):
-                    ends.append(on_input(place, at, labels))
-            ties.append(tuple(ends))
-        return Coupling(tuple(ties))
+        values = (on_input(1, y.rank - 1, features), on_output(y.rank - 1, features))
+        return Coupling((values, *broadcast_axes(inputs, y, range(1, y.rank - 2))))
 
     def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
         return Cost(outputs[0].elements * inputs[0].bounds[-1], sum(t.nbytes for t in (*inputs, *outputs)))

@@ -79,10 +79,10 @@ def kept_axes(x: Type, y: Type, axes: Sequence[int]) -> tuple[Tie, ...]:
     return tuple((on_input(0, a, alone(x.bounds[a])), on_output(a, alone(y.bounds[a]))) for a in axes)
 
 
-def broadcast_axes(inputs: Sequence[Type | None], y: Type) -> tuple[Tie, ...]:
-    """Ties of an element-wise operator whose inputs broadcast to `y`: those that repeat along an axis stay whole."""
+def broadcast_axes(inputs: Sequence[Type | None], y: Type, axes: Sequence[int] | None = None) -> tuple[Tie, ...]:
+    """Ties of an operator whose inputs broadcast to `y`, along `axes` or all; those that repeat stay whole."""
     ties = []
-    for axis in range(1, y.rank):
+    for axis in range(1, y.rank) if axes is None else axes:
         labels = alone(y.bounds[axis])
         ends = [on_output(axis, labels)]
         for place, x in enumerate(inputs):

@@ -56,6 +56,18 @@ def id_rows(graph: Graph) -> Mapping[str, int]:
     return rows
 
 
+def random_inputs(graph: Graph, samples: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """For every input of a float graph, normal values or ids of all rows: (samples, ...), the longest sequences."""
+    rows = id_rows(graph)
+
+    def made(name: str) -> np.ndarray:
+        shape = (samples, *graph.types[name].bounds[1:])
+        ids = name in rows
+        return rng.integers(0, rows[name], shape, np.int32) if ids else rng.normal(size=shape).astype(np.float32)
+
+    return tuple(made(name) for name in graph.inputs)
+
+
 @dataclass(frozen=True)
 class Embedding(Operator):
     """Inputs table (rows, D), a constant, and ids s32 (...) of 0..rows - 1; output (..., D)."""

@@ -156,9 +156,35 @@ def _is_matrix(operand: Operand | None) -> bool:
     return isinstance(operand, Known) and operand.array.ndim == 2
 
 
+class LinearCodes(IntegerOperator):
+    """x u8 (..., K), w s8 (O, K), bias s32 (O), multiplier f32 (O); output (..., O)."""
+
+    def scratch_bytes(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> int:
+        features = inputs[1].bounds[1]
+        return 2 * features * min(2, inputs[0].elements // features)  # up to two rows, in 16 bits
+
+    def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
+        return Cost(outputs[0].elements * inputs[1].bounds[1], sum(t.nbytes for t in (*inputs, *outputs)))
+
+
+def linear_type(inputs: tuple[Type, ...], dtype: DType) -> Type:
+    """Of the output of `LinearCodes`."""
+    x, w, bias, m = inputs
+    expect(x.rank >= 1 and w.rank == 2 and x.shape[-1] == w.shape[1], "x (..., K) and w (O, K) do not fit")
+    check_requantize(x, w, bias, m, w.bounds[0])
+    return Type((*x.shape[:-1], w.shape[0]), dtype)
+
+
+def linear_sums(x: np.ndarray, x_zero: int, w: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """The accumulators of `LinearCodes`, int32 (..., O)."""
+    # float64 holds every int32 exactly, so the product is exact in any order
+    sums: np.ndarray = ((x.astype(np.float64) - x_zero) @ w.astype(np.float64).T).astype(np.int32) + bias
+    return sums
+
+
 @dataclass(frozen=True)
-class QLinear(IntegerOperator):
-    """x u8 (..., K), w s8 (O, K), bias s32 (O), multiplier f32 (O); output u8 (..., O)."""
+class QLinear(LinearCodes):
+    """`LinearCodes` whose output is u8."""
 
     name = "q_linear"
 
@@ -168,29 +194,17 @@ class QLinear(IntegerOperator):
     qmax: int
 
     def infer(self, *inputs: Type) -> tuple[Type, ...]:
-        x, w, bias, m = inputs
-        expect(x.rank >= 1 and w.rank == 2 and x.shape[-1] == w.shape[1], "x (..., K) and w (O, K) do not fit")
-        check_requantize(x, w, bias, m, w.bounds[0])
-        return (Type((*x.shape[:-1], w.shape[0]), DType.U8),)
+        return (linear_type(inputs, DType.U8),)
 
     def integer_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         x, w, bias, m = inputs
-        # float64 holds every int32 exactly, so the product is exact in any order
-        acc = ((x.astype(np.float64) - self.x_zero) @ w.astype(np.float64).T).astype(np.int32) + bias
-        return (requantize(acc, m, self.y_zero, self.qmin, self.qmax),)
+        return (requantize(linear_sums(x, self.x_zero, w, bias), m, self.y_zero, self.qmin, self.qmax),)
 
     def kernel_params(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> dict[str, Param]:
         outputs_, features = inputs[1].bounds
         rows = inputs[0].elements // features
         head: dict[str, Param] = {"rows": rows, "k": features, "oc": outputs_}
         return {**head, **requantize_params(self.x_zero, self.y_zero, self.qmin, self.qmax)}
-
-    def scratch_bytes(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> int:
-        features = inputs[1].bounds[1]
-        return 2 * features * min(2, inputs[0].elements // features)  # up to two rows, in 16 bits
-
-    def cost(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]) -> Cost:
-        return Cost(outputs[0].elements * inputs[1].bounds[1], sum(t.nbytes for t in (*inputs, *outputs)))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -22,7 +22,7 @@ from penjing.core.arithmetic import INT32_MAX, U8_MAX, factors, round_clamped
 from penjing.ir.graph import Node
 from penjing.ir.types import MAX_RANK, DType, Extent, Shape, Type, is_batch
 from penjing.ops.add import broadcast, repeats
-from penjing.ops.coupling import Coupling, alone, on_input, on_output
+from penjing.ops.coupling import Coupling, alone, broadcast_axes, on_input, on_output
 from penjing.ops.integer_samples import LENGTHS, codes, float32
 from penjing.ops.linear import Linear
 from penjing.ops.lowering import Epilogue, Lowering, Order, identity
@@ -100,14 +100,7 @@ class Matmul(Operator):
         if position:
             return Coupling()  # fewer rows would be fewer steps
         y = outputs[0]
-        ties = []
-        for axis in range(1, y.rank - 2):
-            ends = [on_output(axis, alone(y.bounds[axis]))]
-            for place, x in enumerate((a, b)):
-                at = axis - (y.rank - x.rank)
-                if at >= 0 and x.bounds[at] == y.bounds[axis]:
-                    ends.append(on_input(place, at, alone(y.bounds[axis])))
-            ties.append(tuple(ends))
+        ties = [*broadcast_axes((a, b), y, range(1, y.rank - 2))]
         rows, columns = alone(y.bounds[-2]), alone(y.bounds[-1])
         if y.rank > 2:
             ties.append((on_input(0, a.rank - 2, rows), on_output(y.rank - 2, rows)))

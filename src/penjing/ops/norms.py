@@ -13,7 +13,10 @@ from penjing.ops.integer_samples import LENGTHS, codes
 from penjing.ops.inverse_root import radicand
 from penjing.ops.lowering import Lowering, Order
 from penjing.ops.onnx_call import OnnxCall
-from penjing.ops.operator import Sample, expect
+from penjing.ops.operator import IntegerOperator, Sample, expect
+
+# An integer norm of axes, shift, eps and (y_zero, qmin, qmax).
+Make = Callable[[int, int, int, tuple[int, int, int]], IntegerOperator]
 
 
 def onnx_axis(call: OnnxCall, rank: int) -> int:
@@ -91,12 +94,11 @@ def norm_length(name: str, axes: int, x: Type, *parameters: Type) -> int:
     return n
 
 
-def norm_samples(make: object, largest: Callable[[int], int]) -> Iterator[Sample]:
-    """Samples of an integer norm: lengths, every kind of eps; `make(axes, shift, eps, (y_zero, qmin, qmax))`.
+def norm_samples(make: Make, largest: Callable[[int], int]) -> Iterator[Sample]:
+    """Samples of an integer norm: lengths, every kind of eps.
 
     `largest` is the sum of squares that n elements may have.
     """
-    assert callable(make)
     rng = np.random.default_rng(52)
     clamps = ((128, 0, 255), (0, 0, 255), (100, 20, 240))
     for i, n in enumerate(LENGTHS):
@@ -117,9 +119,8 @@ def norm_samples(make: object, largest: Callable[[int], int]) -> Iterator[Sample
     yield Sample(make(1, w.shift, w.eps, clamps[2]), (codes(rng, (2, 60)), steep, row[1]), constant=(1, 2))
 
 
-def wide_samples(make: object, largest: Callable[[int, int], int]) -> Iterator[Sample]:
-    """Samples of an integer norm of s16; `make` as above. Rows have outliers, both ends, and no variance at all."""
-    assert callable(make)
+def wide_samples(make: Make, largest: Callable[[int, int], int]) -> Iterator[Sample]:
+    """Samples of an integer norm of s16: rows have outliers, both ends, and no variance at all."""
     rng = np.random.default_rng(53)
     for i, n in enumerate((1, 5, 16, 33, 384)):
         x = rng.integers(-300, 300, (4, n)).astype(np.int16)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from penjing.core.errors import InvalidGraph, UnsupportedOp
 from penjing.ir.dump import dump
 from penjing.ir.graph import Graph
-from penjing.ir.types import Dim
+from penjing.ir.types import is_batch
 from penjing.ir.verify import verify
 from penjing.ops.floats import float_values, kept_weights
 from penjing.ops.fusion import fuse
@@ -53,7 +53,7 @@ def lower(graph: Graph) -> Graph:
 
 def _check_outputs(graph: Graph) -> None:
     for name in graph.outputs:
-        axes = [axis for axis, extent in enumerate(graph.types[name].shape) if isinstance(extent, Dim)]
+        axes = [axis for axis, extent in enumerate(graph.types[name].shape) if is_batch(extent)]
         if axes[:1] not in ([], [0]):
             what = f"output %{name} has its batch on axis {axes[0]}; a library computes one sample at a time"
             raise UnsupportedOp(what, hint="let the model return it batch first, or leave that output out")

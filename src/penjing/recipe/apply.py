@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
-from penjing.compress.structure.fold_rotary import FoldRotary
+from penjing.compress.structure.clean import CLEANING
 from penjing.core.errors import CalibrationError, InvalidInput, PenjingError
 from penjing.ir.graph import Graph
 from penjing.ir.passes import Remark
@@ -121,7 +120,7 @@ def checkpoint_files(folder: Path) -> list[Path]:
 def _with_cleaning(recipe: Recipe, graph: Graph) -> list[tuple[str, Step]]:
     steps = list(zip(recipe.places, recipe.steps, strict=True))
     if graph.stage == "imported" and recipe.steps[0].phase is not Phase.CLEAN:
-        implied = (PassStep(kind) for kind in (FoldRotary, FoldBatchNorm))
+        implied = (PassStep(kind) for kind in CLEANING)
         steps = [*((_IMPLIED + recipe.places[0], one) for one in implied), *steps]
     return steps
 

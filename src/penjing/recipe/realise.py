@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from penjing.compress.observe import Batch
 from penjing.compress.quantize.calibrate import calibrate
 from penjing.compress.quantize.quantize_static import QuantizeStatic
-from penjing.compress.structure.fold_batch_norm import FoldBatchNorm
-from penjing.compress.structure.fold_rotary import FoldRotary
+from penjing.compress.structure.clean import clean
 from penjing.core.errors import PenjingError, ToolchainError
 from penjing.core.targets import Target, host_target
 from penjing.emit.c.emit import emit_c
@@ -21,7 +20,7 @@ from penjing.ir.passes import run_passes
 from penjing.measure.correct import correct
 from penjing.measure.intervals import accuracy_interval
 from penjing.measure.timing import time_interleaved
-from penjing.ops.embedding import id_rows
+from penjing.ops.embedding import random_inputs
 from penjing.ops.evaluate import evaluate
 from penjing.program.cost import total_macs
 from penjing.program.lower import lower
@@ -80,7 +79,7 @@ def _program(graph: Graph, calibration: Iterable[Batch]) -> Graph:
     """The program of a quantized graph, or of a copy that is quantized for this."""
     if graph.stage == "compressed":
         return lower(graph)
-    cleaned = run_passes(graph, [FoldRotary(), FoldBatchNorm()])[0]
+    cleaned = clean(graph)
     ranges = calibrate(cleaned, [_few(cleaned, calibration)], "min-max")
     return lower(run_passes(cleaned, [QuantizeStatic(ranges)])[0])
 
@@ -89,12 +88,7 @@ def _few(graph: Graph, calibration: Iterable[Batch]) -> Batch:
     for batch in calibration:
         arrays = batch if isinstance(batch, tuple) else (batch,)
         return tuple(array[:_SAMPLES] for array in arrays)
-    rng, rows = np.random.default_rng(0), id_rows(graph)
-    shapes = {name: (1, *graph.types[name].bounds[1:]) for name in graph.inputs}
-    return tuple(
-        rng.integers(0, rows[name], shape).astype(np.int32) if name in rows else rng.normal(size=shape).astype("f4")
-        for name, shape in shapes.items()
-    )
+    return random_inputs(graph, 1, np.random.default_rng(0))
 
 
 def _kernels(program: Graph) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -98,7 +98,8 @@ def read_program(tray: Tray, variant: str, decode: PackDecoder | None = None) ->
 def _fits(spec: InputSpec | OutputSpec, type_: Type) -> bool:
     """Whether reals become codes, and codes reals, by the manifest as they do by the program."""
     if type_.dtype is DType.S32:
-        return (spec.shape, spec.dtype, spec.code_dtype) == (type_.bounds, "s32", "s32")
+        stated_ids = (spec.shape, spec.length_axes, spec.dtype, spec.code_dtype)
+        return stated_ids == (type_.bounds, length_axes(type_), "s32", "s32")
     if type_.quant is None or type_.quant.axis is not None:
         return False
     stated = (spec.shape, spec.length_axes, spec.code_dtype, np.float32(spec.scale), spec.zero_point)

@@ -11,7 +11,7 @@ from penjing.core.targets import Target
 from penjing.ir.graph import Graph, Node, Operation
 from penjing.ir.lengths import check_any_length
 from penjing.ir.passes import Pass, PassResult, Remark, run_passes
-from penjing.ir.types import Constant, Dim, Names, Type, is_length
+from penjing.ir.types import Constant, Names, Type, is_length
 from penjing.program.lengths import length_fault
 from penjing.vector import vector_operators
 from penjing.vector.fuse_max_pool import FuseMaxPool, fusions
@@ -94,7 +94,7 @@ def choose(op: Operation, types: Sequence[Type], constants: Sequence[np.ndarray 
 
 def _length_fault(taken: Taken, types: Sequence[Type]) -> str:
     """Why a kernel cannot run on sequences of any length, though its operator may; '' when it can."""
-    bounds = {extent.max for type_ in types for extent in type_.shape if isinstance(extent, Dim) and is_length(extent)}
+    bounds = {extent.max for type_ in types for extent in type_.shape if is_length(extent)}
     if not bounds:
         return ""
     read = [Constant(taken.constants[i]).type if i in taken.constants else type_ for i, type_ in enumerate(types)]

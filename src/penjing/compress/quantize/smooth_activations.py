@@ -34,8 +34,10 @@ from penjing.compress.quantize.channel_scaling import (
 from penjing.core.errors import CalibrationError, InvalidInput
 from penjing.ir.graph import Graph, Node
 from penjing.ir.passes import Pass, PassResult, Remark
+from penjing.ops.layer_norm import LayerNorm
 from penjing.ops.layers import check_finite, check_names, weight_of
 from penjing.ops.operator import Operator
+from penjing.ops.rms_norm import RmsNorm
 
 _Float64 = NDArray[np.float64]
 
@@ -151,7 +153,7 @@ def _place(graph: Graph, node: Node) -> tuple[str, int] | None:
     if node.op.name == "batch_norm" and constant:
         behind = producer is not None and is_layer(producer) and norm_behind(graph, producer) is node
         return None if behind else (node.output, 1)  # else it is the layer's
-    if node.op.name in ("layer_norm", "rms_norm") and constant and node.op.axes == 1:  # type: ignore[attr-defined]
+    if isinstance(node.op, LayerNorm | RmsNorm) and constant and node.op.axes == 1:
         return node.output, graph.types[node.output].rank - 1
     if node.op.name == "mul":
         axis = _factor_axis(graph, node)

@@ -52,8 +52,7 @@ class FoldRotary(Pass):
                 for kind, table in (("cos", found.cos), ("sin", found.sin))
             ]
             graph.replace_node(node, Node(found.op, (found.x, *angles), node.outputs, node.source))
-            gone = _unread(graph)
-            graph.remove_nodes(gone)
+            gone = graph.remove_unread_nodes()
             changed.append(Remark(str(node), f"a rotation of %{found.x} in the place of {len(gone) + 1} nodes"))
         graph.drop_unused_constants()
         return PassResult(graph, tuple(changed))
@@ -189,14 +188,3 @@ def _axis_of_steps(angles: np.ndarray) -> int | None:
     if len(differ) > 1 or not axes:
         return None
     return (differ[0] if differ else axes[0]) - 1
-
-
-def _unread(graph: Graph) -> list[Node]:
-    """Nodes whose outputs nothing needs."""
-    needed, gone = set(graph.sinks()), []
-    for node in reversed(graph.nodes):
-        if needed.isdisjoint(node.outputs):
-            gone.append(node)
-        else:
-            needed.update(node.inputs)
-    return gone

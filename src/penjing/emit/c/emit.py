@@ -82,10 +82,7 @@ def emit_c(
         InvalidGraph: a kernel that cannot run on sequences of any length.
         InvalidInput: several threads for sequences of any length.
     """
-    longest = length_bound(program)
-    if longest is not None and threads > 1:
-        what = f"{threads} threads for sequences of any length"
-        raise InvalidInput(what, hint="build it for one thread, or capture the network for one length")
+    check_threads(program, threads)
     stem = c_stem(program.name)
     digest = digest_bytes(weights)
     header = header_text(program, plan, stem, digest, standalone=standalone, abi=ABI, isas=isas, threads=threads)
@@ -114,7 +111,7 @@ def emit_c(
     if not isas:
         sources[f"{stem}.c"] = _text(_title(stem, ".c"), *opening, kernel_text("pj.h").rstrip(), "", *body, *ending)
         return Emitted(stem, sources)
-    functions = form_functions(threads, bool(program.states), length=longest is not None)
+    functions = form_functions(threads, bool(program.states), length=length_bound(program) is not None)
     sources |= {f"{stem}_pj.h": kernel_text("pj.h"), f"{stem}_kernels.h": _text(*body)}
     for isa in isas:
         sources[f"{stem}_{isa}.h"] = kernel_text(f"isa/{isa}.h")
@@ -126,6 +123,13 @@ def emit_c(
     if threads > 1:
         sources[f"{stem}_pool.c"] = pool_text(plan, stem, standalone=standalone)
     return Emitted(stem, sources)
+
+
+def check_threads(program: Graph, threads: int) -> None:
+    """Raise InvalidInput for several threads on sequences of any length."""
+    if threads > 1 and length_bound(program) is not None:
+        what = f"{threads} threads for sequences of any length"
+        raise InvalidInput(what, hint="build it for one thread, or capture the network for one length")
 
 
 def _title(stem: str, ending: str) -> str:

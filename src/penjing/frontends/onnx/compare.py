@@ -17,9 +17,8 @@ from penjing.core.onnx_package import import_onnx
 from penjing.frontends.onnx.model import OnnxModel
 from penjing.frontends.onnx.read import Reading
 from penjing.frontends.parity import TOLERANCE, Arrays, Case, departure
-from penjing.ir.graph import Graph
 from penjing.ir.grid import activation_parameters
-from penjing.ops.embedding import id_rows
+from penjing.ops.embedding import random_inputs
 from penjing.ops.evaluate import Watch, evaluate
 from penjing.ops.fusion import between_roundings
 from penjing.ops.onnx_call import BATCH
@@ -43,18 +42,11 @@ def check_model(model: OnnxModel, reading: Reading, ranges: Ranges | None) -> No
     """
     rng = np.random.default_rng(knobs.SEED.integer())
     for batch in _BATCHES if model.batch is None else (model.batch,):
-        inputs = tuple(_random(rng, reading.graph, name, batch) for name in reading.graph.inputs)
+        inputs = random_inputs(reading.graph, batch, rng)
         expected = _source(model, inputs, model.outputs)
         _compare(model, reading, ranges, Case(inputs, expected, f"a batch of {batch}"))
     if model.batch is not None:
         _check_alone(reading, tuple(x[:_MOST_ALONE] for x in inputs))
-
-
-def _random(rng: np.random.Generator, graph: Graph, name: str, batch: int) -> np.ndarray:
-    shape, rows = (batch, *graph.types[name].bounds[1:]), id_rows(graph)
-    if name in rows:
-        return rng.integers(0, rows[name], shape).astype(np.int32)
-    return rng.normal(size=shape).astype(np.float32)
 
 
 def _compare(model: OnnxModel, reading: Reading, ranges: Ranges | None, case: Case) -> None:

@@ -62,14 +62,3 @@ def undone(graph: Graph, op: Operator, name: str, maker: Node | None) -> str | N
     if isinstance(op, Reshape) and isinstance(before, Reshape):
         return source if graph.types[source].shape == op.shape else None
     return None
-
-
-def drop_unread(graph: Graph) -> None:
-    """Remove nodes whose values nothing reads."""
-    wanted, gone = set(graph.sinks()), []
-    for node in reversed(graph.nodes):
-        if wanted.isdisjoint(node.outputs):
-            gone.append(node)
-        else:
-            wanted.update(node.inputs)
-    graph.remove_nodes(gone)

@@ -12,7 +12,7 @@ from penjing.frontends.coverage import Problem
 from penjing.frontends.onnx.codes import Coded, Codes
 from penjing.frontends.onnx.fold import fold, shape_of
 from penjing.frontends.onnx.model import OnnxModel, OnnxNode
-from penjing.frontends.onnx.places import check_made, check_reader, drop_unread, undone
+from penjing.frontends.onnx.places import check_made, check_reader, undone
 from penjing.frontends.onnx.reasons import NO_MEANING, PARTS, reason_for
 from penjing.ir.graph import Graph, Node, Operation
 from penjing.ir.types import Constant, DType, Names, Source, Type
@@ -84,7 +84,7 @@ class _Reader:
             for name, value in zip(node.outputs, results, strict=False):
                 self.held[name] = value
         self._outputs()
-        drop_unread(self.graph)
+        self.graph.remove_unread_nodes()
         self.graph.drop_unused_constants()
 
     def append(self, op: Operator, inputs: tuple[str, ...], stem: str, source: Source) -> list[Ref]:

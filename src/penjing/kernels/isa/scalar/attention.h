@@ -69,16 +69,7 @@ PJ_WORD pj_f pj_from_multiples(const uint8_t *codes, int32_t factor, int32_t les
 
 PJ_SHARED int64_t pj_floor_root(uint64_t w)
 {
-    uint64_t root = 0, digit = UINT64_C(1) << 60;
-    for (; digit; digit /= 4) {
-        const uint64_t next = root + digit;
-        root /= 2;
-        if (w >= next) {
-            w -= next;
-            root += digit;
-        }
-    }
-    return (int64_t)root;
+    return pj_root_digits(w);
 }
 
 /* Values in steps as 16 codes of 16 bits. */
