@@ -86,12 +86,8 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
     ),
     "f_dequantize.c": (
         ("no zero point", " - k.zero", ""),
-        (
-            "the zero point in float, behind the product",
-            "(float)(pj_code(in[0], i, k.wide) - k.zero) * k.scale",
-            "(float)pj_code(in[0], i, k.wide) * k.scale - (float)k.zero * k.scale",
-        ),
-        ("always 8 bits", "i, k.wide)", "i, 0)"),
+        ("the zero point behind the product", "(x[i] - k.zero) * k.scale", "x[i] * k.scale - (float)k.zero * k.scale"),
+        ("no scale", " * k.scale", ""),
     ),
     "f_transpose.c": (
         ("two strides change places", "(int64_t)b * s[1]", "(int64_t)b * s[2]"),
