@@ -44,7 +44,7 @@ EXAMPLES: Examples = (
     ("how each convolution runs fastest on this machine", "penjing build net.pt2 --calibrate samples.npy --autotune"),
     (
         "the first and the last layer in float32, all others in 8 bits",
-        "penjing build net.pt2 --calibrate samples.npy --keep-float conv1.weight --keep-float 'head.*'",
+        "penjing build net.pt2 --calibrate samples.npy \\\n    --keep-float conv1.weight --keep-float 'head.*'",
     ),
     ("can it be built at all?", "penjing ops net.py:TinyNet --input-shape 1x32x32"),
 )
