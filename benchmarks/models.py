@@ -49,7 +49,7 @@ from engines.cpu_mask import avx2_mask
 from engines.environments import SetupFailed, installed_bytes, installed_version, run_python
 from engines.forms import ENGINES, EngineEntry
 from engines.runs import Results, Unfinished, mergeable, merged
-from engines.subjects import CHECKED, ENCODER, MODELS, Given, Prepared, prepare
+from engines.subjects import CHECKED, MODELS, NOT_OF_THE_ZOO, Prepared, prepare
 
 NOTES = (
     "batch 1, one thread, all workers pinned to one core, taking turns; medians over rounds of at least 10 ms",
@@ -62,7 +62,7 @@ NOTES = (
     "installed_bytes leaves out Python and numpy, and counts what running needs, not what converting needs; penjing's"
     " includes the packages of its command line, which running a tray does not need",
 )
-KNOWN = (*MODELS, ENCODER)
+KNOWN = (*MODELS, *NOT_OF_THE_ZOO)
 MASKED = "CPUID, the instruction by which every engine asks, answers as on a processor without anything above AVX2"
 
 
@@ -96,11 +96,11 @@ def main() -> None:
     unfinished.forget()
 
 
-def measure(name: str, entries: list[EngineEntry], rules: Rules, results: Results, given: Given | None = None) -> None:
+def measure(name: str, entries: list[EngineEntry], rules: Rules, results: Results) -> None:
     """One network, screened, judged and raced, added to the results."""
     folders = [entry.folder for entry in entries if entry.folder != "ours"]
     makers = {*folders, *(["onnxruntime"] if "openvino" in folders else [])}
-    prepared = prepare(name, sorted(makers), given)
+    prepared = prepare(name, sorted(makers))
     rows = screened(prepared, entries, rules)
     chosen = finalists(rows)
     print(f"  racing {len(chosen)} of {len(rows)}", flush=True)
@@ -172,7 +172,7 @@ def _model_record(prepared: Prepared, limit: float, rounds: int) -> dict[str, An
 def said(options: Any, rules: Rules) -> str:
     """The options that decided what was measured, as one would type them."""
     words = [f"--isa {options.isa}"] if options.isa else []
-    if ENCODER in options.models:
+    if options.models != list(MODELS):
         words.append(f"--models {','.join(options.models)}")
     if len(rules.amx) == 1 and rules.amx != ("none",):
         words.append(f"--amx {options.amx}")
@@ -180,16 +180,9 @@ def said(options: Any, rules: Rules) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = race_options(__doc__, RESULTS / "models.json")
-    parser.add_argument("--models", type=names(KNOWN), default=list(MODELS), help=f"some of {','.join(KNOWN)}")
-    parser.add_argument("--fresh", action="store_true", help="measure all, whatever an earlier run left")
-    return parser.parse_args()
-
-
-def race_options(about: str | None, output: Path) -> argparse.ArgumentParser:
-    """What the races against other engines have in common on the command line."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     folders = [entry.folder for entry in ENGINES if entry.folder != "ours"]
+    parser.add_argument("--models", type=names(KNOWN), default=list(MODELS), help=f"some of {','.join(KNOWN)}")
     parser.add_argument("--engines", type=names(folders), default=folders, help=f"some of {','.join(folders)}")
     parser.add_argument("--rounds", type=int, default=60, help="of the race, at most")
     parser.add_argument("--isa", choices=["avx2"], help="hold all engines to this instruction set")
@@ -197,9 +190,10 @@ def race_options(about: str | None, output: Path) -> argparse.ArgumentParser:
         "--amx", choices=["refused", "allowed", "both"], default="both", help="where the processor has it"
     )
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="that all workers share")
+    parser.add_argument("--fresh", action="store_true", help="measure all, whatever an earlier run left")
     parser.add_argument("--merge", action="store_true", help="keep what the output has of other networks")
-    parser.add_argument("--output", type=Path, default=output, help="the JSON file to write")
-    return parser
+    parser.add_argument("--output", type=Path, default=RESULTS / "models.json", help="the JSON file to write")
+    return parser.parse_args()
 
 
 def names(known: Any) -> Any:

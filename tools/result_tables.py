@@ -33,6 +33,7 @@ _PLACE = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end of figures -->)
 _NOT_MEASURED = "Not measured in this checkout yet: `python benchmarks/{command}` does it.\n"
 _COMMANDS = {
     "models-avx2": "models.py --isa avx2 --output docs/results/models-avx2.json",
+    "recurrent": "models.py --models lstm,gru --output docs/results/recurrent.json",
     "transformers": "models.py --models encoder --output docs/results/transformers.json",
     "compression/pruned_resnet20": "compression/pruned_resnets.py",
     "compression/pruned_resnet20_short": "compression/pruned_resnets.py --forms n-of-m:0.25 --epochs 6 "

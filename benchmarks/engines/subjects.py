@@ -18,14 +18,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engines import transformer
+from engines import recurrent, transformer
 from engines.environments import HERE, SetupFailed, convert_python, engines_folder, worker_environment
 from penjing import api
 from penjing.bundle.tray import read_tray
 from penjing.zoo import catalog, data, weights
 
 MODELS = ("edgecnn", "autoencoder", "dscnn", "mobilenetv1", "resnet8", "resnet20", "mobilenetv2")
-ENCODER = "encoder"  # not of the zoo, and not among those that run unless others are asked for
+ENCODER = "encoder"
+NOT_OF_THE_ZOO = (ENCODER, *recurrent.KINDS)  # they run when they are asked for
 CHECKED = 8
 CALIBRATION = 128
 LARGE_INPUT = 100_000  # values; larger ones are calibrated on fewer inputs
@@ -92,14 +93,14 @@ def prepare(name: str, engines: Iterable[str], given: Given | None = None) -> Pr
     """Make the folder of one network, converted for the given engines; conversions are kept in the cache.
 
     Args:
-        name: in the catalogue, or ENCODER, unless the network is given with its title.
+        name: of MODELS or NOT_OF_THE_ZOO, unless the network is given with its title.
         engines: whose converters are to run.
-        given: the network with its inputs; None: as the zoo has it.
+        given: the network with its inputs; None: what `network` makes.
 
     Returns:
         What was made.
     """
-    given = given or (transformer_network() if name == ENCODER else zoo_network(name))
+    given = given or network(name)
     title = given.title or catalog.find(name).title
     exported = to_onnx(given.module, given.checked[:1])
     digest = hashlib.sha256(exported + given.calibration.tobytes() + given.checked.tobytes())
@@ -128,6 +129,16 @@ def prepare(name: str, engines: Iterable[str], given: Given | None = None) -> Pr
     return Prepared(name, title, given.origin, folder, made, macs, len(tray), len(library or b""), failed)
 
 
+def network(name: str) -> Given:
+    """A network of the tables by its name."""
+    if name == ENCODER:
+        return transformer_network()
+    if name in recurrent.KINDS:
+        inputs = recurrent.sequences(CALIBRATION // 4, seed=1), recurrent.sequences(CHECKED, seed=2)
+        return Given(recurrent.network(name), *inputs, "untrained", recurrent.title(name))
+    return zoo_network(name)
+
+
 def zoo_network(name: str) -> Given:
     """A network of the zoo, trained where the data folder has weights."""
     model = catalog.find(name)
@@ -144,9 +155,10 @@ def zoo_network(name: str) -> Given:
 
 
 def transformer_network() -> Given:
-    """An encoder with random weights."""
-    seen, checked = transformer.inputs(CALIBRATION // 8, seed=1), transformer.inputs(CHECKED, seed=2)
-    return Given(transformer.encoder(), seen, checked, "untrained", transformer.TITLE)
+    """A trained encoder and real text."""
+    seen = CALIBRATION // 8
+    inputs = transformer.inputs(seen), transformer.inputs(CHECKED, skip=seen)
+    return Given(transformer.encoder(), *inputs, transformer.ORIGIN, transformer.TITLE)
 
 
 def to_onnx(module: torch.nn.Module, example: np.ndarray) -> bytes:

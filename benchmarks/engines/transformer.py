@@ -1,46 +1,40 @@
-"""A Transformer encoder of the size of all-MiniLM-L6-v2: 6 layers of width 384, 12 heads of 32, 1536 between.
+"""The encoder of all-MiniLM-L6-v2 with its trained weights: 6 layers of width 384, 12 heads of 32, 1536 between.
 
-Token embeddings are left out, so that every engine is given the same floats; weights are random, as speed does not
-depend on them. Written as BERT is, which the fusions of other engines know: query, key and value are layers of their
-own, the norm comes after the sum.
+Its inputs are the embeddings of real text, 128 tokens without padding; the look-up is left out, so that every engine is
+given the same floats.
 """
 
 import numpy as np
 import torch
 from torch import nn
 
-LAYERS, WIDTH, HEADS, BETWEEN, LENGTH = 6, 384, 12, 1536, 128
-TITLE = f"encoder {LAYERS}x{WIDTH}, length {LENGTH}"
+from penjing.core import knobs
+from penjing.core.errors import MissingData
+from penjing.zoo.minilm import minilm, minilm_tokenizer
 
-
-class Block(nn.Module):
-    """(N, LENGTH, WIDTH) to the same."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.query, self.key, self.value, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
-        self.up, self.down = nn.Linear(WIDTH, BETWEEN), nn.Linear(BETWEEN, WIDTH)
-        self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.gelu = nn.GELU()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Attention and a pair of layers, each added to what went in."""
-        q, k, v = (
-            layer(x).reshape(-1, LENGTH, HEADS, WIDTH // HEADS).transpose(1, 2)
-            for layer in (self.query, self.key, self.value)
-        )
-        heads = nn.functional.scaled_dot_product_attention(q, k, v)
-        x = self.norm1(x + self.out(heads.transpose(1, 2).reshape(-1, LENGTH, WIDTH)))
-        return self.norm2(x + self.down(self.gelu(self.up(x))))
+LENGTH = 128
+TITLE = f"MiniLM-L6 encoder, length {LENGTH}"
+ORIGIN = "trained (all-MiniLM-L6-v2)"
+_TEXT = "sts2015_test.tsv"
 
 
 def encoder() -> nn.Module:
-    """In evaluation mode; the same weights every time."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return nn.Sequential(*(Block() for _ in range(LAYERS))).eval()
+    """(n, LENGTH, 384) to the same, in evaluation mode."""
+    return minilm().encoder
 
 
-def inputs(count: int, seed: int) -> np.ndarray:
-    """f32 (count, LENGTH, WIDTH), as a norm leaves them."""
-    return np.random.default_rng(seed).normal(size=(count, LENGTH, WIDTH)).astype(np.float32)
+def inputs(count: int, skip: int = 0) -> np.ndarray:
+    """f32 (count, LENGTH, 384): passages of the sentences of STS 2015, one after the other, `skip` left out."""
+    tokenizer, embeddings = minilm_tokenizer(), minilm().embeddings
+    tokenizer.no_truncation()
+    folder = knobs.DATA.path()
+    if folder is None or not (folder / _TEXT).is_file():
+        raise MissingData(f"{_TEXT} is not there", hint=f"set {knobs.DATA.name} to the folder that holds it")
+    lines = (folder / _TEXT).read_text(encoding="utf-8").splitlines()
+    first, last = tokenizer.encode("").ids
+    words = tokenizer.encode(" ".join(line.split("\t")[1] for line in lines), add_special_tokens=False).ids
+    inner = LENGTH - 2
+    passages = [words[i * inner : (i + 1) * inner] for i in range(skip, skip + count)]
+    with torch.inference_mode():
+        found: np.ndarray = embeddings(torch.tensor([[first, *passage, last] for passage in passages])).numpy()
+    return found

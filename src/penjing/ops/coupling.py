@@ -8,7 +8,8 @@ is gone.
 
     removing from the inputs all slices of one label  =  removing from the outputs all slices of that label
 
-once the slices of a tie without outputs are zero in the constants, and as long as no axis is left empty. The label FREE
+once the slices of a tie without outputs are zero in the constants, and as long as no axis is left empty. Of a recurrent
+layer, whose units read one another at the next step, all slices in constants are to be zero. The label FREE
 is on slices that nothing else of this operator goes with. An axis in no tie stays whole, and so does axis 0 of every
 activation, the batch.
 

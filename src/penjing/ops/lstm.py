@@ -17,7 +17,7 @@ on these codes, and its output has codes of its own.
 
 from __future__ import annotations  # numpy.random is slow to load, and only samples need it
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ import numpy as np
 from penjing.core.arithmetic import INT32_MAX, multiplier, ratio, requantize
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Quant, Type
+from penjing.ops.coupling import Axis, Tie, alone, on_input, on_output
 from penjing.ops.lowering import Epilogue, Lowering, identity
 from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
@@ -44,6 +45,7 @@ from penjing.ops.recurrent import (
     gate_params,
     gate_scratch,
     gate_types,
+    given,
     hidden_units,
     initial_codes,
     initial_wide_codes,
@@ -112,6 +114,17 @@ class Lstm(Recurrent):
             check_state(state, batch, extent, what)
         more = fine_outputs(rest[1] if rest else None, batch, units)
         return (Type((*inputs[0].shape[:2], width)), Type((batch, units)), *more)
+
+    def _units(self, rows: list[Axis], inputs: Sequence[Type | None], outputs: Sequence[Type]) -> tuple[Tie, ...]:
+        if not self.projected:
+            return super()._units(rows, inputs, outputs)
+        projected, units = alone(outputs[0].bounds[2]), alone(outputs[1].bounds[1])
+        cells = [on_output(1, units, place) for place in range(1, len(outputs))]
+        made = [on_input(2, 1, projected), on_input(5, 0, projected), on_output(2, projected)]
+        if given(inputs, 6):
+            made.append(on_input(6, 1, projected))
+            cells.append(on_input(7, 1, units))
+        return (*rows, on_input(5, 1, units), *cells), tuple(made)
 
     def float_reference(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         x, w_ih, w_hh, b_ih, b_hh, w_hr, h0, c0 = with_absent(inputs, 8)

@@ -25,7 +25,7 @@ from penjing.core.arithmetic import multiplier
 from penjing.core.errors import QuantizationError
 from penjing.ir.graph import Node
 from penjing.ir.types import DType, Extent, Quant, Type, is_batch
-from penjing.ops.coupling import Coupling, alone, on_input
+from penjing.ops.coupling import Axis, Coupling, Tie, alone, on_input, on_output
 from penjing.ops.lowering import Lowering, identity
 from penjing.ops.operator import Carried, Cost, Operator, Param, QuantRule, WeightInput, expect
 from penjing.ops.sigmoid import logistic
@@ -77,11 +77,21 @@ class Recurrent(Operator):
         return x.reshape(1, -1, x.shape[-1])
 
     def coupling(self, inputs: tuple[Type | None, ...], outputs: tuple[Type, ...]) -> Coupling:
-        """Features of x go with columns of w_ih; what a hidden unit is worth, all others know, so those stay."""
-        x = inputs[0]
-        assert x is not None
+        """Features of x go with columns of w_ih; a hidden unit with all its gates and what reads it."""
+        x, w_hh = inputs[0], inputs[2]
+        assert x is not None and w_hh is not None
         features = alone(x.bounds[2])
-        return Coupling(((on_input(0, 2, features), on_input(1, 1, features)),))
+        read = (on_input(0, 2, features), on_input(1, 1, features))
+        units = np.tile(alone(w_hh.bounds[0] // self.gates), self.gates)
+        rows = [on_input(place, 0, units) for place in (1, 2, 3, 4) if given(inputs, place)]
+        return Coupling((read, *self._units(rows, inputs, outputs)))
+
+    def _units(self, rows: list[Axis], inputs: Sequence[Type | None], outputs: Sequence[Type]) -> tuple[Tie, ...]:
+        """Ties of hidden units, `rows` being those of their gates: all their axes in weights, states and outputs."""
+        units = alone(outputs[0].bounds[2])
+        states = [on_input(state.place, 1, units) for state in self.carried if given(inputs, state.place)]
+        made = [on_output(y.rank - 1, units, place) for place, y in enumerate(outputs)]
+        return ((*rows, on_input(2, 1, units), *states, *made),)
 
     def fixed_range(self) -> tuple[float, float]:
         return -1.0, 127 / 128
@@ -120,6 +130,11 @@ def fine_outputs(state: Type | None, batch: Extent, units: int) -> tuple[Type, .
     """The last state in 16 bits, where the first is given so."""
     given = state is not None and state.dtype is DType.S16
     return (Type((batch, units), DType.S16),) if given else ()
+
+
+def given(inputs: Sequence[Type | None], place: int) -> bool:
+    """Whether there is an input at `place`."""
+    return place < len(inputs) and inputs[place] is not None
 
 
 def with_absent(inputs: tuple[Any, ...], count: int) -> tuple[Any, ...]:

@@ -49,15 +49,17 @@ def causal_network(layers: Sequence[Layer], steps: int, features: int = 3, seed:
     return net.done(net.linear(value, 4, out="y"))
 
 
-def recurrent_layer(net: Network, x: str, op: Recurrent, out: str, *, width: int = UNITS, start: bool = False) -> str:
-    """y (N, T, width) of a recurrent layer of `UNITS` units with biases."""
-    rows, features = op.gates * UNITS, net.graph.types[x].bounds[2]
+def recurrent_layer(
+    net: Network, x: str, op: Recurrent, out: str, *, units: int = UNITS, width: int = 0, start: bool = False
+) -> str:
+    """y (N, T, width) of a recurrent layer with biases; the width is that of its units unless it is projected."""
+    rows, features, width = op.gates * units, net.graph.types[x].bounds[2], width or units
     inputs = [x, net.weight(f"{out}.w_ih", rows, features), net.weight(f"{out}.w_hh", rows, width)]
     inputs += [net.constant(f"{out}.{name}", 0.3 * net.rng.normal(size=rows)) for name in ("b_ih", "b_hh")]
     if isinstance(op, Lstm):
-        inputs.append(net.weight(f"{out}.w_hr", width, UNITS) if op.projected else "")
+        inputs.append(net.weight(f"{out}.w_hr", width, units) if op.projected else "")
     if start:
-        widths = (width, UNITS) if isinstance(op, Lstm) else (width,)
+        widths = (width, units) if isinstance(op, Lstm) else (width,)
         inputs += [net.constant(f"{out}.start{k}", net.rng.uniform(-1, 1, (1, n))) for k, n in enumerate(widths)]
     outputs = (f"{out}.y",) if isinstance(op, Rnn) else (f"{out}.y", f"{out}.last")
     while not inputs[-1]:

@@ -6,6 +6,7 @@
 
 Activations are rounded where the program rounds them and nowhere else (`rounded_values`). Their z stays what
 calibration made it, and a range grows and shrinks about zero by its s. Biases are rounded to multiples of s_x s_w.
+Inside a recurrent layer, gates and states are rounded at every step (`recurrent_steps`).
 Gradients are those of learned step size quantization (`fake_quantize`). Weights that are zero stay zero.
 """
 
@@ -22,8 +23,10 @@ from penjing.ir.grid import activation_parameters, least_squares_scales, on_grid
 from penjing.ir.types import Constant, Encoding
 from penjing.ops.layers import check_finite, check_names, float_weights, weight_nodes
 from penjing.ops.operator import Operator
+from penjing.ops.recurrent import Recurrent
 from penjing.train.fake_quantize import StepSizes, fake_quantize
 from penjing.train.module import BatchNormMode, TrainableGraph
+from penjing.train.recurrent_steps import rounded_steps
 from penjing.train.rounded_values import rounded_values
 
 TOP_ACTIVATION = 255
@@ -125,6 +128,12 @@ class QuantizedGraph(TrainableGraph):
                 steps = self._input_step(source) * self.step_sizes(weight).reshape(-1).double()
                 operands[place.bias] = _round_bias(bias, steps)
         return operands
+
+    def _results(self, node: Node, values: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        if not isinstance(node.op, Recurrent):
+            return super()._results(node, values)
+        y = node.outputs[0]
+        return rounded_steps(node.op, self._operands(node, values), lambda h: self._activation(y, h))
 
     def _input_step(self, name: str) -> float:
         source = self._source[name]

@@ -25,7 +25,11 @@ def main() -> None:
     test = np.load(folder / "test.npy", mmap_mode="r")
 
     def make(
-        weights: aimet_onnx.qtype, *, equalize: bool, remedy: Callable[[QuantizationSimModel], object]
+        weights: aimet_onnx.qtype,
+        *,
+        equalize: bool = False,
+        scheme: QuantScheme = QuantScheme.post_training_tf_enhanced,
+        remedy: Callable[[QuantizationSimModel], object] = lambda sim: None,
     ) -> np.ndarray:
         model = onnx.load(folder / "model.onnx")
         if equalize:
@@ -34,7 +38,7 @@ def main() -> None:
             model,
             param_type=weights,
             activation_type=aimet_onnx.int8,
-            quant_scheme=QuantScheme.post_training_tf_enhanced,
+            quant_scheme=scheme,
             config_file=str(PER_CHANNEL),
             providers=["CPUExecutionProvider"],
         )
@@ -42,21 +46,23 @@ def main() -> None:
         sim.compute_encodings(inputs)
         return np.array([sim.session.run(None, {"x": x[None]})[0].argmax() for x in test])
 
-    attempt(output, "w8a8", lambda: make(aimet_onnx.int8, equalize=False, remedy=lambda sim: None))
-    attempt(output, "w4a8", lambda: make(aimet_onnx.int4, equalize=False, remedy=lambda sim: None))
-    attempt(output, "w4a8, equalized", lambda: make(aimet_onnx.int4, equalize=True, remedy=lambda sim: None))
+    attempt(output, "w8a8", lambda: make(aimet_onnx.int8))
+    attempt(output, "w4a8", lambda: make(aimet_onnx.int4))
+    attempt(output, "w4a8, equalized", lambda: make(aimet_onnx.int4, equalize=True))
     attempt(
         output,
         "w4a8, ranges by sequential MSE",
-        lambda: make(aimet_onnx.int4, equalize=False, remedy=lambda sim: aimet_onnx.apply_seq_mse(sim, inputs)),
+        lambda: make(
+            aimet_onnx.int4,
+            scheme=QuantScheme.post_training_tf,  # sequential MSE takes no other
+            remedy=lambda sim: aimet_onnx.apply_seq_mse(sim, inputs),
+        ),
     )
     attempt(
         output,
         f"w4a8, AdaRound of {ITERATIONS} iterations",
         lambda: make(
-            aimet_onnx.int4,
-            equalize=False,
-            remedy=lambda sim: aimet_onnx.apply_adaround(sim, inputs, num_iterations=ITERATIONS),
+            aimet_onnx.int4, remedy=lambda sim: aimet_onnx.apply_adaround(sim, inputs, num_iterations=ITERATIONS)
         ),
     )
 

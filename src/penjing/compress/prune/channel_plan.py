@@ -7,7 +7,7 @@ taken, again and again:
     next cut = argmax over groups and numbers of units of (work saved) / (scores of the units lost)
 
 Work is multiply-accumulates with output channels counted in whole vectors of 16, as kernels compute them: from 32
-outputs to 24 nothing is saved in the layer itself.
+outputs to 24, or hidden units of a recurrent layer, nothing is saved in the layer itself.
 """
 
 import math
@@ -120,8 +120,13 @@ class _Work:
             return Type(tuple(n - gone.get((name, axis), 0) for axis, n in enumerate(extents)))
 
         inputs = tuple(left(name) for name in node.inputs if name)
-        macs = op.cost(inputs, tuple(map(left, node.outputs))).macs
-        made = inputs[op.weight_input].bounds[op.weight_axis] if op.weight_input is not None else self._vector
+        outputs = tuple(map(left, node.outputs))
+        macs = op.cost(inputs, outputs).macs
+        made = self._vector
+        if op.weight_input is not None:
+            made = inputs[op.weight_input].bounds[op.weight_axis]
+        elif op.recurrent_weights:
+            made = outputs[-1].bounds[-1]  # hidden units, also of a layer whose first output is projected
         return macs * (-(-made // self._vector) * self._vector / made)
 
 

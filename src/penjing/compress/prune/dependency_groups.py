@@ -38,7 +38,8 @@ class ChannelGroup:
     Attributes:
         name: the first weight whose output channels they are, or else the first constant that they touch.
         slices: place -> (units, n) indices: the slices of each unit there.
-        width: channels of a unit there where the group has its name: a head of attention has as many as features.
+        width: channels of a unit that the layer puts out from which the group has its name: of a head of attention as
+            many as features, of a hidden unit one, however many rows its gates have.
     """
 
     name: str
@@ -206,8 +207,13 @@ def _groups(slices: _Slices) -> Iterator[ChannelGroup]:
     for first, signature, members_ in sorted(found, key=lambda item: item[0]):
         name = weights[first][0] if first < len(weights) else others[first - len(weights)]
         found_at = _by_place(slices, signature, members_)
-        width = found_at[weights[first]].shape[1] if first < len(weights) else 1
+        width = _width(slices.graph, name, found_at) if first < len(weights) else 1
         yield ChannelGroup(names.fresh(name), found_at, width)
+
+
+def _width(graph: Graph, weight: str, slices: Mapping[Place, Indices]) -> int:
+    made = {value for found in weight_nodes(graph) if found.weight == weight for value in found.node.outputs}
+    return min(int(indices.shape[1]) for (value, _), indices in slices.items() if value in made)
 
 
 def _by_place(slices: _Slices, signature: tuple[tuple[int, int], ...], units: Indices) -> dict[Place, Indices]:

@@ -177,7 +177,7 @@ def _impossible(node: Node, weight: np.ndarray) -> str | None:
 
 def _no_gain(graph: Graph, node: Node, weight: np.ndarray) -> str | None:
     if not weight_of(node):
-        return f"no kernel of {node.op.name} leaves out zeros yet"
+        return f"no kernel of {node.op.name} leaves out zeros: they shrink the file, not the time"
     if groups_of(node) > 1:
         return "it has groups: no kernel leaves out its zeros"
     if node.op.name != "linear":

@@ -22,7 +22,7 @@ from penjing.ir.lengths import length_bound
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import DType, Names, Quant, State, Type, bound
 from penjing.ops.advance import Advance
-from penjing.ops.along_time import Moment, Reading, Scores, Steps, Streamed, Track, along_time
+from penjing.ops.along_time import along_time
 from penjing.ops.append import Append
 from penjing.ops.concat import Concat
 from penjing.ops.floats import float_reads
@@ -34,6 +34,7 @@ from penjing.ops.permute import Permute
 from penjing.ops.recurrent import Recurrent, state_codes
 from penjing.ops.slice import Select, Slice
 from penjing.ops.take_steps import TakeSteps
+from penjing.ops.track import Moment, Reading, Scores, Steps, Streamed, Track
 
 
 @dataclass(frozen=True)
