@@ -26,6 +26,7 @@ from penjing.compress.prune.prune_magnitude import PruneMagnitude
 from penjing.compress.quantize.calibrate import Ranges, calibrate, observed_values
 from penjing.compress.quantize.calibrate import symmetric as around_zero
 from penjing.compress.quantize.carry_states import CarryStates, shared_ranges
+from penjing.compress.quantize.keep_float import kept_layers
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.compress.quantize.stream_steps import StreamSteps
@@ -147,6 +148,7 @@ def quantize(
     carry: Mapping[str, str] | None = None,
     progress: Callable[[int], None] | None = None,
     known: Mapping[str, tuple[float, float]] | None = None,
+    keep_float: Sequence[str] = (),
 ) -> Graph:
     """Static 8-bit quantization of weights and activations (量化), after cleaning.
 
@@ -159,17 +161,23 @@ def quantize(
         progress: called with the number of calibration samples seen so far.
         known: activation -> (low, high), such as `Captured.ranges` of a quantized ONNX model. The graph is not cleaned
             then, and where all ranges are known no batch is looked at.
+        keep_float: weights, or patterns such as 'head.*', whose layers the library computes in float32.
+
+    Raises:
+        CalibrationError, QuantizationError: no samples or no numbers in them, or a bias beyond int32.
+        InvalidInput, UnsupportedOp: a layer to keep that there is not, or that has no form in float32.
     """
     graph = graph if known is not None else clean(graph)
+    kept_layers(graph, keep_float)  # before the work that takes time
     ranges = Ranges(dict(known or {}), 0)
     if not set(observed_values(graph)) <= ranges.ranges.keys():
         seen = calibrate(graph, batches, observer, progress)
         ranges = Ranges({**seen.ranges, **ranges.ranges}, seen.samples)
     ranges = around_zero(ranges) if symmetric else ranges
     if not carry:
-        return run_passes(graph, [QuantizeStatic(ranges)])[0]
+        return run_passes(graph, [QuantizeStatic(ranges, tuple(keep_float))])[0]
     ranges = shared_ranges(graph, ranges, carry)
-    return run_passes(graph, [QuantizeStatic(ranges), CarryStates(carry)])[0]
+    return run_passes(graph, [QuantizeStatic(ranges, tuple(keep_float)), CarryStates(carry)])[0]
 
 
 def stream(graph: Graph, *, steps: int = 1, axis: int | Mapping[str, int] = 1) -> Graph:
