@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from penjing.api import emit
+from penjing.assembly import emit
 from penjing.emit.c.emit import Emitted, emit_c
 from penjing.emit.c.kernels import CLOSING, kernel_file, kernel_text, opening_files
 from penjing.ops import integer_operators
