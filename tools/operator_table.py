@@ -48,7 +48,8 @@ _INTEGER_HEAD = """
 ## Of programs
 
 {count} integer operators, each with an exact definition in numpy (in the file of the operator it serves) and a kernel
-in C. Activations are u8, weights s8, biases s32, multipliers f32; states between steps may be s16.
+in C. Activations are u8, weights s8, biases s32, multipliers f32; states between steps may be s16. Those of `f_`
+compute layers that are [kept in float32](howto/mixed-precision.md).
 """
 
 

@@ -101,7 +101,7 @@ def compiled_once(compiled, monkeypatch) -> None:
             compiled[key] = compile_library(sources, target, optimize=optimize, compiler=compiler)
         return compiled[key]
 
-    monkeypatch.setattr("penjing.api.compile_library", library)
+    monkeypatch.setattr("penjing.assembly.compile_library", library)
 
 
 @pytest.fixture

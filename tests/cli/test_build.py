@@ -78,6 +78,17 @@ def test_pruning_leaves_that_share_of_zeros(penjing, place):
     assert min(zeros) >= 0.5
 
 
+def test_layers_are_kept_in_float32_and_told(penjing, place):
+    told = penjing(*BUILD, "-o", "a.tray", "--keep-float", "*", "--json").json()["float_layers"]
+    assert told and {layer["why"] for layer in told} == {"kept, as asked for"}
+    found = penjing("inspect", "a.tray", "--json").json()["float_layers"]
+    assert found == told
+    line = next(line for line in penjing("inspect", "a.tray").out.splitlines() if "float32  " in line)
+    assert all(layer["weight"] in line for layer in told)
+    refused = penjing(*BUILD, "-o", "c.tray", "--keep-float", told[0]["weight"][:-1])
+    assert refused.code == 1 and told[0]["weight"] in refused.err and not (place / "c.tray").exists()
+
+
 def test_trained_weights_change_the_answers(penjing, place):
     from penjing.zoo.catalog import create
 

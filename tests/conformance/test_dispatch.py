@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from penjing import api
+from penjing import api, assembly
 from penjing.emit.c.emit import Emitted
 from penjing.testing.isas import isa_number, native_isas
 from penjing.testing.networks import Network, batches
@@ -37,7 +37,7 @@ def emitted() -> Emitted:
     net = Network("choice")
     graph = net.done(net.conv(net.input(3, 6, 5), 8, out="y"))
     program = api.lower(api.quantize(graph, batches(graph, 4)))
-    return api.emit(prepare(program, X86), standalone=False)
+    return assembly.emit(prepare(program, X86), standalone=False)
 
 
 @pytest.fixture

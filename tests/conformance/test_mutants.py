@@ -47,7 +47,8 @@ Mutant = tuple[str, str, str]
 
 def _mutants() -> dict[str, tuple[Mutant, ...]]:
     found: dict[str, tuple[Mutant, ...]] = {}
-    for path in [HERE / "mutants.py", HERE / "mutants_recurrent.py", *sorted((HERE / "mutants_simd").glob("*.py"))]:
+    plain = [HERE / f"{name}.py" for name in ("mutants", "mutants_recurrent", "mutants_float")]
+    for path in [*plain, *sorted((HERE / "mutants_simd").glob("*.py"))]:
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

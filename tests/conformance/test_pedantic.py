@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from penjing.api import emit
+from penjing.assembly import emit
 from penjing.emit.c.emit import Emitted, emit_c
 from penjing.emit.c.kernels import CLOSING, kernel_file, kernel_text, opening_files
 from penjing.ops import integer_operators
@@ -92,7 +92,7 @@ def test_no_compiler_warns_about_code_for_several_instruction_sets(
 
 def test_no_compiler_warns_about_a_program_of_one_operator(command, tmp_path):
     for name in integer_operators():
-        text = f"{kernel_text('pj.h')}\n{kernel_text(f'{name}.c')}\n{use_of(name)}"
+        text = "\n".join([*map(kernel_text, [*opening_files(isa=None), f"{name}.c"]), use_of(name)])
         (tmp_path / f"{name}.c").write_text(text)
         assert complaints((*command, *C99), tmp_path, f"{name}.c") == ""
 

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, event, given, note, settings
-from hypothesis.strategies import none, sampled_from
+from hypothesis.strategies import integers, just, none, one_of, sampled_from
 
 from penjing import api
 from penjing.core.errors import CalibrationError, QuantizationError
@@ -16,6 +16,9 @@ from penjing.ir.text import print_graph
 from penjing.ir.verify import verify
 from penjing.ops import registry
 from penjing.ops.evaluate import evaluate
+from penjing.ops.floats import float_rule
+from penjing.ops.layers import layer_nodes
+from penjing.ops.operator import FloatRule
 from penjing.program import lower as lowering
 from penjing.program.interpret import interpret
 from penjing.program.plan import plan
@@ -30,15 +33,24 @@ from penjing.vector.prepare import prepare
 SAMPLES = 6
 HOST = host_target()
 ISAS = runnable_isas(HOST)
+KEPT = one_of(just(0), integers(0, 2**20))  # which layers are kept in float32
 # graphs are large examples, and building one takes many draws
 patient = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
-def lowered(random: RandomGraph) -> Graph | None:
-    """The program of a random graph; None when its numbers leave float32, which calibration must refuse."""
+def lowered(random: RandomGraph, in_float: int = 0) -> Graph | None:
+    """The program of a random graph; None when its numbers leave float32, which calibration must refuse.
+
+    Of its layers that can be kept in float32, those are whose bits in `in_float` are set.
+    """
     try:
         with np.errstate(all="ignore"):
-            program = api.lower(api.quantize(random.graph, [random.batch], observer="min-max"))
+            cleaned = api.clean(random.graph)
+            able = [layer.weight for layer in layer_nodes(cleaned) if float_rule(layer.node) is FloatRule.KEPT]
+            unable = {layer.weight for layer in layer_nodes(cleaned) if float_rule(layer.node) is not FloatRule.KEPT}
+            names = [name for name in dict.fromkeys(able) if name not in unable]
+            keep = [name for i, name in enumerate(names) if in_float >> i & 1]
+            program = api.lower(api.quantize(cleaned, [random.batch], observer="min-max", keep_float=keep))
     except (CalibrationError, QuantizationError) as error:
         event(type(error).__name__)
         return None
@@ -49,9 +61,9 @@ def lowered(random: RandomGraph) -> Graph | None:
 
 @pytest.mark.slow
 @patient
-@given(float_graphs(), sampled_from(ISAS) if ISAS else none())
-def test_compiled_c_equals_the_interpreter(random, isa):
-    program = lowered(random)
+@given(float_graphs(), sampled_from(ISAS) if ISAS else none(), KEPT)
+def test_compiled_c_equals_the_interpreter(random, isa, in_float):
+    program = lowered(random, in_float)
     if program is None:
         return
     samples = corner_samples(program, np.random.default_rng(len(program.nodes)), SAMPLES)
@@ -61,9 +73,9 @@ def test_compiled_c_equals_the_interpreter(random, isa):
 
 
 @patient
-@given(float_graphs())
-def test_every_plan_is_sound(random):
-    program = lowered(random)
+@given(float_graphs(), KEPT)
+def test_every_plan_is_sound(random, in_float):
+    program = lowered(random, in_float)
     if program is not None:
         assert plan_problems(program, plan(program)) == []
         prepared = prepare(program, HOST)

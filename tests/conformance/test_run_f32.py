@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from penjing import api
+from penjing import api, assembly
 from penjing.ir.graph import Graph
 from penjing.ops.add import Add
 from penjing.ops.permute import Permute
@@ -120,7 +120,7 @@ def outputs_of(program: Graph, target: Target, threads: int, inputs: list[np.nda
     main = MAIN.replace("STEM", stem).replace("UP_", f"{stem.upper()}_")
     main = main.replace("ISAS", ", ".join(str(isa_number(HOST, isa)) for isa in isas) or "0")
     main = main.replace("USE(isas[i])", f"if ({stem}_use(isas[i]) != 0) return 6" if isas else "(void)isas")
-    sources = dict(api.emit(prepared, standalone=False).sources)
+    sources = dict(assembly.emit(prepared, standalone=False).sources)
     block = np.zeros((SAMPLES, plan.input_bytes), np.float32)
     for name, x in zip(program.inputs, inputs, strict=True):
         place = plan.places[name]

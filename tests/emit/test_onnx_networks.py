@@ -8,6 +8,7 @@ other side. Through a deep network with random weights such codes multiply, so e
 from functools import cache
 
 import numpy as np
+import onnx
 import pytest
 
 from penjing import api, zoo
@@ -54,6 +55,17 @@ def test_a_network_without_shortcuts_gives_our_codes(steps_apart, name):
     _, graph, x = network(name)
     (apart,) = steps_apart(graph, x)
     assert not apart.any()
+
+
+def test_layers_in_float32_are_written_as_they_are(steps_apart):
+    graph, _, x = network("edgecnn")
+    kept = api.quantize(graph, [x[:CALIBRATED]], observer="min-max", keep_float=["conv1", "fc*"])
+    (apart,) = steps_apart(kept, x)
+    assert np.abs(apart).max() <= 1  # in whichever order ONNX Runtime adds, a real may lie beside a tie
+    model = onnx.load_model_from_string(emit_onnx(kept))
+    (first, second) = (node for node in model.graph.node if node.op_type == "Gemm")
+    rounded = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    assert not rounded & {first.output[0], *second.input}
 
 
 @pytest.mark.parametrize("optimized", [True, False], ids=["optimized", "as-written"])

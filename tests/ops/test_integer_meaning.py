@@ -101,7 +101,11 @@ def test_cost_and_scratch_are_numbers_of_bytes(sample: Sample) -> None:
     assert sample.op.scratch_bytes(sample.types, outputs) >= 0
 
 
-@pytest.mark.parametrize("name", sorted(integer_operators().keys() - {"q_advance"}))  # which counts, without codes
+# q_advance counts, and float32 operators read no codes
+CODES = [name for name in integer_operators() if name != "q_advance" and (name[0] == "q" or name == "f_dequantize")]
+
+
+@pytest.mark.parametrize("name", CODES)
 def test_samples_hold_every_code(name: str) -> None:
     samples = list(integer_operators()[name].samples())
     assert set(np.unique(np.concatenate([np.ravel(sample.inputs[0]) for sample in samples]))) >= set(range(256))

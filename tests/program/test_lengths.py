@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penjing import api
+from penjing import api, assembly
 from penjing.core.errors import InvalidGraph, InvalidInput
 from penjing.ir.parse import parse_graph
 from penjing.ir.text import print_graph
@@ -127,7 +127,7 @@ def test_a_node_that_no_kernel_can_compute_is_named_where_c_is_made():
     op = _Tiled(*(getattr(node.op, field.name) for field in dataclasses.fields(node.op)))
     program.nodes = [dataclasses.replace(node, op=op)]
     with pytest.raises(InvalidGraph, match="field tiles") as caught:
-        api.emit(prepare(program, PLAIN), standalone=True)
+        assembly.emit(prepare(program, PLAIN), standalone=True)
     assert "node fc" in str(caught.value.where)
 
 

@@ -81,7 +81,7 @@ def test_the_columns_of_the_weight_move_and_its_old_form_goes(unfolded):
     (linear,) = [node for node in result.graph.nodes if node.op.name == "q_linear"]
     assert linear.inputs[1] == "y.weight.q.permuted"
     assert "y.weight.q" not in result.graph.constants
-    assert result.changed[0].text == "its weight's columns are permuted, the transpose is gone"
+    assert result.changed[0].text == "its weight's features are permuted, the transpose is gone"
     assert "node y (q_linear)" in result.changed[0].where
 
 

@@ -47,6 +47,10 @@ EXAMPLES: Examples = (
         "a network for sequences, to be called frame by frame",
         "penjing build net.py:Denoiser --input-shape 100x8 \\\n    --calibrate frames.npy --stream 1",
     ),
+    (
+        "the first and the last layer in float32, all others in 8 bits",
+        "penjing build net.pt2 --calibrate samples.npy \\\n    --keep-float conv1.weight --keep-float 'head.*'",
+    ),
     ("can it be built at all?", "penjing ops net.py:TinyNet --input-shape 1x32x32"),
 )
 _TRAY = "Options: the tray"
@@ -68,6 +72,14 @@ def build(
     ] = None,
     samples: SampleCount = 512,
     observer: Observer = ObserverName.MSE,
+    keep_float: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Compute the layer of this weight in float32; a pattern such as 'head.*' means several. Repeatable.",
+            rich_help_panel=SMALLER,
+        ),
+    ] = None,
     prune: Annotated[
         float | None,
         typer.Option(
@@ -180,6 +192,7 @@ def build(
         calibrate=calibrate,
         samples=samples,
         observer=observer.value,
+        keep_float=tuple(keep_float or ()),
         prune=prune,
         evaluate=evaluate,
         output=output,

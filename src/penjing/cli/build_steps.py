@@ -40,6 +40,7 @@ class Request:
     calibrate: str | None
     samples: int
     observer: ObserverKind
+    keep_float: tuple[str, ...]
     prune: float | None
     evaluate: str | None
     output: Path | None
@@ -117,6 +118,8 @@ def prepare(request: Request) -> Prepared:
         raise InvalidInput(what, where=request.model, hint="in Python: penjing.capture, quantize, lower, build, save")
     if request.calibrate is None and model.needs_calibration:
         raise _no_calibration()
+    if request.keep_float and model.is_quantized:
+        raise InvalidInput("the graph is quantized already", where="--keep-float", hint="quantize it with --keep-float")
     if request.prune is not None and (model.is_quantized or model.ranges is not None):
         raise InvalidInput("weights that are integers already cannot be pruned", where="--prune")
     if request.stream is not None:
@@ -248,11 +251,11 @@ def _quantized(original: Graph, model: ModelSource, drawn: Samples | None, reque
     if request.prune is not None:
         shown.start("pruning")
         graph = api.prune(original, ratio=request.prune)
-    return quantized(graph, model, drawn, request.observer, shown)
+    return quantized(graph, model, drawn, request.observer, shown, keep_float=request.keep_float)
 
 
 def _card(model: ModelSource, drawn: Samples | None, request: Request) -> dict[str, str]:
-    card = {"source": model.origin, "recipe": "w8a8"}
+    card = {"source": model.origin, "recipe": "w8a8, some layers in float32" if request.keep_float else "w8a8"}
     if model.saved is not None and model.saved.record is not None:
         card["compression"] = ", ".join(step.step for step in model.saved.record.steps)
     if drawn is not None and model.needs_calibration:

@@ -12,6 +12,7 @@ from penjing.cli.build_steps import Built
 from penjing.cli.output import quoted, say, show, show_facts, suggest
 from penjing.cli.streams import stream_facts, stream_rows
 from penjing.measure.sizes import bytes_text, ratio_text
+from penjing.program.float_layers import float_layers, float_rows
 from penjing.tune.autotune import TunedLayer
 from penjing.vector.tiles import Tile
 
@@ -29,6 +30,7 @@ def as_dict(built: Built) -> dict[str, Any]:
         "arena_bytes": variant.arena_bytes,
         "macs": variant.macs,
         "stream": stream_facts(built.program),
+        "float_layers": float_layers(built.program),
         "libraries": {name: made["default"].flash_bytes for name, made in built.parts.libraries.items()},
         "library_arena_bytes": {name: made["default"].arena_bytes for name, made in built.parts.libraries.items()},
         "layers": [_layer(layer) for layer in built.tuned],
@@ -45,7 +47,7 @@ def show_build(built: Built) -> None:
     for name, size in found["libraries"].items():
         arena = bytes_text(found["library_arena_bytes"][name])
         rows.append(("library", f"{name}, {bytes_text(size)}, {arena} of working memory"))
-    rows += stream_rows(found["stream"])
+    rows += [*stream_rows(found["stream"]), *float_rows(found["float_layers"])]
     if built.measured is not None:
         m, d = built.measured, built.measured.drop
         rows += [("float", interval_text(m.floats))] if m.floats else []

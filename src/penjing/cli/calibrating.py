@@ -1,5 +1,7 @@
 """Quantization as commands do it: by samples, by the ranges of a model that is quantized already, or by both."""
 
+from collections.abc import Sequence
+
 from penjing import api
 from penjing.cli.output import Phases
 from penjing.cli.samples import Samples, calibration_samples
@@ -31,11 +33,12 @@ def quantized(
     shown: Phases,
     *,
     symmetric: bool = False,
+    keep_float: Sequence[str] = (),
 ) -> Graph:
     """A float graph in 8 bits; `drawn` is there unless the model brings all its ranges."""
     if drawn is None or not model.needs_calibration:
         shown.start("quantizing")
-        return api.quantize(graph, (), symmetric=symmetric, known=model.ranges)
+        return api.quantize(graph, (), symmetric=symmetric, known=model.ranges, keep_float=keep_float)
     total = len(drawn.x)
     shown.start(f"calibrating on {drawn.name}", total=total)
     return api.quantize(
@@ -45,4 +48,5 @@ def quantized(
         symmetric=symmetric,
         progress=lambda done: shown.reached(done, total),
         known=model.ranges,
+        keep_float=keep_float,
     )

@@ -19,6 +19,7 @@ from penjing.core.targets import host_target
 from penjing.ir.graph import Graph
 from penjing.ir.text import print_graph
 from penjing.program.cost import node_costs
+from penjing.program.float_layers import float_layers, float_rows
 from penjing.program.plan import Place, moved_inputs
 from penjing.recipe.graph_file import SUFFIX, load_graph
 from penjing.runtime.loading import default_variant, read_program
@@ -62,7 +63,7 @@ def inspect(
     opened = open_tray(tray)
     variant = default_variant(opened)
     integer = read_program(opened, variant)
-    result = _facts(opened) | {"stream": stream_facts(integer)}
+    result = _facts(opened) | {"stream": stream_facts(integer), "float_layers": float_layers(integer)}
     rows = [{"name": c.name, "op": c.op, "macs": c.cost.macs, "bytes": c.cost.bytes} for c in node_costs(integer)]
     if test:
         with phases(quiet=as_json) as shown:
@@ -78,7 +79,7 @@ def inspect(
     elif program:
         write_text(opened.program_text(variant))
     else:
-        show_tray(opened, stream_rows(result["stream"]))
+        show_tray(opened, [*stream_rows(result["stream"]), *float_rows(result["float_layers"])])
         if layers:
             show_layers(rows)
         if kernels:

@@ -45,7 +45,7 @@ def layer_rows(graph: Graph) -> list[dict[str, Any]]:
         zeros = 1 - np.count_nonzero(constant.array) / max(constant.array.size, 1)
         macs = weight_macs(graph, weight)
         row = {"name": name, "op": node.op.name, "shape": list(constant.array.shape), "zeros": zeros, "macs": macs}
-        rows.append(row | {"numbers": _numbers(constant)})
+        rows.append(row | {"numbers": _numbers(constant, quantized=graph.stage == "compressed")})
     return rows
 
 
@@ -87,11 +87,11 @@ def _forms(rows: list[dict[str, Any]]) -> str:
     return ", ".join(f"{forms.count(form)} in {form}" for form in dict.fromkeys(forms)) or "none with weights"
 
 
-def _numbers(constant: Constant) -> str:
-    """`floats`, `int8`, or how many different codes a layer on a grid has."""
+def _numbers(constant: Constant, *, quantized: bool) -> str:
+    """`floats`, `int8`, `float32` of a layer that is kept so, or how many different codes a layer on a grid has."""
     if constant.array.dtype != np.float32:
         return constant.array.dtype.name
     if constant.quant is None:
-        return "floats"
+        return "float32, kept" if quantized else "floats"
     scales = "one scale" if constant.quant.axis is None else "a scale per channel"
     return f"floats on a grid, {scales}"

@@ -14,8 +14,8 @@ from penjing.measure.sizes import bytes_text
 _MAX_LABELS = 12
 
 
-def show_tray(tray: Tray, stream: list[tuple[str, str]]) -> None:
-    """Card, inputs, outputs, variants, what `stream` says of states, and libraries."""
+def show_tray(tray: Tray, of_program: list[tuple[str, str]]) -> None:
+    """Card, inputs, outputs, variants, what `of_program` says of the program, and libraries."""
     manifest = tray.manifest
     say(f"{manifest.name}  {bytes_text(tray.n_bytes)}, whole: every digest matches", style="bold")
     rows = [*sorted(manifest.card.items()), ("digest", f"sha256 {tray.manifest_digest[:32]}")]
@@ -23,7 +23,7 @@ def show_tray(tray: Tray, stream: list[tuple[str, str]]) -> None:
     rows += [("output", _output(spec)) for spec in manifest.outputs]
     for name, variant in manifest.variants.items():
         rows += _variant(name, variant)
-    rows += stream
+    rows += of_program
     for target, builds in manifest.targets.items():
         for name, entry in builds.items():
             form = "with the weights" if entry.standalone else "code only"

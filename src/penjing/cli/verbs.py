@@ -110,6 +110,7 @@ VERBS = (
             ("a network of the zoo", "penjing quantize zoo:edgecnn --calibrate digits -o small.graph"),
             ("and then", "penjing build small.graph"),
         ),
+        {"keep_float": "Weights whose layers are computed in float32, such as conv1.weight,head.*. Repeatable."},
     ),
 )
 _PRUNE_TEXT = f"""Zero or remove the weights that matter least.
@@ -153,7 +154,8 @@ def _parameter(one: Option, told: str) -> inspect.Parameter:
         said = f"{said.rstrip('.')}: {', '.join(choices)}."
     if not one.is_needed and one.default not in (None, (), {}):
         said += f" [default: {one.default}]"
-    return option(_name(one.name), str | None, None, metavar, said)
+    taken = list[str] | None if kind.startswith("a list") else str | None
+    return option(_name(one.name), taken, None, metavar, said)
 
 
 def _name(of: str) -> str:
@@ -165,15 +167,17 @@ def _one_step(name: str, kind: StepKind, values: dict[str, Any]) -> Recipe:
     given = {}
     for option_ in kind.options:
         value = values.get(_name(option_.name))
-        if value is not None:
+        if value is not None and value != []:
             where = f"--{_name(option_.name).replace('_', '-')}"
             given[option_.name] = _item(value, option_, where)
     return _recipe(name, kind, given)
 
 
-def _item(value: bool | str, one: Option, where: str) -> Item:
+def _item(value: bool | str | list[str], one: Option, where: str) -> Item:
     if isinstance(value, bool):
         return Item(value, where)
+    if isinstance(value, list):  # given once with commas, or repeatedly
+        value = value[0] if len(value) == 1 else ",".join(value)
     if kind_text(one.kind).startswith("a list") and not value.startswith("["):
         return Item([read_value(part.strip(), where) for part in value.split(",")], where)
     return read_value(value, where)

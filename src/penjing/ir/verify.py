@@ -24,8 +24,8 @@ def verify(graph: Graph) -> None:
     Rules: a known stage; every value defined once and before its use; recorded types equal to what the operators' shape
     rules say; ranks at most 6 and extents at least 1; scales positive and finite, one per slice of their axis, zero
     points among the codes; constants finite; outputs and state updates exist. In the integer stages moreover: no float
-    activations, only operators that have an integer meaning, and outputs and updates that are distinct values made by
-    nodes. With a length of sequences: one bound, no states, and shape rules that hold at shorter ones too.
+    enters or leaves, operators have an exact meaning, and outputs and updates are distinct values made by nodes. With a
+    length of sequences: one bound, no states, and shape rules that hold at shorter ones too.
     """
     if graph.stage not in STAGES:
         raise InvalidGraph(f"unknown stage {graph.stage!r}", where=_place(graph))
@@ -48,7 +48,8 @@ def _entry_values(graph: Graph) -> set[str]:
         if name not in graph.types:
             raise InvalidGraph(f"value %{name} has no type", where=_place(graph))
         if name not in graph.constants:
-            _check_activation(graph, name, _place(graph))
+            _check_type(name, graph.types[name], _place(graph))
+            _check_codes(graph, name)
         defined.add(name)
     for name, constant in graph.constants.items():
         if constant.type != graph.types[name]:
@@ -79,7 +80,7 @@ def _check_node(graph: Graph, node: Node, defined: set[str]) -> None:
         got = graph.types.get(name)
         if got is None or (got.shape, got.dtype) != (expected.shape, expected.dtype):
             raise InvalidGraph(f"%{name} is recorded as {got}, the shape rule says {expected}", where=str(node))
-        _check_activation(graph, name, str(node))
+        _check_type(name, graph.types[name], str(node))
     if graph.stage in INTEGER_STAGES and not hasattr(node.op, "integer_reference"):
         raise InvalidGraph(f"{node.op.name} has no integer meaning and cannot stand in a program", where=str(node))
 
@@ -114,11 +115,10 @@ def _check_length(graph: Graph) -> None:
             raise InvalidGraph(f"{node.op.name} {error.what}", where=str(node)) from error
 
 
-def _check_activation(graph: Graph, name: str, where: str) -> None:
-    type_ = graph.types[name]
-    _check_type(name, type_, where)
-    if graph.stage in INTEGER_STAGES and type_.dtype is DType.F32:
-        raise InvalidGraph(f"float value %{name} in the {graph.stage} stage", where=where)
+def _check_codes(graph: Graph, name: str) -> None:
+    """What enters and leaves a program are codes; between, operators may hand on float32."""
+    if graph.stage in INTEGER_STAGES and graph.types[name].dtype is DType.F32:
+        raise InvalidGraph(f"float value %{name} enters or leaves the {graph.stage} stage", where=_place(graph))
 
 
 def _check_type(name: str, type_: Type, where: str) -> None:
@@ -163,6 +163,7 @@ def _check_ends(graph: Graph, defined: set[str]) -> None:
     for i, name in enumerate(ends):
         if name not in made or name in ends[:i]:
             raise InvalidGraph(f"output %{name} is not a value of its own", where=_place(graph))
+        _check_codes(graph, name)
 
 
 def _check_start(graph: Graph, name: str, state: State) -> None:

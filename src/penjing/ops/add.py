@@ -20,7 +20,7 @@ from penjing.ops.coupling import Coupling, broadcast_axes
 from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, Order, identity
 from penjing.ops.onnx_call import BATCH, OnnxCall
-from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
+from penjing.ops.operator import FloatRule, IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 
 
@@ -54,6 +54,8 @@ def repeats(extent: Extent) -> bool:
 class Binary(Operator):
     """Base of the element-wise operators with two operands that broadcast."""
 
+    float_rule = FloatRule.FOLLOWS
+
     @classmethod
     def from_torch(cls, call: TorchCall) -> Imported:
         call.require(call.arguments.get("alpha", 1) == 1, f"alpha = {call.arguments.get('alpha')!r}")
@@ -74,11 +76,19 @@ class Binary(Operator):
         a, b = node.inputs
         rank = len(lowering.shape(node.output))
         order = _common_order(lowering, a, b, rank)
+        if lowering.is_float(epilogue.output):
+            operands = (lowering.aligned_floats(a, rank, order), lowering.aligned_floats(b, rank, order))
+            lowering.finish_floats(epilogue, self.in_floats(epilogue), operands, order)
+            return
         inputs = (lowering.aligned(a, rank, order), lowering.aligned(b, rank, order))
         lowering.finish(epilogue, self.integer(lowering, node, epilogue), inputs, order)
 
     def integer(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> IntegerOperator:
         """The integer operator, from the quantization of both operands and the output."""
+        raise NotImplementedError
+
+    def in_floats(self, epilogue: Epilogue) -> IntegerOperator:
+        """The operator in float32."""
         raise NotImplementedError
 
     @classmethod
@@ -131,6 +141,9 @@ class Add(Binary):
     def integer(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> IntegerOperator:
         return _q_add(lowering, node, epilogue, 1)
 
+    def in_floats(self, epilogue: Epilogue) -> IntegerOperator:
+        return _f_add(epilogue, 1.0)
+
 
 @dataclass(frozen=True)
 class Sub(Binary):
@@ -148,6 +161,16 @@ class Sub(Binary):
 
     def integer(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> IntegerOperator:
         return _q_add(lowering, node, epilogue, -1)
+
+    def in_floats(self, epilogue: Epilogue) -> IntegerOperator:
+        return _f_add(epilogue, -1.0)
+
+
+def _f_add(epilogue: Epilogue, sign: float) -> IntegerOperator:
+    from penjing.ops.f_add import FAdd
+    from penjing.ops.f_sums import finite_ends
+
+    return FAdd(sign, *finite_ends(epilogue.low, epilogue.high))
 
 
 def _q_add(lowering: Lowering, node: Node, epilogue: Epilogue, sign: int) -> IntegerOperator:

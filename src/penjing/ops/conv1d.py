@@ -28,7 +28,7 @@ from penjing.ops.coupling import Coupling, Kept
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
 from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import Attribute, OnnxForm
-from penjing.ops.operator import Cost, Operator, Sample, expect
+from penjing.ops.operator import Cost, FloatRule, Operator, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pair, Window
 
@@ -43,6 +43,7 @@ class Conv1d(Operator):
     onnx_rank = 3
     weight_input = 1
     bias_input = 2
+    float_rule = FloatRule.KEPT
 
     stride: int = 1
     padding: Pair = (0, 0)
@@ -111,6 +112,11 @@ class Conv1d(Operator):
         bias = node.inputs[2] if len(node.inputs) > 2 else ""
         window = self._window(lowering.graph.types[weight].bounds[2])
         geometry = (window.stride, window.padding, window.dilation, self.groups)
+        if lowering.is_float(epilogue.output):
+            from penjing.ops.f_conv2d import lower_conv1d
+
+            lower_conv1d(lowering, node, geometry, epilogue)
+            return
         image = line_as_image(lowering, value)
         y = emit_convolution(lowering, image, (value, weight, bias), geometry, epilogue, None)
         define_line(lowering, epilogue.output, y)

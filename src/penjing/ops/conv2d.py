@@ -25,7 +25,7 @@ from penjing.ops.integer_samples import conv_samples
 from penjing.ops.lowering import Epilogue, Lowering, channels_last
 from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import Attribute, OnnxForm
-from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
+from penjing.ops.operator import Cost, FloatRule, IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pads, Pair, Window, onnx_pads
 
@@ -40,6 +40,7 @@ class Conv2d(Operator):
     onnx_rank = 4
     weight_input = 1
     bias_input = 2
+    float_rule = FloatRule.KEPT
 
     stride: Pair = (1, 1)
     padding: Pads = (0, 0, 0, 0)
@@ -107,6 +108,11 @@ class Conv2d(Operator):
         return Cost(outputs[0].elements * per_output, sum(t.nbytes for t in (*inputs, *outputs)))
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
+        if lowering.is_float(epilogue.output):
+            from penjing.ops.f_conv2d import lower_conv2d
+
+            lower_conv2d(lowering, node, (self.stride, self.padding, self.dilation, self.groups), epilogue)
+            return
         x = lowering.placed(node.inputs[0], channels_last(4))
         bias = node.inputs[2] if len(node.inputs) > 2 else ""
         residual = None if epilogue.residual is None else lowering.placed(epilogue.residual, channels_last(4))

@@ -15,7 +15,7 @@ from penjing.ops.integer_samples import LENGTHS, codes, requantization, weights
 from penjing.ops.lowering import Epilogue, Lowering, identity
 from penjing.ops.onnx_call import Known, OnnxCall, Operand
 from penjing.ops.onnx_nodes import OnnxForm
-from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, Sample, expect
+from penjing.ops.operator import Cost, FloatRule, IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported
 
 
@@ -28,6 +28,7 @@ class Linear(Operator):
     onnx = ("Gemm", "MatMul")
     weight_input = 1
     bias_input = 2
+    float_rule = FloatRule.KEPT
 
     @classmethod
     def from_onnx(cls, call: OnnxCall) -> Imported:
@@ -100,6 +101,9 @@ class Linear(Operator):
         value, weight = node.inputs[0], node.inputs[1]
         order = identity(lowering.graph.types[value].rank)
         constant = lowering.graph.constants[weight]
+        if lowering.is_float(epilogue.output):
+            _lower_floats(lowering, node, epilogue, constant.array)
+            return
         assert constant.quant is not None
         source, target = lowering.quant(value), lowering.quant(epilogue.output)
         m = multiplier(source.scale, constant.quant.scale_array(), target.scale)
@@ -126,6 +130,26 @@ class Linear(Operator):
             arrays = [rng.normal(size=s).astype(np.float32) for s in (shape, (outputs, shape[-1]), (outputs,))]
             yield Sample(cls(), tuple(arrays), constant=(1, 2))
         yield Sample(cls(), tuple(arrays[:2]), constant=(1,))
+
+
+def _lower_floats(lowering: Lowering, node: Node, epilogue: Epilogue, weight: np.ndarray) -> None:
+    from penjing.ops.f_linear import FLinear
+    from penjing.ops.f_sums import finite_ends
+
+    order = identity(lowering.graph.types[node.inputs[0]].rank)
+    inputs = (
+        lowering.floats(node.inputs[0], order),
+        lowering.constant(node.inputs[1], weight.T),
+        float_bias(lowering, node, weight.shape[0]),
+    )
+    lowering.finish_floats(epilogue, FLinear(*finite_ends(epilogue.low, epilogue.high)), inputs, order)
+
+
+def float_bias(lowering: Lowering, node: Node, outputs: int) -> str:
+    """The bias of a float32 layer as a constant of the program: zeros where it has none."""
+    has_bias = len(node.inputs) > 2 and node.inputs[2]
+    bias = lowering.graph.constants[node.inputs[2]].array if has_bias else np.zeros(outputs, np.float32)
+    return lowering.constant(f"{node.inputs[1]}.bias", bias)
 
 
 def _is_matrix(operand: Operand | None) -> bool:

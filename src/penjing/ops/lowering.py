@@ -7,7 +7,7 @@ that stands at physical axis i. Operators ask for the order they need; a transpo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,8 +45,11 @@ class Epilogue:
 class Lowering:
     """Builds the program of a quantized graph, one operator at a time."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, floats: Collection[str] = ()) -> None:
+        """`floats` are the values to be computed in float32 (see `float_values`)."""
         self.graph = graph
+        self._in_float = floats
+        self._floats: dict[str, dict[Order, str]] = {}
         self.program = Graph(graph.name, stage="lowered")
         self._names = Names()
         self._placed: dict[str, dict[Order, str]] = {}
@@ -92,6 +95,10 @@ class Lowering:
         """Whether the program holds a value in 16 bits."""
         return value in self._wide
 
+    def is_float(self, value: str) -> bool:
+        """Whether the program computes a value in float32."""
+        return value in self._in_float
+
     def quant(self, value: str) -> Quant:
         """Quantization of a value of the network as the program has it."""
         quant = self._quant8(value)
@@ -123,7 +130,7 @@ class Lowering:
         """The order in which a value was first made; identity for constants."""
         if value in self.graph.constants:
             return identity(self.graph.types[value].rank)
-        return next(iter(self._placed[value]))
+        return next(iter({**self._floats.get(value, {}), **self._placed.get(value, {})}))
 
     def placed(self, value: str, order: Order) -> str:
         """The program value that holds `value` in `order`; a transpose is emitted when there is none yet."""
@@ -134,22 +141,56 @@ class Lowering:
             array = self.graph.constants[value].array
             known[order] = self.constant(value, np.transpose(array, order), self.quant(value))
             return known[order]
-        source_order, source = next(iter(known.items()))
-        perm = tuple(source_order.index(axis) for axis in order)
-        known[order] = self.transpose(source, perm)
+        if not known:  # it is in float32; codes of 16 bits are not moved
+            made = order if self.is_wide(value) else next(iter(self._floats[value]))
+            known[made] = self._to_codes(value, self.floats(value, made))
+            return self.placed(value, order)
+        known[order] = self._permuted(known, order)
         return known[order]
+
+    def floats(self, value: str, order: Order) -> str:
+        """The program value that holds `value` in float32; its codes become floats when there are none yet."""
+        known = self._floats.setdefault(value, {})
+        if order in known:
+            return known[order]
+        if value in self.graph.constants:
+            known[order] = self.constant(value, np.transpose(self.graph.constants[value].array, order))
+        elif known:
+            known[order] = self._permuted(known, order)
+        else:
+            known[order] = self._to_floats(value, self.placed(value, order))
+        return known[order]
+
+    def _to_codes(self, value: str, source: str) -> str:
+        from penjing.ops.f_quantize import FQuantize
+
+        quant = self.quant(value)
+        op = FQuantize(float(quant.scale), quant.zero_point, self.is_wide(value))
+        return self.emit(op, (source,), value, quant)
+
+    def _to_floats(self, value: str, source: str) -> str:
+        from penjing.ops.f_dequantize import FDequantize
+
+        quant = self.quant(value)
+        return self.emit(FDequantize(float(quant.scale), quant.zero_point), (source,), f"{value}.float", None)
+
+    def _permuted(self, known: dict[Order, str], order: Order) -> str:
+        source_order, source = next(iter(known.items()))
+        return self.transpose(source, tuple(source_order.index(axis) for axis in order))
 
     def transpose(self, source: str, perm: Order) -> str:
         """`source` with permuted axes: a reshape when only axes of extent 1 move."""
+        from penjing.ops.f_transpose import FTranspose
         from penjing.ops.reshape import QReshape
         from penjing.ops.transpose import QTranspose
 
-        shape = self.program.types[source].shape
+        shape, is_float = self.program.types[source].shape, self.program.types[source].dtype is DType.F32
         if perm == identity(len(perm)):
             return source
         moved = tuple(shape[axis] for axis in perm)
         solid = [axis for axis in perm if bounds(shape)[axis] != 1 or not isinstance(shape[axis], int)]
-        op: IntegerOperator = QReshape(moved) if solid == sorted(solid) else QTranspose(perm)
+        moving = FTranspose(perm) if is_float else QTranspose(perm)
+        op: IntegerOperator = QReshape(moved) if solid == sorted(solid) else moving
         return self.emit(op, (source,), f"{source}.t", self.program.types[source].quant)
 
     def integers(self, value: str) -> str:
@@ -160,14 +201,21 @@ class Lowering:
 
     def aligned(self, value: str, rank: int, order: Order) -> str:
         """`value` in `order`, its shape first extended to `rank` by leading ones, as broadcasting does."""
+        return self._aligned(value, rank, order, self.placed)
+
+    def aligned_floats(self, value: str, rank: int, order: Order) -> str:
+        """The same in float32."""
+        return self._aligned(value, rank, order, self.floats)
+
+    def _aligned(self, value: str, rank: int, order: Order, place: Callable[[str, Order], str]) -> str:
         shape = self.shape(value)
         if len(shape) == rank:
-            return self.placed(value, order)
+            return place(value, order)
         padded: Shape = (1,) * (rank - len(shape)) + shape
         if value in self.graph.constants:
             array = self.graph.constants[value].array.reshape(bounds(padded))
-            return self.constant(value, np.transpose(array, order), self.quant(value))
-        return self.transpose(self.reshape(self.placed(value, identity(len(shape))), padded), order)
+            return self.constant(value, np.transpose(array, order), self.graph.constants[value].quant)
+        return self.transpose(self.reshape(place(value, identity(len(shape))), padded), order)
 
     def reshape(self, source: str, shape: Shape) -> str:
         """The same bytes under another shape."""
@@ -217,6 +265,14 @@ class Lowering:
         """Emit the operator that makes the epilogue's output."""
         name = self.emit(op, inputs, epilogue.output, self.quant(epilogue.output))
         self.define(epilogue.output, name, order)
+
+    def finish_floats(self, epilogue: Epilogue, op: IntegerOperator, inputs: tuple[str, ...], order: Order) -> None:
+        """The same of an operator that makes it in float32."""
+        self.define_floats(epilogue.output, self.emit(op, inputs, f"{epilogue.output}.float", None), order)
+
+    def define_floats(self, value: str, placed: str, order: Order) -> None:
+        """Record that program value `placed` holds network value `value` in float32 and in `order`."""
+        self._floats.setdefault(value, {})[order] = placed
 
     def table(self, stem: str, source: Quant, target: Quant, function: object = None) -> str:
         """A 256-entry table: codes of `source` through `function` (float64 -> float64) to codes of `target`."""

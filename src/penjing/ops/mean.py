@@ -21,7 +21,7 @@ from penjing.ops.integer_samples import LENGTHS, codes, float32, triples
 from penjing.ops.lowering import Epilogue, Lowering, Order
 from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
-from penjing.ops.operator import IntegerOperator, Operator, Param, Sample, expect
+from penjing.ops.operator import FloatRule, IntegerOperator, Operator, Param, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 
 
@@ -32,6 +32,8 @@ class Mean(Operator):
     name = "mean"
     torch = ("aten.mean.dim",)
     onnx = ("ReduceMean", "GlobalAveragePool")
+
+    float_rule = FloatRule.FOLLOWS
 
     axes: tuple[int, ...]
     keepdim: bool = False
@@ -94,18 +96,24 @@ class Mean(Operator):
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         value = node.inputs[0]
         order = _neighbouring(lowering.order(value), self.axes)
+        which = (min(order.index(axis) for axis in self.axes), len(self.axes), self.keepdim)
+        kept = [axis for axis in order if self.keepdim or axis not in self.axes]
+        renumbered = tuple(sorted(kept).index(axis) for axis in kept)
+        if lowering.is_float(epilogue.output):
+            from penjing.ops.f_mean import FMean
+            from penjing.ops.f_sums import finite_ends
+
+            mean = FMean(*which, *finite_ends(epilogue.low, epilogue.high))
+            lowering.finish_floats(epilogue, mean, (lowering.floats(value, order),), renumbered)
+            return
         source, target = lowering.quant(value), lowering.quant(epilogue.output)
         op = QMean(
-            min(order.index(axis) for axis in self.axes),
-            len(self.axes),
-            self.keepdim,
+            *which,
             source.zero_point,
             ratio(source.scale, target.scale),
             target.zero_point,
             *lowering.clamp_codes(epilogue),
         )
-        kept = [axis for axis in order if self.keepdim or axis not in self.axes]
-        renumbered = tuple(sorted(kept).index(axis) for axis in kept)
         lowering.finish(epilogue, op, (lowering.placed(value, order),), renumbered)
 
     @classmethod

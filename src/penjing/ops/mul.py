@@ -53,6 +53,12 @@ class Mul(Binary):
         m = float(multiplier(a.scale, np.asarray(b.scale), y.scale))
         return QMul(a.zero_point, b.zero_point, m, y.zero_point, *lowering.clamp_codes(epilogue))
 
+    def in_floats(self, epilogue: Epilogue) -> IntegerOperator:
+        from penjing.ops.f_mul import FMul
+        from penjing.ops.f_sums import finite_ends
+
+        return FMul(*finite_ends(epilogue.low, epilogue.high))
+
 
 @dataclass(frozen=True)
 class QMul(IntegerOperator):

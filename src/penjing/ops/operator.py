@@ -35,6 +35,15 @@ class QuantRule(Enum):
     FIXED = "fixed"  # known from the operator: `fixed_range`
 
 
+class FloatRule(Enum):
+    """When a program computes an operator in float32."""
+
+    NEVER = "never"  # it has an integer form alone
+    KEPT = "kept"  # a layer, where its weight is kept in float32
+    FOLLOWS = "follows"  # where all that it reads is in float32
+    MOVES = "moves"  # likewise, and something in float32 reads it: codes are moved, or compared, more cheaply
+
+
 @dataclass(frozen=True)
 class WeightInput:
     """One constant that an operator multiplies by: positions among its inputs of the weight and of its bias, if any.
@@ -111,6 +120,7 @@ class Operator(Operation):
     onnx: ClassVar[tuple[str, ...]] = ()
     onnx_rank: ClassVar[int | None] = None  # of the first input, where it decides which operator reads an ONNX name
     quant_rule: ClassVar[QuantRule] = QuantRule.OWN
+    float_rule: ClassVar[FloatRule] = FloatRule.NEVER
     weight_input: ClassVar[int | None] = None  # position of the input that is quantized symmetrically, per channel
     # of an operator with several weights, which then has no `weight_input`: its outputs are not sums of products
     recurrent_weights: ClassVar[tuple[WeightInput, ...]] = ()

@@ -12,7 +12,7 @@ from penjing.ops.coupling import Coupling, alone, on_input, on_output
 from penjing.ops.lowering import Epilogue, Lowering
 from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
-from penjing.ops.operator import Operator, QuantRule, Sample
+from penjing.ops.operator import FloatRule, Operator, QuantRule, Sample
 from penjing.ops.torch_call import Imported, Ref, TorchCall
 from penjing.ops.transpose import permuted
 
@@ -25,6 +25,7 @@ class Permute(Operator):
     torch = ("aten.permute.default", "aten.transpose.int", "aten.t.default")
     onnx = ("Transpose",)
     quant_rule = QuantRule.SAME
+    float_rule = FloatRule.MOVES
 
     perm: tuple[int, ...]
 
@@ -72,7 +73,11 @@ class Permute(Operator):
         value = node.inputs[0]
         order = lowering.order(value)
         inverse = {axis: k for k, axis in enumerate(self.perm)}
-        lowering.define(epilogue.output, lowering.placed(value, order), tuple(inverse[axis] for axis in order))
+        moved = tuple(inverse[axis] for axis in order)
+        if lowering.is_float(epilogue.output):
+            lowering.define_floats(epilogue.output, lowering.floats(value, order), moved)
+        else:
+            lowering.define(epilogue.output, lowering.placed(value, order), moved)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

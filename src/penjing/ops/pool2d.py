@@ -22,7 +22,7 @@ from penjing.ops.lowering import Epilogue, Lowering, channels_last
 from penjing.ops.onnx_call import OnnxCall
 from penjing.ops.onnx_nodes import OnnxForm
 from penjing.ops.onnx_pools import onnx_avg_pool, onnx_max_pool
-from penjing.ops.operator import Cost, IntegerOperator, Operator, Param, QuantRule, Sample, expect
+from penjing.ops.operator import Cost, FloatRule, IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.torch_call import Imported, TorchCall
 from penjing.ops.windows import Pads, Pair, Window, onnx_pads
 
@@ -36,6 +36,7 @@ class MaxPool2d(Operator):
     onnx = ("MaxPool",)
     onnx_rank = 4
     quant_rule = QuantRule.SAME
+    float_rule = FloatRule.MOVES
 
     kernel: Pair
     stride: Pair
@@ -83,9 +84,14 @@ class MaxPool2d(Operator):
         return Cost(0, inputs[0].nbytes + outputs[0].nbytes)
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
-        x = lowering.placed(node.inputs[0], channels_last(4))
-        op = QMaxPool2d(self.kernel, self.stride, self.padding, self.dilation, self.ceil)
-        lowering.finish(epilogue, op, (x,), channels_last(4))
+        window, order = (self.kernel, self.stride, self.padding, self.dilation, self.ceil), channels_last(4)
+        if lowering.is_float(epilogue.output):
+            from penjing.ops.f_max_pool2d import FMaxPool2d
+
+            x = lowering.floats(node.inputs[0], order)
+            lowering.finish_floats(epilogue, FMaxPool2d(*window), (x,), order)
+            return
+        lowering.finish(epilogue, QMaxPool2d(*window), (lowering.placed(node.inputs[0], order),), order)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -15,7 +15,7 @@ from penjing.ops.integer_samples import codes
 from penjing.ops.lowering import Epilogue, Lowering, identity
 from penjing.ops.onnx_call import BATCH, OnnxCall, at_probe
 from penjing.ops.onnx_nodes import OnnxForm
-from penjing.ops.operator import IntegerOperator, Operator, Param, QuantRule, Sample, expect
+from penjing.ops.operator import FloatRule, IntegerOperator, Operator, Param, QuantRule, Sample, expect
 from penjing.ops.torch_call import Imported, Ref, TorchCall
 
 
@@ -187,6 +187,7 @@ class Reshape(Operator):
     )
     onnx = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
     quant_rule = QuantRule.SAME
+    float_rule = FloatRule.MOVES
 
     shape: Shape
 
@@ -244,7 +245,12 @@ class Reshape(Operator):
 
     def lower(self, lowering: Lowering, node: Node, epilogue: Epilogue) -> None:
         value = node.inputs[0]
-        x = lowering.placed(value, identity(lowering.graph.types[value].rank))
+        order = identity(lowering.graph.types[value].rank)
+        if lowering.is_float(epilogue.output):
+            x = lowering.floats(value, order)
+            lowering.finish_floats(epilogue, QReshape(self.shape), (x,), identity(len(self.shape)))
+            return
+        x = lowering.placed(value, order)
         lowering.finish(epilogue, QReshape(self.shape), (x,), identity(len(self.shape)))
 
     @classmethod
@@ -257,7 +263,7 @@ class Reshape(Operator):
 
 @dataclass(frozen=True)
 class QReshape(IntegerOperator):
-    """x u8 of any shape; output: the same bytes as `shape`."""
+    """x of any shape; output: the same bytes as `shape`."""
 
     name = "q_reshape"
     alias = True

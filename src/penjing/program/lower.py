@@ -7,6 +7,7 @@ from penjing.ir.dump import dump
 from penjing.ir.graph import Graph
 from penjing.ir.types import is_batch
 from penjing.ir.verify import verify
+from penjing.ops.floats import float_values, kept_weights
 from penjing.ops.fusion import fuse
 from penjing.ops.lowering import Lowering, identity
 from penjing.ops.operator import Operator
@@ -26,7 +27,7 @@ def lower(graph: Graph) -> Graph:
     if graph.stage != "compressed":
         raise InvalidGraph(f"only a compressed graph can be lowered, not {graph.stage}", hint="quantize it first")
     groups = fuse(graph)
-    lowering = Lowering(graph)
+    lowering = Lowering(graph, float_values(graph, kept_weights(graph)))
     for name in graph.inputs:
         lowering.add_input(name)
     for name in graph.states:

@@ -11,12 +11,13 @@ from penjing.compress.quantize.affine_map import symmetric_per_channel
 from penjing.ir.graph import Graph
 from penjing.ir.grid import grid_codes
 from penjing.ir.types import Constant
+from penjing.ops.floats import kept_weights
 from penjing.ops.layers import weight_nodes
 from penjing.ops.operator import Operator
 from penjing.recipe.record import Predicted
 
 _BITS = 8
-_OTHER_BYTES = 4  # of an element that is no layer's weight: a bias, most of all
+_OTHER_BYTES = 4  # of an element that is no layer's weight, a bias most of all, or one that is kept in float32
 
 
 def predict(graph: Graph) -> Predicted:
@@ -33,6 +34,8 @@ def predict(graph: Graph) -> Predicted:
     others = [constant.array for name, constant in graph.constants.items() if name not in codes]
     plain = sum(array.size * (_OTHER_BYTES if array.dtype == np.float32 else array.itemsize) for array in others)
     arrays = [graph.constants[name].array for name in codes]
+    kept = kept_weights(graph) if graph.stage == "compressed" else set[str]()
+    plain += sum(_OTHER_BYTES * codes.pop(name).size for name in kept & codes.keys())
     return Predicted(
         parameters=graph.parameters(),
         zeros=sum(int(array.size - np.count_nonzero(array)) for array in arrays),

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import penjing.compress
 from penjing.compress.quantize.calibrate import Ranges, calibrate
+from penjing.compress.quantize.keep_float import kept_layers
 from penjing.compress.quantize.observers import ObserverKind
 from penjing.compress.quantize.quantize_static import QuantizeStatic
 from penjing.core.errors import InvalidInput
@@ -164,12 +165,14 @@ class Quantize(PlainStep):
 
     Attributes:
         observer: how ranges of activations are chosen.
+        keep_float: weights, or patterns such as 'head.*', whose layers are computed in float32.
     """
 
     name = "quantize"
     phase = Phase.QUANTIZE
 
     observer: ObserverKind = "mse"
+    keep_float: tuple[str, ...] = ()
 
     @property
     def needs_calibration(self) -> bool:
@@ -179,12 +182,13 @@ class Quantize(PlainStep):
     def run(self, graph: Graph, work: Work) -> Ran:
         """Calibrate the graph as it is now, unless its ranges were learned, then quantize it."""
         if work.ranges is not None:
-            graph, (log,) = run_passes(graph, [QuantizeStatic(work.ranges)])
+            graph, (log,) = run_passes(graph, [QuantizeStatic(work.ranges, self.keep_float)])
             return Ran(graph, log)
+        kept_layers(graph, self.keep_float)  # before the work that takes time
         what, total = "calibrating activations", work.data.calibration_samples
         work.progress(what, 0, total)
         ranges = calibrate(graph, work.data.calibration, self.observer, lambda done: work.progress(what, done, total))
-        graph, (log,) = run_passes(graph, [QuantizeStatic(ranges)])
+        graph, (log,) = run_passes(graph, [QuantizeStatic(ranges, self.keep_float)])
         return Ran(graph, log)
 
 

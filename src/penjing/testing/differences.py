@@ -1,4 +1,4 @@
-"""Where two arrays of codes differ, in words."""
+"""Where two arrays of codes or floats differ, in words."""
 
 import numpy as np
 
@@ -10,7 +10,8 @@ def describe_difference(got: np.ndarray, want: np.ndarray) -> str:
     """
     if got.shape != want.shape or got.dtype != want.dtype:
         return f"is {got.dtype}{got.shape}, expected {want.dtype}{want.shape}"
-    wrong = np.argwhere(got != want)
+    bits = f"u{got.itemsize}"  # 0 and -0 are equal, and differ
+    wrong = np.argwhere(got.view(bits) != want.view(bits))
     if not len(wrong):
         return ""
     first = tuple(int(i) for i in wrong[0])

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penjing.api import library_sources
+from penjing.assembly import library_sources
 from penjing.core.errors import ToolchainError
 from penjing.emit.c.emit import Emitted, emit_c
 from penjing.ir.graph import Graph

@@ -2,22 +2,26 @@
 
 Activations: asymmetric u8 per tensor. Weights: symmetric, narrow range -127..127, one scale per output channel; weights
 that another pass has put on a grid (`ir.grid`), of however few codes, keep it. Biases: int32 with scale
-s_x * s_w, so that they are added to the accumulator as they are.
+s_x * s_w, so that they are added to the accumulator as they are. Layers that are kept in float32 keep weight and bias.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from penjing.compress.quantize.affine_map import symmetric_per_channel
 from penjing.compress.quantize.calibrate import Ranges
+from penjing.compress.quantize.keep_float import kept_layers
 from penjing.core.errors import QuantizationError, UnsupportedOp
 from penjing.ir.graph import Graph, Node
 from penjing.ir.grid import activation_parameters, grid_codes, round_to_grid
 from penjing.ir.passes import Pass, PassResult, Remark
 from penjing.ir.types import Constant, DType, Names, Quant
+from penjing.ops.floats import float_rule, float_values
 from penjing.ops.fusion import computed_for_concat
-from penjing.ops.operator import Operator, QuantRule, WeightInput
+from penjing.ops.layers import weight_of
+from penjing.ops.operator import FloatRule, Operator, QuantRule, WeightInput
 
 # leaves room for the sum of products: at most 2^30 of the 2^31 - 1 may be bias
 _BIAS_LIMIT = 2.0**30
@@ -27,21 +31,35 @@ _TINY = np.finfo(np.float32).tiny
 
 @dataclass(frozen=True)
 class QuantizeStatic(Pass):
-    """Give every activation an 8-bit quantization and turn weights and biases into integers."""
+    """Give every activation an 8-bit quantization and turn weights and biases into integers.
+
+    Attributes:
+        ranges: of activations, by `calibrate`.
+        keep_float: weights, or patterns such as 'head.*', whose layers are computed in float32.
+    """
 
     name = "quantize-static"
 
     ranges: Ranges
+    keep_float: tuple[str, ...] = ()
 
     def run(self, graph: Graph) -> PassResult:
-        """A graph in stage `compressed`; float constants that operators read as they are stay."""
+        """A graph in stage `compressed`; float constants that operators read as they are stay.
+
+        Raises:
+            QuantizationError: an activation without a range, or a bias beyond int32.
+            InvalidInput, UnsupportedOp: a layer to keep that there is not, or that has no form in float32.
+        """
         graph = graph.copy()
+        kept = kept_layers(graph, self.keep_float)
         quants = self._activations(graph)
         for name, joined in computed_for_concat(graph).items():
             quants[name] = quants[joined]
         for name, quant in quants.items():
             graph.types[name] = graph.types[name].with_quant(quant)
-        changed = _Constants(graph).quantize()
+        for name in kept:  # on a grid or not
+            graph.set_constant(name, Constant(graph.constants[name].array))
+        changed = _Constants(graph, kept).quantize()
         graph.drop_unused_constants()
         graph.stage = "compressed"
         return PassResult(graph, tuple(changed))
@@ -82,8 +100,10 @@ def _operand_quant(array: np.ndarray) -> Quant:
 class _Constants:
     """Replaces float constants by integer ones, node by node, as a shared bias needs other codes in each place."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, kept: Sequence[str]) -> None:
         self._graph = graph
+        self._kept = frozenset(kept)
+        self._floats = float_values(graph, kept)
         self._names = Names(set(graph.types))
         self._operands: dict[str, str] = {}
 
@@ -93,6 +113,9 @@ class _Constants:
             assert isinstance(node.op, Operator)
             inputs = list(node.inputs)
             self._check_layer(node)
+            if node.outputs[0] in self._floats:
+                remarks += self._as_it_is(node)
+                continue
             weights = {place.weight: place for place in node.op.weight_inputs()}
             biases = {place.bias for place in weights.values()}
             for position, name in enumerate(node.inputs):
@@ -111,6 +134,14 @@ class _Constants:
                     inputs[position] = self._operand(name)
             self._graph.nodes[i] = Node(node.op, tuple(inputs), node.outputs, node.source)
         return remarks
+
+    def _as_it_is(self, node: Node) -> list[Remark]:
+        """What is said of a node in float32; nothing of one that another does in passing."""
+        weight = weight_of(node)
+        if weight in self._kept:
+            return [Remark(str(node), f"weight {weight} in float32: asked for")]
+        follows = float_rule(node) is not FloatRule.NEVER
+        return [Remark(str(node), "in float32: all that it reads is")] if follows else []
 
     def _check_layer(self, node: Node) -> None:
         """A layer's weight and bias are multiplied and added as integers, so they must be known now."""

@@ -37,7 +37,7 @@ from penjing.emit.c.forms import (
 )
 from penjing.emit.c.header import header_text
 from penjing.emit.c.inner_loops import inner_loop_lines
-from penjing.emit.c.kernels import CLOSING, SIMD_HEADERS, kernel_file, kernel_text
+from penjing.emit.c.kernels import CLOSING, FLOATS, SIMD_HEADERS, kernel_file, kernel_text, uses_floats
 from penjing.emit.c.pool import pool_text
 from penjing.emit.c.reals import real_lines, run_reals
 from penjing.emit.c.states import reset_lines, room_lines
@@ -97,7 +97,7 @@ def emit_c(
         *real_lines(program, plan, simd=bool(isas)),
         *steps.calls(threads),
         "",
-        *_check(),
+        *_check(floats=uses_floats(steps.operators)),
     ]
     ending = [
         "",
@@ -167,6 +167,8 @@ def _kernels(steps: Steps, *, simd: bool, threads: int) -> Iterator[str]:
     yield kernel_text("simd/pj_reals.h" if simd else "pj_reals.h").rstrip()
     yield from steps.limits()
     yield kernel_text("pj_steps.h").rstrip()
+    if uses_floats(steps.operators):
+        yield kernel_text(FLOATS).rstrip()
     for op in steps.operators:
         yield ""
         yield kernel_text(kernel_file(op, simd=simd)).rstrip()
@@ -216,8 +218,11 @@ def _self_test(stem: str) -> Iterator[str]:
     yield "}"
 
 
-def _check() -> Iterator[str]:
-    """A sum that comes out one step apart when a compiler contracts it, and rounding at exact ties."""
+def _check(*, floats: bool) -> Iterator[str]:
+    """A sum that comes out one step apart when a compiler contracts it, and rounding at exact ties.
+
+    With `floats`, also a product below the normal floats, which must not be flushed to 0.
+    """
     yield "static void pj_check(int *wrong)"
     yield "{"
     yield "    /* equal products cancel when both are rounded; a fused multiply-add keeps the tail of one */"
@@ -227,4 +232,7 @@ def _check() -> Iterator[str]:
     yield "    *wrong = sum != 0.0f ||"
     yield "        pj_round(half, -255.0f, 255.0f) != 0 || pj_round(3.0f * half, -255.0f, 255.0f) != 2 ||"
     yield "        pj_round(-5.0f * half, -255.0f, 255.0f) != -2 || pj_round(1000.0f * half, -3.0f, 255.0f) != 255;"
+    if floats:
+        yield "    scale = FLT_MIN * half;"
+        yield "    *wrong = *wrong || scale == 0.0f;"
     yield "}"

@@ -1,5 +1,6 @@
 """The C texts of the package: which file holds an operator's kernel, and what it has to follow."""
 
+from collections.abc import Iterable
 from importlib.resources import files
 
 # The parts of a vocabulary, in the order in which they build upon each other.
@@ -37,10 +38,17 @@ SIMD_HEADERS = (
     "simd/pj_norm.h",
 )
 
+FLOATS = "pj_floats.h"  # what kernels in float32 share: compiled for an instruction set, so behind its vocabulary
+
+
+def uses_floats(names: Iterable[str]) -> bool:
+    """Whether one of these operators computes in float32."""
+    return any(name.startswith("f_") for name in names)
+
 
 def opening_files(*, isa: str | None) -> list[str]:
-    """What stands before the kernels: the shared header, and the vocabulary of an instruction set."""
-    return ["pj.h", *([f"isa/{isa}.h", *SIMD_HEADERS] if isa else [])]
+    """What stands before the kernels: the shared headers, and the vocabulary of an instruction set."""
+    return ["pj.h", *([f"isa/{isa}.h", *SIMD_HEADERS] if isa else []), FLOATS]
 
 
 # An instruction set is switched on for all functions up to the end of its file. gcc needs no word for that end.

@@ -4,6 +4,7 @@ A float graph is written operator by operator. In a quantized one, a pair of Qua
 behind every value that our integer program rounds to codes, and nowhere else:
 
     conv -> add -> relu -> Q -> DQ -> ...        what is fused is not rounded in between (ops/fusion.py)
+    conv -> conv -> Q -> DQ -> ...               nor what layers in float32 hand to each other (ops/floats.py)
 
 so that engines which compute between a DQ and the next Q in integers round where we do. Constants are stored as codes:
 
@@ -23,6 +24,7 @@ from penjing.core.errors import InvalidGraph, QuantizationError, UnsupportedOp
 from penjing.emit.onnx.options import OnnxOptions
 from penjing.ir.graph import Graph, Node
 from penjing.ir.types import Names, Quant
+from penjing.ops.floats import float_values, kept_weights
 from penjing.ops.fusion import between_roundings
 from penjing.ops.onnx_nodes import Initializer, OnnxBody, OnnxForm
 from penjing.ops.operator import Operator, QuantRule
@@ -83,6 +85,9 @@ class _Writer:
         self._options = options
         self._is_quantized = graph.stage == "compressed"
         self._unrounded = between_roundings(graph) | (set(graph.inputs) - set(graph.real_inputs))
+        self._floats = float_values(graph, kept_weights(graph)) if self._is_quantized else set[str]()
+        self._unrounded |= _read_in_float(graph, self._floats)
+        self._exact: dict[str, str] = {}
         if options.tensorrt:
             self._unrounded |= _known_ranges(graph)
         self._reals: dict[str, str] = {}
@@ -124,7 +129,7 @@ class _Writer:
 
     def _define(self, name: str, made: str, result: str) -> None:
         """Let readers of `name` read `result`, which is `made` rounded to its codes where the program rounds it."""
-        self._reals[name] = result
+        self._reals[name], self._exact[name] = result, made
         if not self._rounds(name):
             return
         quant = self._graph.types[name].quant
@@ -152,7 +157,8 @@ class _Writer:
         name = node.inputs[place]
         if name in self._graph.constants:
             return self._constant(name, order, self._bias_scales(node, place))
-        real = self._reals[name]
+        in_float = name in self._floats and node.outputs[0] in self._floats
+        real = self._exact[name] if in_float else self._reals[name]
         if order is None:
             return real
         moved = self.body.names.fresh(f"{name}.transposed")
@@ -205,6 +211,12 @@ def _floats(codes: np.ndarray, quant: Quant) -> np.ndarray:
     steps = quant.scale_array() if quant.axis is not None else np.array(quant.scale)
     reals: np.ndarray = ((codes.astype(np.float64) - quant.zero_point) * steps).astype(np.float32)
     return reals
+
+
+def _read_in_float(graph: Graph, floats: set[str]) -> set[str]:
+    """Values in float32 that nothing reads as codes."""
+    users, sinks = graph.users(), graph.sinks()
+    return {name for name in floats - sinks if all(reader.outputs[0] in floats for reader in users[name])}
 
 
 def _known_ranges(graph: Graph) -> set[str]:
