@@ -131,6 +131,8 @@ def test_a_model_for_one_batch_is_carried_for_any(save, batch):
         [node("Softmax", "joined", "y", axis=0)],
         [node("ReduceMean", "joined", "y", axes=[1])],
         [node("Mul", "joined each", "y")],
+        [node("Mul", "joined deep", "y")],
+        [node("Squeeze", "joined", "z"), node("Reshape", "z uneven", "y")],
         [node("Add", "joined other", "y")],  # of as many elements, joined in other places
         [node("MatMul", "joined w", "z"), node("Reshape", "z uneven", "y")],
         [node("Transpose", "joined", "y", perm=[0, 1, 1])],
@@ -145,7 +147,7 @@ def test_what_never_comes_apart_is_told_of_the_node_that_joins(save, readers):
         *readers,
     ]
     constants = {"target": np.array([-1, 3, 4]), "each": np.ones((3, 1, 1), np.float32), "uneven": np.array([9, -1])}
-    constants["w"] = np.ones((4, 4), np.float32)
+    constants |= {"w": np.ones((4, 4), np.float32), "deep": np.full((1, 1, 1, 1), 2, np.float32)}
     path = save(nodes, ("n", 6, 4), constants)
     with pytest.raises(UnsupportedOp):
         capture(path)

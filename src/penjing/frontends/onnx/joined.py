@@ -78,6 +78,8 @@ def made_shapes(node: OnnxNode, before: Probed, known: Known | None, batch: int 
         return
     axes = _axes(node, known)
     rank = len(before[0]) + (len(axes) if node.op == "Unsqueeze" else 0)
+    if not axes or not all(-rank <= axis < rank for axis in axes):
+        return
     at = {axis % rank for axis in axes}
     if node.op == "Squeeze" and all(shape[axis] == 1 for shape in before for axis in at):
         first, second = (tuple(n for i, n in enumerate(shape) if i not in at) for shape in before)
@@ -179,7 +181,10 @@ def on_held(node: OnnxNode, operands: Sequence[Ref | Known | Joined | None]) -> 
         return replace(same, node=replace(node, attributes={"axis": -1})) if is_last else None
     if node.op in _EACH_PAIR:
         alike = all((v.groups, v.ref.type.shape) == (first.groups, first.ref.type.shape) for v in joined)
-        met = [_along_rows(value, rows) if isinstance(value, Known) else value for value in same.operands]
+        met = [
+            _along_rows(value, rows, len(first.groups)) if isinstance(value, Known) else value
+            for value in same.operands
+        ]
         fits = alike and all(isinstance(value, Known) for value in others) and None not in met
         return replace(same, operands=met) if fits else None
     if node.op == "MatMul" and len(joined) == 2:
@@ -188,10 +193,12 @@ def on_held(node: OnnxNode, operands: Sequence[Ref | Known | Joined | None]) -> 
     return _product(same) if node.op in ("MatMul", "Gemm") and rows and leads else None
 
 
-def _along_rows(known: Known, rows: int) -> Known | None:
+def _along_rows(known: Known, rows: int, rank: int) -> Known | None:
     """A known operand that has the last axes alone, which are not joined; None where it differs along others."""
     lead = max(known.array.ndim - rows, 0)
-    if any(extent != 1 for array in (known.array, known.other) for extent in array.shape[:lead]):
+    if known.array.ndim > rank or any(
+        extent != 1 for array in (known.array, known.other) for extent in array.shape[:lead]
+    ):
         return None
     first, second = (array.reshape(array.shape[lead:]) for array in (known.array, known.other))
     return replace(known, array=first, other=second) if lead else known
@@ -227,7 +234,7 @@ def _reshaped(known: Known, before: Probed, allows_zero: bool, batch: int | None
         for array, source, n in zip((known.array, known.other), before, PROBES, strict=True):
             target = [int(extent) for extent in array.reshape(-1)]
             if not allows_zero:
-                target = [source[i] if extent == 0 else extent for i, extent in enumerate(target)]
+                target = [source[i] if extent == 0 and i < len(source) else extent for i, extent in enumerate(target)]
             if place is not None and batch is not None and target[place] > 0:
                 target[place], lacks = divmod(target[place] * n, batch)
                 target[place] = 0 if lacks else target[place]
