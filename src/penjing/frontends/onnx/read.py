@@ -203,7 +203,9 @@ class _Reader:
             return shape_of(node, joined.extents())
         if node.op == "Transpose":
             order, groups = transposed(node, joined.groups)
-            return replace(joined, ref=self._moved(node, Permute(order), joined.ref), groups=groups)
+            is_same = order == tuple(sorted(order))
+            ref = joined.ref if is_same else self._moved(node, Permute(order), joined.ref)
+            return replace(joined, ref=ref, groups=groups)
         if changes_shape(node):
             return self._regrouped(node, joined, joined.extents(), operands[1:])
         found = on_held(node, operands)
