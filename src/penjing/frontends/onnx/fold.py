@@ -14,7 +14,7 @@ from penjing.core.errors import UnsupportedOp
 from penjing.core.onnx_package import import_onnx
 from penjing.frontends.onnx.model import OnnxNode
 from penjing.frontends.onnx.tensors import MAX_ELEMENTS
-from penjing.ops.onnx_call import PROBES, Known, Ref, at_probe
+from penjing.ops.onnx_call import PROBES, Known
 
 _BROADCAST = frozenset(
     {
@@ -40,12 +40,12 @@ FOLDED = _BROADCAST | _NO_LARGER | _SIZED
 _FAULTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, NotImplementedError)
 
 
-def shape_of(node: OnnxNode, ref: Ref) -> Known:
-    """What `Shape` gives for an activation."""
+def shape_of(node: OnnxNode, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> Known:
+    """What `Shape` gives for an activation that has these shapes at the probes."""
     start, end = node.attributes.get("start", 0), node.attributes.get("end")
     assert isinstance(start, int) and (end is None or isinstance(end, int))
     extents = slice(start, end)
-    arrays = [np.asarray(at_probe(ref.type.shape, probe)[extents], np.int64) for probe in (0, 1)]
+    arrays = [np.asarray(shape[extents], np.int64) for shape in shapes]
     return Known(node.outputs[0], arrays[0], arrays[1])
 
 

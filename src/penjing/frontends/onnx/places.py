@@ -3,6 +3,8 @@
 What reads time first has it on axis 1, between moves there and back. Such moves vanish in pairs.
 """
 
+from collections.abc import Mapping
+
 from penjing.core.errors import UnsupportedOp
 from penjing.frontends.onnx.inputs import FIX_HINT
 from penjing.frontends.onnx.model import OnnxNode
@@ -20,10 +22,10 @@ _MOVES = frozenset(
         "Unsqueeze",
     }
 )  # fmt: skip
-_EACH_ELEMENT = frozenset(
+EACH_ELEMENT = frozenset(
     {
-        "Cast", "Clip", "Dropout", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MatMul", "Relu",
-        "Sigmoid", "Swish", "Tanh",
+        "Cast", "Clip", "Dropout", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Relu", "Sigmoid",
+        "Swish", "Tanh",
     }
 )  # fmt: skip
 
@@ -41,7 +43,7 @@ def check_reader(node: OnnxNode, place: int, ref: Ref) -> None:
     if BATCH not in ref.type.shape:
         return
     where = ref.type.shape.index(BATCH)
-    if where == 0 or node.op in _MOVES or node.op in _EACH_ELEMENT:
+    if where == 0 or node.op == "MatMul" or node.op in _MOVES | EACH_ELEMENT:
         return
     axis = node.attributes.get("axis")
     if node.op == "Softmax" and isinstance(axis, int) and (axis - where) % ref.type.rank:
@@ -64,13 +66,23 @@ def check_made(type_: Type) -> None:
         raise UnsupportedOp("mixes the batch with another axis")
 
 
-def undone(graph: Graph, op: Operator, name: str, maker: Node | None) -> str | None:
-    """The value that comes out when `op` takes back what the maker of `name` did; None where it does not."""
-    if maker is None or len(maker.inputs) != 1:
-        return None
-    source, before = maker.inputs[0], maker.op
-    if isinstance(op, Permute) and isinstance(before, Permute):
-        return source if [before.perm[axis] for axis in op.perm] == sorted(op.perm) else None
-    if isinstance(op, Reshape) and isinstance(before, Reshape):
-        return source if graph.types[source].shape == op.shape else None
+def undone(graph: Graph, op: Operator, name: str, makers: Mapping[str, Node]) -> str | None:
+    """The value that comes out when `op` takes back what made `name`; None where it does not."""
+    maker = makers.get(name)
+    if isinstance(op, Permute) and maker is not None and isinstance(maker.op, Permute):
+        return maker.inputs[0] if [maker.op.perm[axis] for axis in op.perm] == sorted(op.perm) else None
+    while isinstance(op, Reshape) and maker is not None and _keeps_order(graph, maker):
+        (source,) = maker.inputs
+        if graph.types[source].shape == op.shape:
+            return source
+        maker = makers.get(source)
     return None
+
+
+def _keeps_order(graph: Graph, node: Node) -> bool:
+    """Whether a node gives its input's elements in their order: moves of extents of 1 do."""
+    if not isinstance(node.op, Permute):
+        return isinstance(node.op, Reshape)
+    shape = graph.types[node.inputs[0]].shape
+    moved = [axis for axis in node.op.perm if shape[axis] != 1]
+    return moved == sorted(moved)

@@ -1,29 +1,42 @@
 """From an `OnnxModel` to a Graph: every node is tried, and all that cannot be carried is reported together."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 import numpy as np
 
-from penjing.core.errors import InvalidGraph, InvalidInput, UnsupportedOp
+from penjing.core.errors import InvalidGraph, InvalidInput, PenjingError, UnsupportedOp
 from penjing.frontends.attention import STRAY_MASK, merge_attention, stray_masks
 from penjing.frontends.coverage import Problem
 from penjing.frontends.onnx.codes import Coded, Codes
 from penjing.frontends.onnx.fold import fold, shape_of
+from penjing.frontends.onnx.joined import (
+    Joined,
+    Probed,
+    apart,
+    at_probes,
+    changes_shape,
+    made_shapes,
+    on_held,
+    regroupings,
+    transposed,
+)
 from penjing.frontends.onnx.meeting import BROADCASTS, Met, fits, is_causal_at_any_length, mask_of, met, unchanged
 from penjing.frontends.onnx.model import OnnxModel, OnnxNode
 from penjing.frontends.onnx.places import check_made, check_reader, undone
 from penjing.frontends.onnx.reasons import NO_MEANING, PARTS, reason_for
 from penjing.ir.graph import Graph, Node, Operation
 from penjing.ir.lengths import check_any_length, length_axes
-from penjing.ir.types import Constant, DType, Names, Source, Type
+from penjing.ir.types import Constant, DType, Names, Shape, Source, Type
 from penjing.ops import operators
 from penjing.ops.add import Add
 from penjing.ops.onnx_call import BATCH, Imported, Known, OnnxCall, Ref, at_probe
 from penjing.ops.operator import Operator
+from penjing.ops.permute import Permute
 from penjing.ops.prefix import Prefix
+from penjing.ops.reshape import Reshape
 from penjing.ops.torch_call import Composed
 
 MAX_ACTIVATION = 2**26  # elements of one sample
@@ -36,7 +49,7 @@ class Blocked:
     """A value that cannot be carried; the problem that made it so is reported once, where it arose."""
 
 
-Held = Ref | Known | Coded | Blocked
+Held = Ref | Known | Coded | Joined | Blocked
 BLOCKED = Blocked()
 
 
@@ -99,7 +112,7 @@ class _Reader:
 
     def append(self, op: Operator, inputs: tuple[str, ...], stem: str, source: Source) -> list[Ref]:
         """Add a node to the graph."""
-        came_from = undone(self.graph, op, inputs[0], self.makers.get(inputs[0]))
+        came_from = undone(self.graph, op, inputs[0], self.makers)
         if came_from is not None:
             return [Ref(came_from, self.graph.types[came_from])]
         given = tuple(self.graph.types[name] for name in inputs if name)
@@ -122,18 +135,36 @@ class _Reader:
         if any(value is BLOCKED for value in held):
             return blocked
         try:
-            results = self._carried(node, [value for value in held if not isinstance(value, Blocked)])
+            results = self._made(node, [value for value in held if not isinstance(value, Blocked)])
         except (UnsupportedOp, InvalidGraph) as error:
-            said = error.what.removeprefix(node.op).lstrip(": ")
-            return self._refused(node, said, error.hint)
+            return self._refused_by(node, error)
         except _RULE_FAULTS as error:
             return self._refused(node, f"its inputs do not fit: {error}")
+        if results is None:
+            return blocked
         self.carried.append(node.target)
         return results
 
+    def _made(self, node: OnnxNode, held: list[Ref | Known | Coded | Joined | None]) -> list[Held] | None:
+        """What a node makes; None where it reads joined axes, which is told of the node that joined them."""
+        values = [value for value in held if not isinstance(value, Joined)]
+        if len(values) < len(held):
+            joined = next(value for value in held if isinstance(value, Joined))
+            made = self._on_joined(node, joined, held)
+            if made is None:
+                self._never_apart(joined)
+            return None if made is None else [made]
+        try:
+            return self._carried(node, values)
+        except (UnsupportedOp, InvalidGraph) as error:
+            made = self._joined(node, values, error)
+            if made is None:
+                raise
+            return [made]
+
     def _carried(self, node: OnnxNode, held: list[Ref | Known | Coded | None]) -> list[Held]:
         if node.op == "Shape" and isinstance(held[0], Ref | Coded):
-            return [shape_of(node, held[0] if isinstance(held[0], Ref) else held[0].ref)]
+            return [shape_of(node, at_probes((held[0] if isinstance(held[0], Ref) else held[0].ref).type.shape))]
         quantized = self.codes.read(node, held, self._call, self.source(node))
         if quantized is not None:
             return list(quantized)
@@ -153,6 +184,70 @@ class _Reader:
         if isinstance(imported, Composed):
             return self._composed(node, imported)
         return list(self._appended(node, imported))
+
+    def _joined(self, node: OnnxNode, held: list[Ref | Known | Coded | None], error: PenjingError) -> Held | None:
+        """What a node makes that the graph cannot hold as it is; None where it does not only change the shape."""
+        x, *others = held
+        if not changes_shape(node) or not isinstance(x, Ref) or x.type.dtype is not DType.F32:
+            return None
+        return self._regrouped(node, Joined(x, (), node, error), at_probes(x.type.shape), others)
+
+    def _on_joined(
+        self, node: OnnxNode, joined: Joined, held: list[Ref | Known | Coded | Joined | None]
+    ) -> Held | None:
+        """What a node makes of values with joined axes; None where it cannot be told."""
+        operands = [value for value in held if not isinstance(value, Coded)]
+        if node.domain or len(operands) < len(held):
+            return None
+        if node.op == "Shape":
+            return shape_of(node, joined.extents())
+        if node.op == "Transpose":
+            order, groups = transposed(node, joined.groups)
+            is_same = order == tuple(sorted(order))
+            ref = joined.ref if is_same else self._moved(node, Permute(order), joined.ref)
+            return replace(joined, ref=ref, groups=groups)
+        if changes_shape(node):
+            return self._regrouped(node, joined, joined.extents(), operands[1:])
+        found = on_held(node, operands)
+        if found is None:
+            return None
+        (made,) = self._carried(found.node, list(found.operands))
+        if not isinstance(made, Ref):
+            return None
+        if self.origins.get(made.name) == node.outputs[0]:
+            del self.origins[made.name]  # it has another shape there
+        return replace(joined, ref=made)
+
+    def _regrouped(self, node: OnnxNode, x: Joined, before: Probed, others: Sequence[object]) -> Held | None:
+        """The elements of x in the shape that a node gives them, with its axes apart if they can be."""
+        known = next((value for value in others if isinstance(value, Known)), None)
+        shapes = made_shapes(node, before, known, self.model.batch)
+        for shape, groups in regroupings(x.ref.type.shape, shapes):
+            whole = apart(shape, groups)
+            ref = self._reshaped(node, x.ref, shape if whole is None else whole)
+            if ref is not None and whole is not None:
+                self.origins.setdefault(ref.name, node.outputs[0])
+                return ref
+            ref = self._reshaped(node, x.ref, shape) if ref is None else ref
+            if ref is not None:
+                return replace(x, ref=ref, groups=groups)
+        return None
+
+    def _reshaped(self, node: OnnxNode, ref: Ref, shape: Shape) -> Ref | None:
+        try:
+            return ref if ref.type.shape == shape else self._moved(node, Reshape(shape), ref)
+        except (UnsupportedOp, InvalidGraph):
+            return None
+
+    def _moved(self, node: OnnxNode, op: Operator, ref: Ref) -> Ref:
+        return self.append(op, (ref.name,), plain(node.outputs[0]), self.source(node))[0]
+
+    def _never_apart(self, joined: Joined) -> None:
+        """Tell of the node that joined axes, once."""
+        told = {(problem.target, problem.name) for problem in self.problems}
+        if (joined.maker.target, joined.maker.name) not in told:
+            self.carried.remove(joined.maker.target)
+            self._refused_by(joined.maker, joined.error)
 
     def _call(self, node: OnnxNode, operands: list[Ref | Known | None]) -> list[Ref]:
         """Append the operators for a node that is not composed; the values that it makes."""
@@ -300,6 +395,8 @@ class _Reader:
                 self.graph.outputs = (*self.graph.outputs, held.name)
             elif isinstance(held, Known):
                 self._output_problem(name, "it does not depend on the data")
+            elif isinstance(held, Joined):
+                self._never_apart(held)
             elif isinstance(held, Coded):
                 self._output_problem(name, "it holds codes: let DequantizeLinear follow")
             elif not self.problems:
@@ -307,6 +404,9 @@ class _Reader:
 
     def _output_problem(self, name: str, reason: str) -> None:
         self.problems.append(Problem("output", name, Source(), reason))
+
+    def _refused_by(self, node: OnnxNode, error: PenjingError) -> list[Held]:
+        return self._refused(node, error.what.removeprefix(node.op).lstrip(": "), error.hint)
 
     def _refused(self, node: OnnxNode, reason: str, hint: str | None = None) -> list[Held]:
         self.problems.append(Problem(node.target, node.name, Source(), reason, hint))
