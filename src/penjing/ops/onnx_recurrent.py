@@ -14,7 +14,7 @@ import numpy as np
 
 from penjing.core.errors import UnsupportedOp
 from penjing.ir.types import Constant, Quant
-from penjing.ops.onnx_call import BATCH, Known, OnnxCall, Ref
+from penjing.ops.onnx_call import BATCH, Known, OnnxCall, Ref, at_probe
 from penjing.ops.operator import Operator
 from penjing.ops.permute import Permute
 from penjing.ops.reshape import Reshape
@@ -88,7 +88,7 @@ class _Reading:
                 f"{call.target}: axis {where} of X is not the batch",
                 hint="axis 0 of every input of a model is the batch: write the layer with batch_first=True",
             )
-        self.steps = self.x.type.bounds[1 - where]
+        self.steps = shape[1 - where]
         self.units = self._units()
         self._check_attributes()
         self._check_lengths()
@@ -134,7 +134,10 @@ class _Reading:
         lengths = self.call.inputs[_SEQUENCE_LENS] if self.call.has(_SEQUENCE_LENS) else None
         if lengths is None:
             return
-        known = isinstance(lengths, Known) and all((a == self.steps).all() for a in (lengths.array, lengths.other))
+        wanted = [at_probe((self.steps,), probe)[0] for probe in (0, 1)]
+        known = isinstance(lengths, Known) and all(
+            (array == steps).all() for array, steps in zip((lengths.array, lengths.other), wanted, strict=True)
+        )
         self.call.require(known, f"sequence_lens other than {self.steps} for all")
 
     def _is_rectified(self, way: int) -> bool:
@@ -247,7 +250,7 @@ class _Reading:
         """Y_h or Y_c: what a layer carries, for its last state, else the step of y that it computed last."""
         ends = []
         for (y, carried), reverse in zip(made, self.directions, strict=True):
-            at = 0 if reverse else self.steps - 1
+            at = 0 if reverse else self.steps - 1 if isinstance(self.steps, int) else -1
             ends.append(carried if carried and output == self.layer.states else nodes.add(Select(1, at), y)[0])
         if len(ends) == 1:
             shape = (BATCH, 1, self.units) if self.batch_first else (1, BATCH, self.units)

@@ -126,6 +126,25 @@ def test_an_exported_module_is_the_captured_one(tmp_path, kind, options):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_take_sequences_of_any_length(tmp_path, kind):
+    torch.manual_seed(2)
+    module = Everything(KINDS[kind](FEATURES, UNITS, batch_first=True, bidirectional=kind in ("lstm", "tanh"))).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        axes = {"x": {0: "batch", 1: "steps"}}
+        example = torch.zeros(2, STEPS, FEATURES)
+        torch.onnx.export(module, example, tmp_path / "m.onnx", dynamo=False, input_names=["x"], dynamic_axes=axes)
+    graph = capture(tmp_path / "m.onnx", length=api.Length(9)).graph
+    verify(graph)
+    for length in (1, STEPS, 9):
+        x = floats(BATCH, length, FEATURES)
+        with torch.no_grad():
+            expected = module(torch.from_numpy(x))
+        for ours, theirs in zip(evaluate(graph, x), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["lstm", "relu"])
 def test_initial_states_can_be_inputs(tmp_path, kind):
     module = Everything(KINDS[kind](FEATURES, UNITS, bidirectional=True, batch_first=True))
