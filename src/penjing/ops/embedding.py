@@ -5,6 +5,8 @@ no codes: an input that holds them has no scale. Whoever runs a graph checks the
 outside the table is ever read.
 """
 
+from __future__ import annotations  # numpy.random is slow to load, and only samples need it
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
