@@ -42,12 +42,12 @@ def ranking(record: dict[str, Any]) -> Iterator[str]:
 
 def raced(record: dict[str, Any]) -> Iterator[str]:
     """Every form that took turns, fastest first."""
-    yield "| Engine | Form | In and out | AMX | Time | penjing is faster by |"
-    yield "|---|---|---|---|---:|---:|"
+    yield "| Engine | Form | In and out | AMX | Time | penjing is faster by | Outputs |"
+    yield "|---|---|---|---|---:|---:|---:|"
     rows = [form for form in record["results"]["forms"] if form["stage"] == "final"]
     for form in sorted(rows, key=lambda form: (form["ends"] != "floats", form["median_us"])):
-        ratio = f"{form['time_over_ours']:.2f}x"
-        cells = (form["engine"], form["form"], form["ends"], form["amx"], time_text(form["median_us"]), ratio)
+        figures = (time_text(form["median_us"]), f"{form['time_over_ours']:.2f}x", f"{form['snr_db']:.0f} dB")
+        cells = (form["engine"], form["form"], form["ends"], form["amx"], *figures)
         yield f"| {' | '.join(cells)} |"
 
 

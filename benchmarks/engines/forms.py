@@ -121,8 +121,8 @@ def _openvino() -> Iterator[Form]:
     yield Form(engine, "float32", "model.onnx", "float32", options={"precision": "f32"})
     for hint in ("bf16", "f16"):
         yield Form(engine, hint, "model.onnx", "reduced float", options={"precision": hint})
-    for title, file in (("NNCF", "openvino/nncf.xml"), ("NNCF mixed", "openvino/nncf-mixed.xml")):
-        yield from _openvino_static(title, file)
+    for title in ("NNCF", "NNCF mixed", "NNCF transformer"):
+        yield from _openvino_static(title, f"openvino/{title.lower().replace(' ', '-')}.xml")
     yield from _openvino_static("u8s8 QDQ", "onnxruntime/u8s8.onnx")
     for name in ("u8u8", "s8s8"):
         yield Form(engine, f"static {name} QDQ", f"onnxruntime/{name}.onnx", "int8", options={"precision": "f32"})

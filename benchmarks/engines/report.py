@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from engines.contest import ratio
+from engines.environments import engines_folder
 from engines.forms import ENGINES, Ends
 from engines.workers import Row
 
@@ -23,7 +24,7 @@ def record(model: str, row: Row, ours: Row | None) -> dict[str, Any]:
         "ends": row.form.ends,
         "amx": row.amx,
         "stage": row.stage,
-        "reason": row.reason,
+        "reason": row.reason.replace(f"{engines_folder()}/", ""),  # records name no folders of a machine
         "passes": row.passes,
         "snr_db": rounded(row.snr_db, 1),
         "cosine": rounded(row.cosine, 6),
