@@ -9,6 +9,7 @@ form -> {"classes": FILE} with the class of each test input as .npy, or {"failed
 names of the tool's, joined by commas. `forms.json` has {"model": FILE}, an exported program (.pt2) with batch norms.
 """
 
+import itertools
 import json
 import traceback
 from collections.abc import Callable
@@ -29,7 +30,7 @@ def attempt_file(output: Path, name: str, key: str, suffix: str, write: Callable
     forms: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     if key in forms.get(name, {}):
         return
-    file = f"{len(forms)}{suffix}"
+    file = next(f"{i}{suffix}" for i in itertools.count() if not (output / f"{i}{suffix}").exists())
     try:
         write(output / file)
     except Exception as error:  # noqa: BLE001 -- the reason stands in the table
