@@ -1,4 +1,4 @@
-"""Heads of attention and widths of feed-forward layers leave whole; what is left computes the same."""
+"""Heads, feed-forward widths and layers of Transformers leave whole; what is left computes the same, and learns."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,12 @@ from torch import nn
 
 from penjing import api
 from penjing.compress.prune.prune_channels import PruneChannels
+from penjing.compress.quantize.calibrate import calibrate
+from penjing.compress.structure.remove_blocks import RemoveBlocks
+from penjing.compress.structure.residual_blocks import block_effects
 from penjing.ir.passes import run_passes
 from penjing.ops.evaluate import evaluate
+from penjing.train.qat import quantization_aware
 
 WIDTH, HEADS, HIDDEN, STEPS = 32, 4, 48, 6
 HEAD = WIDTH // HEADS
@@ -57,3 +61,43 @@ def test_a_pruned_layer_is_quantized_and_lowered(layer, x):
     small, _ = run_passes(graph, [PruneChannels(macs=0.6)])
     program = api.lower(api.quantize(small, [x]))
     assert program.types[program.outputs[0]].bounds == (1, STEPS, WIDTH)
+
+
+def deep() -> nn.Module:
+    """Three layers, norms first, of which the second says nothing."""
+    torch.manual_seed(1)
+    layer = nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, batch_first=True, activation="gelu", norm_first=True)
+    module = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False).eval()
+    silent = module.layers[1]
+    with torch.no_grad():
+        for part in (silent.self_attn.out_proj, silent.linear2):
+            part.weight[:], part.bias[:] = 0, 0
+    return module
+
+
+def test_a_layer_that_says_nothing_leaves_and_nothing_changes(x):
+    graph = api.capture(deep(), torch.from_numpy(x))
+    effects = block_effects(graph, [x])
+    small, (log,) = run_passes(graph, [RemoveBlocks(effects, 2)])
+    assert sorted(effects.values())[:2] == [0, 0]
+    assert [node.op.name for node in small.nodes].count("attend") == 2
+    assert len(log.changed) == 2
+    np.testing.assert_allclose(evaluate(small, x)[0], evaluate(graph, x)[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rounded", [False, True], ids=["floats", "for integers"])
+def test_what_is_left_learns_what_the_whole_said(x, rounded):
+    graph = api.capture(deep(), torch.from_numpy(x))
+    (wanted,) = map(torch.from_numpy, evaluate(graph, x))
+    small, _ = run_passes(graph, [RemoveBlocks({"layers.0": 0.0}, 1)])
+    module = quantization_aware(small, calibrate(small, [x], "mse").ranges) if rounded else api.trainable(small)
+    optimizer = torch.optim.Adam(module.parameters(), 1e-3)
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = (module(torch.from_numpy(x)) - wanted).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+    assert evaluate(module.to_graph(), x)[0].shape == wanted.shape
