@@ -66,7 +66,8 @@ def port_of_calls(port: api.Port, steps: int, axis: int | None) -> api.Port:
         if values and len(set(values)) > 1:
             what = "a stream cannot be normalised differently at every step"
             raise InvalidInput(what, where=f"--{name}", hint="give one number for all")
-    return replace(port, **{name: values and values[:1] * steps for name, values in given.items()})  # type: ignore[arg-type]
+    mean, std = (values and values[:1] * steps for values in (port.mean, port.std))
+    return replace(port, mean=mean, std=std)
 
 
 def streamed(graph: Graph, steps: int, axis: int | None) -> Graph:
