@@ -6,10 +6,9 @@ follow the input; in the exported program, torch's own stand in their place agai
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
-from unittest.mock import patch
 
 _NAMES = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
@@ -17,11 +16,15 @@ _NAMES = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 @contextmanager
 def recurrent_of_any_length(torch: Any) -> Iterator[None]:
     """Until the end of the block, what `torch.nn` calls for recurrent layers keeps the length a symbol."""
-    with ExitStack() as stack:
-        for name in _NAMES:
-            own, other = getattr(torch._VF, name), getattr(_operators(torch), name)
-            stack.enter_context(patch.object(torch._VF, name, _calling(own, other, _has_pair(name))))
+    functions, others = torch._VF, _operators(torch)
+    own = {name: getattr(functions, name) for name in _NAMES}
+    for name in _NAMES:
+        setattr(functions, name, _calling(own[name], getattr(others, name), _has_pair(name)))
+    try:
         yield
+    finally:
+        for name, function in own.items():
+            setattr(functions, name, function)
 
 
 def name_recurrent(torch: Any, program: Any) -> None:

@@ -16,9 +16,9 @@ from penjing.frontends.coverage import Coverage, coverage_of, refuse
 from penjing.frontends.onnx.compare import check_model
 from penjing.frontends.onnx.file import read_model
 from penjing.frontends.onnx.inputs import Shapes
-from penjing.frontends.onnx.model import OnnxModel
+from penjing.frontends.onnx.model import OnnxModel, plain
 from penjing.frontends.onnx.patterns import recognise
-from penjing.frontends.onnx.read import Reading, plain, read
+from penjing.frontends.onnx.read import Reading, read
 from penjing.ir.dump import dump
 from penjing.ir.graph import Graph
 from penjing.ir.passes import Remark

@@ -65,6 +65,26 @@ def met(known: Known, longest: int | None) -> Met:
     return Met(first, shape, axes)
 
 
+def met_by(node: OnnxNode, known: Known, refs: Sequence[Ref], longest: int | None) -> Known | Met:
+    """A known operand as activations meet it: floats without their batch; `Met` where they follow the length.
+
+    Raises:
+        UnsupportedOp: it follows the length in another way, or repeats what it meets.
+    """
+    own_rules = node.op in ("Attention", "RotaryEmbedding")  # these read what they know themselves
+    if known.is_constant or not (own_rules or known.array.dtype.kind == "f"):
+        return known
+    found = met(known, longest)
+    if len(found.axes) > 1 and not own_rules:
+        what = f"takes %{known.name}, a constant that follows the length along {len(found.axes)} axes"
+        raise UnsupportedOp(what, hint="of these, only a causal mask can be carried")
+    whole = own_rules or not found.axes
+    left_out = tuple(1 if axis in found.axes else extent for axis, extent in enumerate(found.shape))
+    if not own_rules and not any(fits(ref.type, left_out) for ref in refs):
+        raise UnsupportedOp(f"takes %{known.name}, which repeats what it meets along the batch or the length")
+    return Known(known.name, found.array, found.array) if whole else found
+
+
 def unchanged(node: OnnxNode, operands: Sequence[Ref | Known | None], longest: int | None) -> Ref | None:
     """The operand that a node gives back as it is; None where it computes something."""
     if node.domain:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from penjing.ir.types import Shape, is_batch
+from penjing.ir.types import Shape, Source, is_batch
 
 OLDEST_OPSET, NEWEST_OPSET = 11, 24
 ADVISED_OPSET = 20
@@ -41,6 +42,16 @@ class OnnxNode:
     def target(self) -> str:
         """`Conv`, `com.microsoft.QLinearAdd`."""
         return f"{self.domain}.{self.op}" if self.domain else self.op
+
+    @property
+    def stem(self) -> str:
+        """What values of the graph that it makes are called after."""
+        return plain(self.outputs[0])
+
+    @property
+    def source(self) -> Source:
+        """Where nodes of the graph that it becomes come from."""
+        return Source(origin=f"{self.target} {self.name}")
 
 
 @dataclass(frozen=True)
@@ -107,3 +118,10 @@ class OnnxModel:
             for name in node.inputs:
                 count[name] = count.get(name, 0) + 1
         return count
+
+
+def plain(name: str) -> str:
+    """An ONNX name in letters, digits, _ and dots: `/conv1/Conv_output_0` becomes `conv1.Conv_output_0`."""
+    text = re.sub(r"[/:.]+", ".", name).strip(".")
+    text = re.sub(r"[^A-Za-z0-9_.]", "_", text)[:200]
+    return text if re.match(r"[A-Za-z_]", text) else f"v{text}"

@@ -1,8 +1,7 @@
 """From an `OnnxModel` to a Graph: every node is tried, and all that cannot be carried is reported together."""
 
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 import numpy as np
@@ -12,31 +11,20 @@ from penjing.frontends.attention import STRAY_MASK, merge_attention, stray_masks
 from penjing.frontends.coverage import Problem
 from penjing.frontends.onnx.codes import Coded, Codes
 from penjing.frontends.onnx.fold import fold, shape_of
-from penjing.frontends.onnx.joined import (
-    Joined,
-    Probed,
-    apart,
-    at_probes,
-    changes_shape,
-    made_shapes,
-    on_held,
-    regroupings,
-    transposed,
-)
-from penjing.frontends.onnx.meeting import BROADCASTS, Met, fits, is_causal_at_any_length, mask_of, met, unchanged
-from penjing.frontends.onnx.model import OnnxModel, OnnxNode
+from penjing.frontends.onnx.joined import Joined, at_probes
+from penjing.frontends.onnx.joined_reader import JoinedReader
+from penjing.frontends.onnx.meeting import BROADCASTS, Met, fits, is_causal_at_any_length, mask_of, met_by, unchanged
+from penjing.frontends.onnx.model import OnnxModel, OnnxNode, plain
 from penjing.frontends.onnx.places import check_made, check_reader, undone
 from penjing.frontends.onnx.reasons import NO_MEANING, PARTS, reason_for
 from penjing.ir.graph import Graph, Node, Operation
 from penjing.ir.lengths import check_any_length, length_axes
-from penjing.ir.types import Constant, DType, Names, Shape, Source, Type
+from penjing.ir.types import Constant, DType, Names, Source, Type
 from penjing.ops import operators
 from penjing.ops.add import Add
 from penjing.ops.onnx_call import BATCH, Imported, Known, OnnxCall, Ref, at_probe
 from penjing.ops.operator import Operator
-from penjing.ops.permute import Permute
 from penjing.ops.prefix import Prefix
-from penjing.ops.reshape import Reshape
 from penjing.ops.torch_call import Composed
 
 MAX_ACTIVATION = 2**26  # elements of one sample
@@ -89,6 +77,7 @@ class _Reader:
     def __post_init__(self) -> None:
         self.table = _table()
         self.codes = Codes(self.graph, self.append)
+        self.joined = JoinedReader(self.append, self._carried, self.origins, self.model.batch)
         self.users = self.model.users()
 
     def read(self) -> None:
@@ -150,14 +139,14 @@ class _Reader:
         values = [value for value in held if not isinstance(value, Joined)]
         if len(values) < len(held):
             joined = next(value for value in held if isinstance(value, Joined))
-            made = self._on_joined(node, joined, held)
+            made = self.joined.read(node, joined, held)
             if made is None:
                 self._never_apart(joined)
             return None if made is None else [made]
         try:
             return self._carried(node, values)
         except (UnsupportedOp, InvalidGraph) as error:
-            made = self._joined(node, values, error)
+            made = self.joined.begun(node, values, error)
             if made is None:
                 raise
             return [made]
@@ -165,7 +154,7 @@ class _Reader:
     def _carried(self, node: OnnxNode, held: list[Ref | Known | Coded | None]) -> list[Held]:
         if node.op == "Shape" and isinstance(held[0], Ref | Coded):
             return [shape_of(node, at_probes((held[0] if isinstance(held[0], Ref) else held[0].ref).type.shape))]
-        quantized = self.codes.read(node, held, self._call, self.source(node))
+        quantized = self.codes.read(node, held, self._call, node.source)
         if quantized is not None:
             return list(quantized)
         operands = [value for value in held if not isinstance(value, Coded)]
@@ -184,63 +173,6 @@ class _Reader:
         if isinstance(imported, Composed):
             return self._composed(node, imported)
         return list(self._appended(node, imported))
-
-    def _joined(self, node: OnnxNode, held: list[Ref | Known | Coded | None], error: PenjingError) -> Held | None:
-        """What a node makes that the graph cannot hold as it is; None where it does not only change the shape."""
-        x, *others = held
-        if not changes_shape(node) or not isinstance(x, Ref) or x.type.dtype is not DType.F32:
-            return None
-        return self._regrouped(node, Joined(x, (), node, error), at_probes(x.type.shape), others)
-
-    def _on_joined(
-        self, node: OnnxNode, joined: Joined, held: list[Ref | Known | Coded | Joined | None]
-    ) -> Held | None:
-        """What a node makes of values with joined axes; None where it cannot be told."""
-        operands = [value for value in held if not isinstance(value, Coded)]
-        if node.domain or len(operands) < len(held):
-            return None
-        if node.op == "Shape":
-            return shape_of(node, joined.extents())
-        if node.op == "Transpose":
-            order, groups = transposed(node, joined.groups)
-            is_same = order == tuple(sorted(order))
-            ref = joined.ref if is_same else self._moved(node, Permute(order), joined.ref)
-            return replace(joined, ref=ref, groups=groups)
-        if changes_shape(node):
-            return self._regrouped(node, joined, joined.extents(), operands[1:])
-        found = on_held(node, operands)
-        if found is None:
-            return None
-        (made,) = self._carried(found.node, list(found.operands))
-        if not isinstance(made, Ref):
-            return None
-        if self.origins.get(made.name) == node.outputs[0]:
-            del self.origins[made.name]  # it has another shape there
-        return replace(joined, ref=made)
-
-    def _regrouped(self, node: OnnxNode, x: Joined, before: Probed, others: Sequence[object]) -> Held | None:
-        """The elements of x in the shape that a node gives them, with its axes apart if they can be."""
-        known = next((value for value in others if isinstance(value, Known)), None)
-        shapes = made_shapes(node, before, known, self.model.batch)
-        for shape, groups in regroupings(x.ref.type.shape, shapes):
-            whole = apart(shape, groups)
-            ref = self._reshaped(node, x.ref, shape if whole is None else whole)
-            if ref is not None and whole is not None:
-                self.origins.setdefault(ref.name, node.outputs[0])
-                return ref
-            ref = self._reshaped(node, x.ref, shape) if ref is None else ref
-            if ref is not None:
-                return replace(x, ref=ref, groups=groups)
-        return None
-
-    def _reshaped(self, node: OnnxNode, ref: Ref, shape: Shape) -> Ref | None:
-        try:
-            return ref if ref.type.shape == shape else self._moved(node, Reshape(shape), ref)
-        except (UnsupportedOp, InvalidGraph):
-            return None
-
-    def _moved(self, node: OnnxNode, op: Operator, ref: Ref) -> Ref:
-        return self.append(op, (ref.name,), plain(node.outputs[0]), self.source(node))[0]
 
     def _never_apart(self, joined: Joined) -> None:
         """Tell of the node that joined axes, once."""
@@ -286,19 +218,8 @@ class _Reader:
         return found[0].from_onnx(call)
 
     def _met(self, node: OnnxNode, known: Known, refs: list[Ref]) -> Ref | Known:
-        """A known operand as activations meet it: floats without their batch, as long as the sequence is."""
-        own_rules = node.op in ("Attention", "RotaryEmbedding")  # these read what they know themselves
-        if known.is_constant or not (own_rules or known.array.dtype.kind == "f"):
-            return known
-        found = met(known, self.model.longest)
-        if len(found.axes) > 1 and not own_rules:
-            what = f"takes %{known.name}, a constant that follows the length along {len(found.axes)} axes"
-            raise UnsupportedOp(what, hint="of these, only a causal mask can be carried")
-        whole = own_rules or not found.axes
-        left_out = tuple(1 if axis in found.axes else extent for axis, extent in enumerate(found.shape))
-        if not own_rules and not any(fits(ref.type, left_out) for ref in refs):
-            raise UnsupportedOp(f"takes %{known.name}, which repeats what it meets along the batch or the length")
-        return Known(known.name, found.array, found.array) if whole else self._part(known.name, found)
+        found = met_by(node, known, refs, self.model.longest)
+        return self._part(known.name, found) if isinstance(found, Met) else found
 
     def _part(self, name: str, found: Met) -> Ref:
         """The first elements of a constant, as many as a sequence has steps."""
@@ -322,7 +243,7 @@ class _Reader:
         if mask.axes:
             raise UnsupportedOp("a mask that follows the length and is not causal")
         constant = self.add_constant(f"{node.outputs[0]}.mask", Constant(mask.array))
-        (ref,) = self.append(Add(), (x.name, constant.name), plain(node.outputs[0]), self.source(node))
+        (ref,) = self.append(Add(), (x.name, constant.name), node.stem, node.source)
         return ref
 
     def _composed(self, node: OnnxNode, composed: Composed) -> list[Held]:
@@ -337,10 +258,10 @@ class _Reader:
         if imported.op is None:
             name = imported.inputs[0]
             return [Ref(name, self.graph.types[name])]
-        source = self.source(node)
+        source = node.source
         self._check_weights(imported.op, imported.inputs)
         inputs = imported.inputs
-        stem = plain(node.outputs[0])
+        stem = node.stem
         for i, op in enumerate((imported.op, *imported.then)):
             assert isinstance(op, Operator)
             is_last = i == len(imported.then)
@@ -386,7 +307,7 @@ class _Reader:
         """Causal masks of scores that no attention has taken in."""
         for name in scores:
             node = self.causal[name]
-            self.problems.append(Problem(node.target, node.name, self.source(node), STRAY_MASK))
+            self.problems.append(Problem(node.target, node.name, node.source, STRAY_MASK))
 
     def _outputs(self) -> None:
         for name in self.model.outputs:
@@ -412,10 +333,6 @@ class _Reader:
         self.problems.append(Problem(node.target, node.name, Source(), reason, hint))
         return [BLOCKED] * len(node.outputs)
 
-    def source(self, node: OnnxNode) -> Source:
-        """Where a node of the graph comes from."""
-        return Source(origin=f"{node.target} {node.name}")
-
 
 @dataclass(frozen=True)
 class _Composition:
@@ -427,7 +344,7 @@ class _Composition:
     def add(self, op: Operation, *inputs: str) -> tuple[str, ...]:
         assert isinstance(op, Operator)
         stem = f"{plain(self.node.outputs[0] or self.node.name)}.{op.name}"
-        return tuple(ref.name for ref in self.reader.append(op, inputs, stem, self.reader.source(self.node)))
+        return tuple(ref.name for ref in self.reader.append(op, inputs, stem, self.node.source))
 
     def constant(self, stem: str, array: np.ndarray) -> str:
         return self.reader.add_constant(stem, Constant(np.asarray(array, np.float32))).name
@@ -449,13 +366,6 @@ def read(model: OnnxModel, name: str) -> Reading:
     elif not reader.problems:
         reader.merge()
     return Reading(reader.graph, reader.carried, reader.problems, reader.origins, reader.codes)
-
-
-def plain(name: str) -> str:
-    """An ONNX name in letters, digits, _ and dots: `/conv1/Conv_output_0` becomes `conv1.Conv_output_0`."""
-    text = re.sub(r"[/:.]+", ".", name).strip(".")
-    text = re.sub(r"[^A-Za-z0-9_.]", "_", text)[:200]
-    return text if re.match(r"[A-Za-z_]", text) else f"v{text}"
 
 
 def _table() -> dict[str, list[type[Operator]]]:
