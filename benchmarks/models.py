@@ -63,6 +63,7 @@ NOTES = (
     " includes the packages of its command line, which running a tray does not need",
 )
 KNOWN = (*MODELS, *NOT_OF_THE_ZOO)
+FOLDERS = [entry.folder for entry in ENGINES if entry.folder != "ours"]
 MASKED = "CPUID, the instruction by which every engine asks, answers as on a processor without anything above AVX2"
 
 
@@ -174,6 +175,8 @@ def said(options: Any, rules: Rules) -> str:
     words = [f"--isa {options.isa}"] if options.isa else []
     if options.models != list(MODELS):
         words.append(f"--models {','.join(options.models)}")
+    if options.engines != FOLDERS:
+        words.append(f"--engines {','.join(options.engines)}")
     if len(rules.amx) == 1 and rules.amx != ("none",):
         words.append(f"--amx {options.amx}")
     return " ".join(words)
@@ -181,9 +184,8 @@ def said(options: Any, rules: Rules) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    folders = [entry.folder for entry in ENGINES if entry.folder != "ours"]
     parser.add_argument("--models", type=names(KNOWN), default=list(MODELS), help=f"some of {','.join(KNOWN)}")
-    parser.add_argument("--engines", type=names(folders), default=folders, help=f"some of {','.join(folders)}")
+    parser.add_argument("--engines", type=names(FOLDERS), default=FOLDERS, help=f"some of {','.join(FOLDERS)}")
     parser.add_argument("--rounds", type=int, default=60, help="of the race, at most")
     parser.add_argument("--isa", choices=["avx2"], help="hold all engines to this instruction set")
     parser.add_argument(
